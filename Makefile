@@ -1,0 +1,190 @@
+# cert-manager: one Makefile, not recursive.
+#
+#   make                    the program and the nginx modules, into build/
+#   make demo               everything real on loopback, until Ctrl-C (ONCE=1: checks itself)
+#   make test               everything that is checked, with what it needs installed first
+#   make help               the other goals
+#
+# VARIANT=release|debug|asan|cover builds into build/<variant>/; build/ itself links to release.
+
+MAKEFLAGS += --no-builtin-rules
+.SUFFIXES:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := all
+
+VARIANT ?= release
+BUILD   := build/$(VARIANT)
+VERSION := 0.1.0
+
+# ---- tools -------------------------------------------------------------------------------
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+PKG_CONFIG   ?= pkg-config
+CLANG_FORMAT ?= clang-format-19
+CLANG_TIDY   ?= clang-tidy-19
+# Debian's own interpreter: pytest and cryptography are its packages.
+PYTHON       ?= /usr/bin/python3
+# Test processes mostly wait, so more of them than cores.
+TEST_JOBS    ?= 4
+
+# ---- flags -------------------------------------------------------------------------------
+WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wsign-conversion -Wstrict-prototypes \
+            -Wmissing-prototypes -Wold-style-definition -Wformat=2 -Wvla -Wundef \
+            -Wwrite-strings -Wpointer-arith -Wcast-qual -Wdouble-promotion \
+            -Wimplicit-fallthrough -Wnull-dereference
+HARDENING := -fPIE -fstack-protector-strong -fstack-clash-protection -fcf-protection
+LIBRARIES := libuv openssl libcurl jansson yaml-0.1
+
+CFLAGS_release := -O2 -g -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 $(HARDENING)
+CFLAGS_debug   := -Og -g3 $(HARDENING)
+CFLAGS_asan    := -O1 -g3 -fno-omit-frame-pointer -fsanitize=address,undefined \
+                  -fno-sanitize-recover=all
+CFLAGS_cover   := -O0 -g3 --coverage
+LDFLAGS_release := -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed
+LDFLAGS_debug   := $(LDFLAGS_release)
+LDFLAGS_asan    := -fsanitize=address,undefined
+LDFLAGS_cover   := --coverage
+ifeq ($(origin CFLAGS_$(VARIANT)),undefined)
+$(error VARIANT=$(VARIANT) is not one of release, debug, asan, cover)
+endif
+
+# Goals that need no compiler must work before the libraries are installed.
+NO_LIBRARIES := help clean deps test demo layers install-hooks
+ifneq ($(filter-out $(NO_LIBRARIES),$(or $(MAKECMDGOALS),all)),)
+MISSING := $(strip $(foreach l,$(LIBRARIES),$(shell $(PKG_CONFIG) --exists $(l) 2>/dev/null || echo $(l))))
+ifneq ($(MISSING),)
+$(error missing libraries: $(MISSING). Install them with "make deps" (Debian), or the -dev packages of your system and pkg-config)
+endif
+LIB_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(LIBRARIES))
+LIB_LIBS   := $(shell $(PKG_CONFIG) --libs $(LIBRARIES))
+endif
+
+CPPFLAGS += -D_GNU_SOURCE -DCERT_MANAGER_VERSION='"$(VERSION)"' -Iorchestrator $(LIB_CFLAGS)
+ALL_CFLAGS = -std=c17 $(WARNINGS) $(if $(WERROR),-Werror) $(CFLAGS_$(VARIANT)) $(CFLAGS)
+ALL_LDFLAGS = $(LDFLAGS_$(VARIANT)) $(LDFLAGS)
+
+# ---- the program -------------------------------------------------------------------------
+SOURCES := $(sort $(wildcard orchestrator/*/*.c))
+HEADERS := $(sort $(wildcard orchestrator/*/*.h))
+MAIN    := orchestrator/app/main.c
+OBJECTS := $(SOURCES:%.c=$(BUILD)/obj/%.o)
+LIBRARY_OBJECTS := $(filter-out $(BUILD)/obj/$(MAIN:.c=.o),$(OBJECTS))
+PROGRAM := $(BUILD)/cert-manager
+
+.PHONY: all
+all: program modules
+.PHONY: program
+program: $(PROGRAM) links
+
+$(PROGRAM): $(OBJECTS)
+	@echo "  LINK    $@"
+	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIB_LIBS)
+
+$(BUILD)/obj/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	@echo "  CC      $<"
+	@$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+# ---- nginx modules -----------------------------------------------------------------------
+include ekm-module/module.mk
+.PHONY: modules
+modules: $(BUILD)/ngx_http_ekm_module.so links
+
+# build/cert-manager and build/*.so are those of the release variant.
+.PHONY: links
+links: | $(BUILD)
+ifeq ($(VARIANT),release)
+	@ln -sfn release/cert-manager build/cert-manager
+	@ln -sfn release/ngx_http_ekm_module.so build/ngx_http_ekm_module.so
+endif
+$(BUILD):
+	@mkdir -p $@
+
+# ---- unit tests: one program per file, linked with everything but main.c -------------------
+UNIT_SOURCES  := $(sort $(wildcard test/unit/*/test_*.c))
+UNIT_SUPPORT  := $(sort $(wildcard test/unit/support/*.c))
+UNIT_PROGRAMS := $(UNIT_SOURCES:test/unit/%.c=$(BUILD)/unit/%)
+UNIT_RUNS     := $(UNIT_PROGRAMS:%=%.passed)
+UNIT_OBJECTS  := $(UNIT_SOURCES:%.c=$(BUILD)/obj/%.o) $(UNIT_SUPPORT:%.c=$(BUILD)/obj/%.o)
+UNIT_SUPPORT_OBJECTS := $(UNIT_SUPPORT:%.c=$(BUILD)/obj/%.o)
+
+$(UNIT_OBJECTS): CPPFLAGS += -Itest/unit -DTEST_FOLDER='"$(CURDIR)/test"'
+$(UNIT_PROGRAMS): $(BUILD)/unit/%: $(BUILD)/obj/test/unit/%.o $(UNIT_SUPPORT_OBJECTS) $(LIBRARY_OBJECTS)
+	@mkdir -p $(@D)
+	@echo "  LINK    $@"
+	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ -lcmocka $(LIB_LIBS)
+$(UNIT_RUNS): %.passed: %
+	@echo "  TEST    $<"
+	@$< >$<.log 2>&1 || { cat $<.log; echo "$<: FAILED"; exit 1; }
+	@touch $@
+
+.PHONY: unit
+unit: $(UNIT_RUNS)
+	@echo "unit: $$(cat $(UNIT_PROGRAMS:%=%.log) | grep -c '^\[       OK \]') tests in $(words $(UNIT_PROGRAMS)) programs passed"
+
+# ---- end-to-end tests --------------------------------------------------------------------
+.PHONY: e2e
+e2e: program modules
+	@BUILD=$(BUILD) $(PYTHON) -m pytest -p no:cacheprovider -q -n $(TEST_JOBS) --dist worksteal \
+	  --durations=5 $(PYTEST_ARGS) test/e2e
+
+# ---- style -------------------------------------------------------------------------------
+FORMATTED := $(SOURCES) $(HEADERS) $(sort $(wildcard test/unit/*/*.[ch]))
+.PHONY: layers format format-check tidy compile-check
+layers:
+	@test/lib/check-layers orchestrator
+format:
+	@$(CLANG_FORMAT) -i $(FORMATTED)
+format-check:
+	@$(CLANG_FORMAT) --dry-run --Werror $(FORMATTED) && echo "format: $(words $(FORMATTED)) files"
+tidy:
+	@$(CLANG_TIDY) --quiet $(SOURCES) -- -std=c17 $(CPPFLAGS) 2>&1 | sed '/warnings generated\.$$/d'
+# Not one warning, with both compilers.
+compile-check:
+	@$(MAKE) --no-print-directory VARIANT=release WERROR=1 CC=gcc BUILD=build/check-gcc build/check-gcc/cert-manager
+	@$(MAKE) --no-print-directory VARIANT=release WERROR=1 CC=clang-19 BUILD=build/check-clang build/check-clang/cert-manager
+
+# ---- the two commands --------------------------------------------------------------------
+.PHONY: deps test demo
+deps:
+	@test/lib/install-packages
+
+test: deps
+	@$(MAKE) --no-print-directory layers format-check
+	@$(MAKE) --no-print-directory compile-check
+	@$(MAKE) --no-print-directory -j$$(nproc) all unit
+	@$(MAKE) --no-print-directory tidy
+	@$(MAKE) --no-print-directory e2e
+
+demo: deps
+	@$(MAKE) --no-print-directory -j$$(nproc) all
+	@BUILD=$(BUILD) $(PYTHON) test/lib/demo.py $(if $(ONCE),--once)
+
+# ---- install -----------------------------------------------------------------------------
+# The image's layout. DESTDIR is put before every path.
+PREFIX      ?= /usr
+MODULES_DIR ?= /usr/lib/nginx/modules
+.PHONY: install
+install: all
+	install -D -m 0755 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/cert-manager
+	install -D -m 0644 $(BUILD)/ngx_http_ekm_module.so $(DESTDIR)$(MODULES_DIR)/ngx_http_ekm_module.so
+	install -d $(DESTDIR)/app/nginx_conf
+	install -m 0644 nginx_conf/*.tmpl $(DESTDIR)/app/nginx_conf/
+	install -D -m 0644 nginx_conf/nginx.conf $(DESTDIR)/etc/nginx/nginx.conf
+	install -D -m 0644 supervisord.conf $(DESTDIR)/etc/supervisor/conf.d/supervisord.conf
+
+.PHONY: clean help
+clean:
+	rm -rf build
+help:
+	@echo "make                   build/cert-manager and build/ngx_http_*_module.so"
+	@echo "make demo [ONCE=1]     a real certificate on loopback: Pebble, certbot, nginx, supervisord"
+	@echo "make test              all tests; VARIANT=asan for the sanitizers"
+	@echo "make unit | e2e        one kind of tests (PYTEST_ARGS='-k name')"
+	@echo "make layers | format-check | tidy | compile-check | format"
+	@echo "make install DESTDIR=  the image's layout"
+	@echo "make deps | clean"
+	@echo "VARIANT=release|debug|asan|cover"
+
+-include $(OBJECTS:.o=.d) $(UNIT_OBJECTS:.o=.d)

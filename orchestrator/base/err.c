@@ -1,0 +1,94 @@
+#include "base/err.h"
+
+#include <openssl/err.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static void format_message(struct err *err, const char *format, va_list args)
+{
+    vsnprintf(err->message, sizeof err->message, format, args);
+}
+
+static void append(struct err *err, const char *text)
+{
+    size_t used = strlen(err->message);
+    snprintf(err->message + used, sizeof err->message - used, ": %s", text);
+}
+
+int err_set(struct err *err, enum err_kind kind, const char *format, ...)
+{
+    va_list args;
+
+    err->kind = kind;
+    err->code = 0;
+    va_start(args, format);
+    format_message(err, format, args);
+    va_end(args);
+    return -1;
+}
+
+int err_set_code(struct err *err, enum err_kind kind, int code, const char *format, ...)
+{
+    va_list args;
+
+    err->kind = kind;
+    err->code = code;
+    va_start(args, format);
+    format_message(err, format, args);
+    va_end(args);
+    return -1;
+}
+
+int err_sys(struct err *err, int errnum, const char *format, ...)
+{
+    va_list args;
+
+    err->kind = ERR_SYS;
+    err->code = errnum;
+    va_start(args, format);
+    format_message(err, format, args);
+    va_end(args);
+    append(err, strerror(errnum));
+    return -1;
+}
+
+int err_openssl(struct err *err, const char *format, ...)
+{
+    va_list args;
+    const char *reason;
+
+    err->kind = ERR_CRYPTO;
+    err->code = 0;
+    va_start(args, format);
+    format_message(err, format, args);
+    va_end(args);
+    reason = ERR_reason_error_string(ERR_peek_error());
+    if (reason != NULL)
+        append(err, reason);
+    ERR_clear_error();
+    return -1;
+}
+
+int err_wrap(struct err *err, const char *format, ...)
+{
+    char inner[ERR_MESSAGE_MAX];
+    va_list args;
+
+    memcpy(inner, err->message, sizeof inner);
+    va_start(args, format);
+    format_message(err, format, args);
+    va_end(args);
+    append(err, inner);
+    return -1;
+}
+
+const char *err_kind_name(enum err_kind kind)
+{
+    static const char *const names[] = {
+        [ERR_NONE] = "none",       [ERR_CONFIG] = "config",     [ERR_SYS] = "sys",
+        [ERR_NET] = "net",         [ERR_PEER] = "peer",         [ERR_CRYPTO] = "crypto",
+        [ERR_TIMEOUT] = "timeout", [ERR_CANCELED] = "canceled",
+    };
+    return names[kind];
+}

@@ -1,0 +1,61 @@
+/*
+ * fs: files, read with a limit and written so that a power cut leaves the old content or
+ * the new one, never half of either (write, fsync, rename, fsync of the folder).
+ *
+ * Every function names the path in its error. Descriptors are close-on-exec.
+ */
+#ifndef CM_BASE_FS_H
+#define CM_BASE_FS_H
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/secret.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#define FS_PATH_MAX 4096
+
+/* "<folder>/<name>" into `ret` (FS_PATH_MAX bytes); ERR_CONFIG when it does not fit. */
+int fs_join(char *ret, const char *folder, const char *name, struct err *err);
+
+bool fs_exists(const char *path); /* of any type; a dangling link counts */
+
+/*
+ * The whole of a regular file of at most `max` bytes; links are followed, FIFOs and
+ * devices refused without waiting. `ret` is initialised here; err->code is the errno
+ * (ENOENT when the file is missing).
+ */
+int fs_read(const char *path, size_t max, struct buf *ret, struct err *err);
+int fs_read_secret(const char *path, size_t max, struct secret **ret, struct err *err);
+
+/* Replace or create `path` durably. The mode is exact, whatever the umask. */
+int fs_replace(const char *path, const void *data, size_t len, mode_t mode,
+               struct err *err);
+
+/* Durable rename within one file system. */
+int fs_rename(const char *from, const char *to, struct err *err);
+
+/* Durable removal; a missing file is no error. */
+int fs_remove(const char *path, struct err *err);
+
+/*
+ * Create the folder, and missing parents with mode 0755; an existing folder keeps its
+ * owner and gets exactly `mode`. Something else at the path is an error.
+ */
+int fs_make_folder(const char *path, mode_t mode, struct err *err);
+
+/* Remove a folder and all below it, following no link; a missing folder is no error. */
+int fs_remove_tree(const char *path, struct err *err);
+
+/* fsync of a folder, after changes to its entries. */
+int fs_sync_folder(const char *path, struct err *err);
+
+/*
+ * Wait for the exclusive lock on `path` (flock(2); created 0600). Released by close(2) of
+ * the returned descriptor.
+ */
+int fs_lock(const char *path, int *ret_fd, struct err *err);
+
+#endif

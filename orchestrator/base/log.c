@@ -1,0 +1,102 @@
+#include "base/log.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LINE_MAX_BYTES 4096
+
+static const char *const level_names[] = {
+    [LOG_DEBUG] = "DEBUG", [LOG_INFO] = "INFO",   [LOG_WARNING] = "WARNING",
+    [LOG_ERROR] = "ERROR", [LOG_FATAL] = "FATAL",
+};
+
+static struct {
+    int fd;
+    enum log_level level;
+} sink = {.fd = STDERR_FILENO, .level = LOG_INFO};
+
+void log_open(int fd, enum log_level level)
+{
+    sink.fd = fd;
+    sink.level = level;
+}
+
+bool log_enabled(enum log_level level)
+{
+    return level >= sink.level;
+}
+
+/* Bytes above 0x7f pass (UTF-8 names); control characters become \xNN. */
+static size_t escape(char *out, size_t out_size, const char *in)
+{
+    size_t used = 0;
+
+    for (; *in != '\0' && used + 5 < out_size; in++) {
+        unsigned char c = (unsigned char)*in;
+
+        if (c >= 0x20 && c != 0x7f)
+            out[used++] = (char)c;
+        else
+            used += (size_t)snprintf(out + used, out_size - used, "\\x%02x", c);
+    }
+    out[used] = '\0';
+    return used;
+}
+
+static size_t write_head(char *line, size_t size, enum log_level level)
+{
+    struct timespec now;
+    struct tm parts;
+    char date[32];
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (getenv("TZ") != NULL)
+        localtime_r(&now.tv_sec, &parts);
+    else
+        gmtime_r(&now.tv_sec, &parts);
+    strftime(date, sizeof date, "%Y-%m-%d %H:%M:%S", &parts);
+    return (size_t)snprintf(line, size, "[cert-manager] %s,%03ld - %s - ", date,
+                            now.tv_nsec / 1000000, level_names[level]);
+}
+
+void log_write(enum log_level level, const char *format, ...)
+{
+    char message[LINE_MAX_BYTES];
+    char line[LINE_MAX_BYTES + 128];
+    size_t used;
+    va_list args;
+    ssize_t written;
+
+    if (!log_enabled(level))
+        return;
+    va_start(args, format);
+    vsnprintf(message, sizeof message, format, args);
+    va_end(args);
+    used = write_head(line, sizeof line, level);
+    used += escape(line + used, sizeof line - used - 1, message);
+    line[used++] = '\n';
+    /* A log that cannot be written has nowhere to be reported. */
+    written = write(sink.fd, line, used);
+    (void)written;
+}
+
+int log_level_parse(const char *text, enum log_level *ret_level)
+{
+    for (enum log_level level = LOG_DEBUG; level <= LOG_FATAL; level++) {
+        if (strcasecmp(text, level_names[level]) == 0) {
+            *ret_level = level;
+            return 0;
+        }
+    }
+    return -1;
+}
+
+const char *log_level_name(enum log_level level)
+{
+    return level_names[level];
+}

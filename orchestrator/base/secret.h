@@ -1,0 +1,41 @@
+/*
+ * secret: memory for what must not leak.
+ *
+ * A `struct secret` lives in OpenSSL's secure heap (locked, guarded, left out of core
+ * dumps) and is wiped when freed. There is no way to print one. The wipe_* functions are
+ * an ordinary allocator that clears what it frees; they serve libcurl, jansson and libuv,
+ * whose buffers hold keys in passing.
+ */
+#ifndef CM_BASE_SECRET_H
+#define CM_BASE_SECRET_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct secret {
+    size_t len;            /* bytes, without the terminating zero */
+    unsigned char bytes[]; /* always followed by a zero byte */
+};
+
+/* Once, before the first secret. Without locked memory (RLIMIT_MEMLOCK) it still
+ * succeeds. */
+int secret_setup(struct err *err);
+
+/* `len` zero bytes. NULL when the secure heap is exhausted. Free with secret_free. */
+struct secret *secret_new(size_t len);
+struct secret *secret_copy(const void *bytes, size_t len);
+void secret_free(struct secret *secret);
+bool secret_equal(const struct secret *a, const struct secret *b); /* constant time */
+
+void secret_cleanup(struct secret **secret); /* for SECRET_SCOPED */
+#define SECRET_SCOPED __attribute__((cleanup(secret_cleanup))) struct secret *
+
+void *wipe_malloc(size_t size);
+void *wipe_calloc(size_t count, size_t size);
+void *wipe_realloc(void *memory, size_t size);
+char *wipe_strdup(const char *text);
+void wipe_free(void *memory);
+
+#endif

@@ -1,0 +1,93 @@
+#include "base/text.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+void text_hex(char *ret, const void *bytes, size_t len)
+{
+    static const char digits[] = "0123456789abcdef";
+    const unsigned char *in = bytes;
+
+    for (size_t i = 0; i < len; i++) {
+        ret[2 * i] = digits[in[i] >> 4];
+        ret[2 * i + 1] = digits[in[i] & 15];
+    }
+    ret[2 * len] = '\0';
+}
+
+static int digit_value(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
+int text_unhex(unsigned char *ret, size_t len, const char *hex)
+{
+    if (strlen(hex) != 2 * len)
+        return -1;
+    for (size_t i = 0; i < len; i++) {
+        int high = digit_value(hex[2 * i]);
+        int low = digit_value(hex[2 * i + 1]);
+
+        if (high < 0 || low < 0)
+            return -1;
+        ret[i] = (unsigned char)(high << 4 | low);
+    }
+    return 0;
+}
+
+void text_base64url(char *ret, const void *bytes, size_t len)
+{
+    static const char alphabet[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    const unsigned char *in = bytes;
+    uint32_t bits = 0;
+    int held = 0;
+
+    for (size_t i = 0; i < len; i++) {
+        bits = bits << 8 | in[i];
+        for (held += 8; held >= 6; held -= 6)
+            *ret++ = alphabet[bits >> (held - 6) & 63];
+    }
+    if (held > 0)
+        *ret++ = alphabet[bits << (6 - held) & 63];
+    *ret = '\0';
+}
+
+const char *text_time(char ret[TEXT_TIME_SIZE], int64_t unix_seconds)
+{
+    time_t when = (time_t)unix_seconds;
+    struct tm parts;
+
+    if (gmtime_r(&when, &parts) == NULL ||
+        strftime(ret, TEXT_TIME_SIZE, "%Y-%m-%d %H:%M:%S UTC", &parts) == 0)
+        snprintf(ret, TEXT_TIME_SIZE, "@%" PRId64, unix_seconds);
+    return ret;
+}
+
+const char *text_duration(char ret[TEXT_DURATION_SIZE], int64_t seconds)
+{
+    static const struct {
+        int64_t seconds;
+        const char *name;
+    } units[] = {{86400, "days"}, {3600, "hours"}, {60, "minutes"}, {1, "s"}};
+    size_t i = 0;
+
+    while (i < 3 && seconds < 2 * units[i].seconds)
+        i++;
+    snprintf(ret, TEXT_DURATION_SIZE, "%" PRId64 " %s", seconds / units[i].seconds,
+             units[i].name);
+    return ret;
+}
+
+bool text_starts_with(const char *text, const char *prefix)
+{
+    return strncmp(text, prefix, strlen(prefix)) == 0;
+}

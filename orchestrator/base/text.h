@@ -1,0 +1,35 @@
+/*
+ * text: encodings and time stamps. Pure.
+ */
+#ifndef CM_BASE_TEXT_H
+#define CM_BASE_TEXT_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Lower-case hex and a terminating zero: `ret` holds 2 * len + 1 bytes. */
+void text_hex(char *ret, const void *bytes, size_t len);
+
+/* Exactly 2 * len hex digits of either case, nothing else; -1 otherwise (`ret` then
+ * undefined). */
+int text_unhex(unsigned char *ret, size_t len, const char *hex);
+
+/* Unpadded base64url (RFC 4648 §5) and a zero: `ret` holds TEXT_BASE64URL_SIZE(len)
+ * bytes. */
+#define TEXT_BASE64URL_SIZE(len) (((len) + 2) / 3 * 4 + 1)
+void text_base64url(char *ret, const void *bytes, size_t len);
+
+/* "2026-11-23 18:44:03 UTC", for messages. `ret` holds TEXT_TIME_SIZE bytes. */
+#define TEXT_TIME_SIZE 32
+const char *text_time(char ret[TEXT_TIME_SIZE], int64_t unix_seconds);
+
+/* "3 days", "2 hours", "45 s": the largest unit of which there are at least two. */
+#define TEXT_DURATION_SIZE 32
+const char *text_duration(char ret[TEXT_DURATION_SIZE], int64_t seconds);
+
+bool text_starts_with(const char *text, const char *prefix);
+
+#endif

@@ -1,0 +1,55 @@
+/*
+ * chain: a certificate chain, leaf first, parsed once and then asked. Pure.
+ *
+ * Everything in it may come from a hostile file or CA: sizes are bounded, and text taken from
+ * certificates has control characters replaced.
+ */
+#ifndef CM_DOMAIN_CHAIN_H
+#define CM_DOMAIN_CHAIN_H
+
+#include "base/buf.h"
+#include "base/err.h"
+
+#include <openssl/evp.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { CHAIN_PEM_MAX_BYTES = 128 * 1024, CHAIN_MAX_CERTIFICATES = 10 };
+
+struct chain;
+
+/* What people and policy want to know of the leaf. */
+struct chain_leaf {
+    char sha256[65];   /* of the DER, lower-case hex: what the certificate event measures */
+    char serial[48];   /* lower-case hex */
+    char subject[256]; /* RFC 2253, "" when empty */
+    char issuer[256];
+    char issuer_name[128]; /* the issuer's common name, else its organization, else "" */
+    int64_t not_before;    /* Unix seconds */
+    int64_t not_after;
+    bool self_signed; /* issuer = subject */
+};
+
+/* ERR_CRYPTO unless there are 1 to CHAIN_MAX_CERTIFICATES well-formed certificates and nothing else in PEM. */
+int chain_parse(const void *pem, size_t len, struct chain **ret, struct err *err);
+void chain_free(struct chain *chain);
+
+const struct chain_leaf *chain_leaf(const struct chain *chain);
+size_t chain_length(const struct chain *chain);
+bool chain_has_key(const struct chain *chain, const EVP_PKEY *key); /* is the leaf for this key */
+bool chain_covers(const struct chain *chain, const char *name);     /* by subjectAltName, RFC 6125; never by common name */
+bool chain_issuer_contains(const struct chain *chain, const char *word); /* in the issuer's CN, any case */
+
+/*
+ * Whether an ACME CA's answer may be used: leaf for `key`, covers `domain`, valid at `now`, and
+ * each certificate is signed by the next. ERR_CRYPTO says which of it failed, and how. A
+ * not_before up to 5 minutes ahead is allowed: CAs and virtual machines disagree on the time.
+ */
+int chain_check_issued(const struct chain *chain, const EVP_PKEY *key, const char *domain,
+                       int64_t now, struct err *err);
+
+/* Only the certificates, in canonical PEM, into an initialised buffer. */
+int chain_to_pem(const struct chain *chain, struct buf *ret, struct err *err);
+
+#endif

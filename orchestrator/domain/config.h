@@ -1,0 +1,109 @@
+/*
+ * config: every setting of the program, from defaults, a YAML file and the environment (which
+ * wins). Pure: the texts come as arguments.
+ *
+ * One table in config.c names, for every setting, its YAML key, its variable, its type, its
+ * limits and its meaning. A value that cannot be used is an error that names the variable, or
+ * the file with line and column, what was found, and what is allowed; every error of a load is
+ * reported, not only the first. Values of secrets never appear.
+ */
+#ifndef CM_DOMAIN_CONFIG_H
+#define CM_DOMAIN_CONFIG_H
+
+#include "base/err.h"
+#include "base/log.h"
+#include "base/secret.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum { CONFIG_YAML_MAX_BYTES = 1024 * 1024 };
+
+struct config_list {
+    char **items;
+    size_t count;
+};
+
+/* Durations in milliseconds. Strings are never NULL except where "or NULL" is said. */
+struct config {
+    char *domain;
+    bool development; /* dev_mode, DEV_MODE */
+    enum log_level log_level;
+    char *run_dir; /* "/run/cert-manager": secrets, staging and work folders, on tmpfs */
+
+    struct {
+        bool staging;
+        char *directory; /* URL, or NULL for Let's Encrypt's by `staging`: config_directory() */
+        char *ca_bundle; /* PEM file, or NULL */
+        char *email;     /* contact of the account, "" for none */
+        char *account_version;
+        unsigned resolve_wait_ms;   /* FQDN_RESOLVE_WAIT_SECONDS */
+        unsigned resolve_max_tries; /* FQDN_RESOLVE_MAX_TRIES; 0: do not wait */
+        unsigned retry_min_ms;      /* first wait after a failed attempt at a CA without known limits */
+        unsigned retry_max_ms;
+    } acme;
+    struct {
+        char *path;
+        char *user; /* runs as this user where it exists, "certbot" */
+        unsigned timeout_ms;
+    } certbot;
+    struct {
+        char *dir; /* "/etc/nginx/ssl" */
+        bool force_rm; /* FORCE_RM_CERT_FILES */
+    } tls;
+    struct {
+        char *socket; /* or NULL: the first of the well-known paths; DSTACK_SIMULATOR_ENDPOINT */
+        unsigned timeout_ms;
+        unsigned retry_max_ms; /* longest wait between attempts to reach it */
+    } agent;
+    struct {
+        char *path;      /* "/usr/sbin/nginx" */
+        char *conf;      /* "/etc/nginx/nginx.conf" */
+        char *site_conf; /* "/etc/nginx/conf.d/default.conf": what we render */
+        char *pid_file;  /* "/run/nginx.pid" */
+        char *templates; /* "/app/nginx_conf" */
+        char *webroot;   /* "/acme-challenge" */
+        char *address;   /* listen address, NULL for all of IPv4 and IPv6 */
+        unsigned http_port;
+        unsigned https_port;
+        char *max_body_size; /* or NULL */
+        char *extra_upstreams; /* nginx text, "" for none */
+        char *extra_locations;
+    } nginx;
+    struct {
+        char *host; /* or NULL: no catch-all */
+        unsigned port;
+    } upstream;
+    struct {
+        bool enabled;
+        char *upstream; /* "auth-service:8081" */
+    } auth;
+    struct {
+        char *upstream; /* "attestation-service:8080" */
+    } attestation;
+    struct config_list cors_origins; /* regular expressions */
+    struct secret *ekm_secret;       /* EKM_SHARED_SECRET in development, or NULL */
+};
+
+/* Lines to log once logging is set up, and errors; each without a newline. */
+struct config_report {
+    char **errors;
+    size_t error_count;
+    char **warnings;
+    size_t warning_count;
+};
+
+/*
+ * `yaml` may be NULL (no file); `yaml_name` is what errors call the file. `environment` is in
+ * the form of environ. 0, or -1 with at least one error in the report. Both `config` and `report`
+ * are initialised here and released with their done functions in either case.
+ */
+int config_load(struct config *config, struct config_report *report, const char *yaml_name,
+                const char *yaml, size_t yaml_len, char *const *environment);
+void config_done(struct config *config);
+void config_report_done(struct config_report *report);
+
+/* URL of the ACME directory in force: the configured one, else Let's Encrypt's. Borrowed. */
+const char *config_directory(const struct config *config);
+
+#endif

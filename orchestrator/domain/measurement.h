@@ -1,0 +1,29 @@
+/*
+ * measurement: the certificate event in the TEE's event log. Pure.
+ *
+ * A verifier compares the leaf of its TLS session with the payload of the last event of this
+ * name. The payload is the 64 ASCII characters of the hex SHA-256 of the leaf's DER; on the
+ * wire to the guest agent it is hex once more.
+ */
+#ifndef CM_DOMAIN_MEASUREMENT_H
+#define CM_DOMAIN_MEASUREMENT_H
+
+#include "base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define MEASUREMENT_EVENT "New TLS Certificate"
+#define MEASUREMENT_PAYLOAD_SIZE 129
+
+void measurement_payload(char ret[MEASUREMENT_PAYLOAD_SIZE], const char leaf_sha256[65]);
+
+/*
+ * The leaf that the last certificate event names, out of the agent's `tcb_info` (JSON text with
+ * `event_log`). *ret_found is false when the log has none. ERR_PEER when there is no readable
+ * log or the last event's payload is not 64 hex characters in hex.
+ */
+int measurement_last_event(const char *tcb_info, char ret_sha256[65], bool *ret_found,
+                           struct err *err);
+
+#endif

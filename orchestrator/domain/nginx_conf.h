@@ -1,0 +1,58 @@
+/*
+ * nginx_conf: nginx's configuration as text, from settings and templates. Pure.
+ *
+ * default.conf is the base template and, when HTTPS is up, the https template behind it (in
+ * development https-dev). Directives of our modules stand in a separate include at http level,
+ * so that templates mounted by deployments need none of them.
+ */
+#ifndef CM_DOMAIN_NGINX_CONF_H
+#define CM_DOMAIN_NGINX_CONF_H
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "domain/config.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum { NGINX_CONF_MAX_BYTES = 1024 * 1024 };
+
+enum nginx_level {
+    NGINX_HTTP_ONLY, /* challenges; every other path answers 503 */
+    NGINX_HTTPS,     /* and HTTPS; every other path on port 80 redirects */
+};
+
+/* What the machine says, so that the text fits it. */
+struct nginx_facts {
+    bool ipv6;             /* the kernel has it: without it `listen [::]` is fatal to nginx */
+    unsigned version;      /* as in nginx's headers: 1022001 for 1.22.1; 0 unknown (treated as old) */
+    char nameservers[512]; /* for `resolver`: addresses of /etc/resolv.conf, IPv6 in brackets, "" when none */
+};
+
+/* What the templates folder holds for this mode. */
+struct nginx_templates {
+    const char *base;
+    const char *https; /* the one of the mode; unused at NGINX_HTTP_ONLY */
+};
+
+/* File name of the https template for the mode. */
+const char *nginx_conf_https_template(const struct config *config);
+
+/* default.conf, appended to `ret`. ERR_CONFIG where a value has no place in a configuration. */
+int nginx_conf_render(const struct config *config, const struct nginx_facts *facts,
+                      enum nginx_level level, const struct nginx_templates *templates,
+                      struct buf *ret, struct err *err);
+
+/*
+ * The include at http level at NGINX_HTTPS: `ekm_secret_file` with the path. At NGINX_HTTP_ONLY
+ * the file is absent.
+ */
+int nginx_conf_render_include(const char *ekm_secret_file, struct buf *ret, struct err *err);
+
+/* The nameservers of a resolv.conf(5) text in the form of nginx_facts. */
+void nginx_conf_nameservers(const char *resolv_conf, char *ret, size_t size);
+
+/* "nginx version: nginx/1.22.1" to 1022001; 0 when it is something else. */
+unsigned nginx_conf_parse_version(const char *output);
+
+#endif
