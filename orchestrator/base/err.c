@@ -5,9 +5,14 @@
 #include <stdio.h>
 #include <string.h>
 
-static void format_message(struct err *err, const char *format, va_list args)
+/* Not in place: an argument may be the message itself. */
+__attribute__((format(printf, 2, 0))) static void
+format_message(struct err *err, const char *format, va_list args)
 {
-    vsnprintf(err->message, sizeof err->message, format, args);
+    char message[ERR_MESSAGE_MAX];
+
+    vsnprintf(message, sizeof message, format, args);
+    memcpy(err->message, message, strlen(message) + 1);
 }
 
 static void append(struct err *err, const char *text)

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,7 +64,7 @@ int fs_read(const char *path, size_t max, struct buf *ret, struct err *err)
 {
     unsigned char chunk[8192];
     ssize_t got = 0;
-    size_t size;
+    size_t size = 0;
     int failed = 0;
     int fd;
 
@@ -78,6 +79,7 @@ int fs_read(const char *path, size_t max, struct buf *ret, struct err *err)
     if (got < 0)
         failed = err_sys(err, errno, "%s", path);
     close(fd);
+    OPENSSL_cleanse(chunk, sizeof chunk);
     if (failed != 0)
         buf_done(ret);
     return failed;
@@ -86,9 +88,11 @@ int fs_read(const char *path, size_t max, struct buf *ret, struct err *err)
 int fs_read_secret(const char *path, size_t max, struct secret **ret, struct err *err)
 {
     struct secret *secret;
-    size_t size;
+    unsigned char more = 0;
+    bool complete = false;
+    size_t size = 0;
     size_t used = 0;
-    ssize_t got;
+    ssize_t got = 0;
     int fd = open_regular(path, max, &size, err);
 
     if (fd < 0)
@@ -100,10 +104,17 @@ int fs_read_secret(const char *path, size_t max, struct secret **ret, struct err
     }
     while (used < size && (got = read_some(fd, secret->bytes + used, size - used)) > 0)
         used += (size_t)got;
+    if (got < 0)
+        err_sys(err, errno, "%s", path);
+    else if (used != size || read_some(fd, &more, 1) != 0)
+        err_set(err, ERR_SYS, "%s: changed while it was read", path);
+    else
+        complete = true;
     close(fd);
-    if (used != size) {
+    OPENSSL_cleanse(&more, sizeof more);
+    if (!complete) {
         secret_free(secret);
-        return err_set(err, ERR_SYS, "%s: changed while it was read", path);
+        return -1;
     }
     *ret = secret;
     return 0;
@@ -291,19 +302,18 @@ static int remove_entries(int folder_fd, const char *path, int depth, struct err
 
         if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
             continue;
-        if (unlinkat(dirfd(folder), name, 0) == 0 || errno == ENOENT)
+        if (unlinkat(folder_fd, name, 0) == 0 || errno == ENOENT)
             continue;
         if (errno != EISDIR && errno != EPERM) {
             failed = err_sys(err, errno, "%s/%s: cannot remove", path, name);
             continue;
         }
-        child =
-            openat(dirfd(folder), name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        child = openat(folder_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (child < 0)
             failed = err_sys(err, errno, "%s/%s: cannot remove", path, name);
         else if (remove_entries(child, path, depth + 1, err) < 0)
             failed = -1;
-        else if (unlinkat(dirfd(folder), name, AT_REMOVEDIR) < 0)
+        else if (unlinkat(folder_fd, name, AT_REMOVEDIR) < 0)
             failed = err_sys(err, errno, "%s/%s: cannot remove", path, name);
     }
     closedir(folder);

@@ -1,5 +1,7 @@
 #include "base/log.h"
 
+#include "base/text.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,18 +33,27 @@ bool log_enabled(enum log_level level)
     return level >= sink.level;
 }
 
-/* Bytes above 0x7f pass (UTF-8 names); control characters become \xNN. */
+/* UTF-8 passes; bytes of control characters, and what is not UTF-8, become \xNN. */
 static size_t escape(char *out, size_t out_size, const char *in)
 {
+    enum { LONGEST_PIECE = 4 };
+    size_t left = strlen(in);
     size_t used = 0;
+    size_t size;
 
-    for (; *in != '\0' && used + 5 < out_size; in++) {
-        unsigned char c = (unsigned char)*in;
+    for (; left > 0 && used + LONGEST_PIECE < out_size; in += size, left -= size) {
+        unsigned code;
 
-        if (c >= 0x20 && c != 0x7f)
-            out[used++] = (char)c;
-        else
-            used += (size_t)snprintf(out + used, out_size - used, "\\x%02x", c);
+        size = text_character(in, left, &code);
+        if (size == 0 || text_is_control(code)) {
+            /* Byte by byte: a control character of C1 has two. */
+            size = 1;
+            used += (size_t)snprintf(out + used, out_size - used, "\\x%02x",
+                                     (unsigned char)*in);
+        } else {
+            memcpy(out + used, in, size);
+            used += size;
+        }
     }
     out[used] = '\0';
     return used;

@@ -87,6 +87,44 @@ const char *text_duration(char ret[TEXT_DURATION_SIZE], int64_t seconds)
     return ret;
 }
 
+size_t text_character(const void *bytes, size_t left, unsigned *ret_code)
+{
+    static const unsigned smallest[] = {0, 0, 0x80, 0x800, 0x10000};
+    const unsigned char *in = bytes;
+    size_t len;
+    unsigned code;
+
+    if (in[0] < 0x80) {
+        *ret_code = in[0];
+        return 1;
+    }
+    if ((in[0] & 0xe0) == 0xc0)
+        len = 2;
+    else if ((in[0] & 0xf0) == 0xe0)
+        len = 3;
+    else if ((in[0] & 0xf8) == 0xf0)
+        len = 4;
+    else
+        return 0;
+    if (len > left)
+        return 0;
+    code = in[0] & (0xffU >> (len + 1));
+    for (size_t i = 1; i < len; i++) {
+        if ((in[i] & 0xc0) != 0x80)
+            return 0;
+        code = code << 6 | (in[i] & 0x3fU);
+    }
+    if (code < smallest[len] || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff))
+        return 0;
+    *ret_code = code;
+    return len;
+}
+
+bool text_is_control(unsigned code)
+{
+    return code < 0x20 || (code >= 0x7f && code < 0xa0);
+}
+
 bool text_starts_with(const char *text, const char *prefix)
 {
     return strncmp(text, prefix, strlen(prefix)) == 0;

@@ -1,5 +1,5 @@
 /*
- * text: encodings and time stamps. Pure.
+ * text: encodings, characters and time stamps. Pure.
  */
 #ifndef CM_BASE_TEXT_H
 #define CM_BASE_TEXT_H
@@ -29,6 +29,13 @@ const char *text_time(char ret[TEXT_TIME_SIZE], int64_t unix_seconds);
 /* "3 days", "2 hours", "45 s": the largest unit of which there are at least two. */
 #define TEXT_DURATION_SIZE 32
 const char *text_duration(char ret[TEXT_DURATION_SIZE], int64_t seconds);
+
+/*
+ * Bytes of the character at the front of the `left` bytes, at least one, and its code point;
+ * 0 when they are not valid UTF-8 (RFC 3629: no surrogates, no longer form than needed).
+ */
+size_t text_character(const void *bytes, size_t left, unsigned *ret_code);
+bool text_is_control(unsigned code); /* C0, DEL and C1 */
 
 bool text_starts_with(const char *text, const char *prefix);
 

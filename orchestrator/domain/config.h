@@ -82,7 +82,9 @@ struct config {
         char *upstream; /* "attestation-service:8080" */
     } attestation;
     struct config_list cors_origins; /* regular expressions */
-    struct secret *ekm_secret;       /* EKM_SHARED_SECRET in development, or NULL */
+    /* Development only, and at most one of them; both NULL otherwise. */
+    struct secret *ekm_secret; /* EKM_SHARED_SECRET or the placeholder */
+    char *ekm_secret_file;     /* ekm.secret_file: the owner of the configuration reads it */
 };
 
 /* Lines to log once logging is set up, and errors; each without a newline. */

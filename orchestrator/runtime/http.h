@@ -1,9 +1,10 @@
 /*
  * http: HTTP calls over TCP, TLS or a unix socket; libcurl's multi interface on libuv.
  *
- * Redirects are not followed, nothing is retried, proxies are used only as http_request says.
- * An answer with any status is a success here; what it means is the caller's matter. Memory of
- * libcurl is wiped when freed (secret.h). Ownership and order of calls: done.h.
+ * Redirects are not followed, nothing is retried, proxies are used only as http_request
+ * says. An answer with any status is a success here; what it means is the caller's
+ * matter. Memory of libcurl is wiped when freed (secret.h). Ownership and order of calls:
+ * done.h.
  */
 #ifndef CM_RUNTIME_HTTP_H
 #define CM_RUNTIME_HTTP_H
@@ -22,10 +23,12 @@ struct http; /* one per loop: connections and their reuse */
 
 struct http *http_new(uv_loop_t *loop, struct err *err);
 
-/* No call may be running. `closed` (may be NULL) comes in a later round of the loop; `http` is freed. */
+/* No call may be running. `closed` (may be NULL) comes in a later round of the loop;
+ * `http` is freed. */
 void http_close(struct http *http, void (*closed)(void *owner), void *owner);
 
-/* Strings and body are borrowed until done; the struct itself until http_start returns. */
+/* Strings and body are borrowed until done; the struct itself until http_start returns.
+ */
 struct http_request {
     const char *method; /* "GET", "HEAD", "POST" */
     const char *url;
@@ -50,16 +53,19 @@ struct http_call {
 };
 
 /*
- * ERR_NET: not reached (no socket, refused, name, TLS; the message says which and names the
- * URL or socket). ERR_PEER: not HTTP, cut short, too long. ERR_TIMEOUT. ERR_CANCELED.
+ * ERR_NET: not reached (no socket, refused, name, TLS; the message says which and names
+ * the URL or socket). ERR_PEER: not HTTP, cut short, too long. ERR_TIMEOUT. ERR_CANCELED.
  * err->code is the errno of a failed connect where libcurl knows it.
  */
-void http_start(struct http_call *call, struct http *http, const struct http_request *request,
-                done_fn done, void *owner);
+void http_start(struct http_call *call, struct http *http,
+                const struct http_request *request, done_fn done, void *owner);
 void http_cancel(struct http_call *call);
-void http_call_done(struct http_call *call); /* frees the answer; accepts a zeroed struct */
+void http_call_done(
+    struct http_call *call); /* frees the answer; accepts a zeroed struct */
 
-/* Value of the first such header of the answer, case-insensitive, or NULL. Into `ret`, cut at `size`. */
-const char *http_header(const struct http_call *call, const char *name, char *ret, size_t size);
+/* Value of the first such header of the answer, case-insensitive, or NULL. Into `ret`,
+ * cut at `size`. */
+const char *http_header(const struct http_call *call, const char *name, char *ret,
+                        size_t size);
 
 #endif

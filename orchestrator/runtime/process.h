@@ -1,12 +1,13 @@
 /*
  * process: one child, in a session and process group of its own, with bounded output.
  *
- * The child gets exactly the given environment, /dev/null as standard input, and no descriptor
- * of ours but its output pipes. Its output is read to the end whatever its amount (a child whose
- * pipe is closed or full changes its behaviour), kept up to a maximum, and handed on line by
- * line. On cancel or when the time is over the whole group gets SIGTERM and, after a grace time,
- * SIGKILL. A descendant that keeps the pipes open after the child has ended is killed too.
- * The child is always reaped. Ownership and order of calls: done.h.
+ * The child gets exactly the given environment, /dev/null as standard input, and no
+ * descriptor of ours but its output pipes. Its output is read to the end whatever its
+ * amount (a child whose pipe is closed or full changes its behaviour), kept up to a
+ * maximum, and handed on line by line. On cancel or when the time is over the whole group
+ * gets SIGTERM and, after a grace time, SIGKILL. A descendant that keeps the pipes open
+ * after the child has ended is killed too. The child is always reaped. Ownership and
+ * order of calls: done.h.
  */
 #ifndef CM_RUNTIME_PROCESS_H
 #define CM_RUNTIME_PROCESS_H
@@ -31,8 +32,8 @@ struct process_options {
     bool change_user;   /* drop to uid and gid, without supplementary groups */
     uid_t uid;
     gid_t gid;
-    size_t max_output;     /* bytes kept per stream; what comes after is read and dropped */
-    unsigned timeout_ms;   /* 0: none */
+    size_t max_output;   /* bytes kept per stream; what comes after is read and dropped */
+    unsigned timeout_ms; /* 0: none */
     unsigned term_grace_ms; /* between SIGTERM and SIGKILL */
     /* A line without its end, cut at 1000 bytes; may be NULL. */
     void (*on_line)(void *owner, enum process_stream stream, const char *line);
@@ -40,7 +41,8 @@ struct process_options {
 };
 
 struct process {
-    /* Results, valid in done: err is NULL when the child ran and ended by itself, even badly. */
+    /* Results, valid in done: err is NULL when the child ran and ended by itself, even
+     * badly. */
     int exit_status; /* -1 when it did not exit */
     int term_signal; /* 0 when it was not ended by a signal */
     struct buf output[PROCESS_STREAMS];
@@ -51,8 +53,8 @@ struct process {
 };
 
 /*
- * ERR_SYS when it cannot be started (the message names the program), ERR_TIMEOUT, ERR_CANCELED.
- * After done, process_done frees the kept output.
+ * ERR_SYS when it cannot be started (the message names the program), ERR_TIMEOUT,
+ * ERR_CANCELED. After done, process_done frees the kept output.
  */
 void process_start(struct process *process, uv_loop_t *loop,
                    const struct process_options *options, done_fn done, void *owner);

@@ -2,17 +2,18 @@
  * seq: runs a procedure that is written down as a constant table of steps.
  *
  *     begin    starts the step: SEQ_WAIT when an operation was started that will call
- *              seq_resume(), SEQ_READY when there is nothing to wait for, -1 with `err`
- *     finish   after the wait ended well: SEQ_NEXT, SEQ_END, seq_go_to("step"), or -1 with `err`.
- *              NULL is SEQ_NEXT. The only place where a procedure branches
+ *              seq_resume(), SEQ_READY when there is nothing to wait for (the next step
+ *              comes, finish is left out), -1 with `err`. NULL goes straight to finish
+ *     finish   after the wait ended well: SEQ_NEXT, SEQ_END, seq_go_to("step"), or -1
+ *              with `err`. NULL is SEQ_NEXT. The only place where a procedure branches
  *     abort    hastens the operation that begin started (x_cancel); it still ends through
  *              seq_resume(). NULL only where begin never waits
- *     timeout_ms   when it is over, abort is called, and the sequence fails with ERR_TIMEOUT
- *              that names the step. 0 only where begin never waits, or where the operation has
- *              a time limit of its own
+ *     timeout_ms   when it is over, abort is called, and the sequence fails with
+ *              ERR_TIMEOUT that names the step. 0 only where begin never waits, or where
+ *              the operation has a time limit of its own
  *
- * The first failure ends the sequence; `done` gets it, wrapped in the name of the step. All of
- * done.h holds: a sequence is itself such an operation.
+ * The first failure ends the sequence; `done` gets it, wrapped in the name of the step.
+ * All of done.h holds: a sequence is itself such an operation.
  */
 #ifndef CM_RUNTIME_SEQ_H
 #define CM_RUNTIME_SEQ_H
@@ -59,7 +60,8 @@ void seq_resume(void *seq, const struct err *err);
 
 void seq_cancel(struct seq *seq);
 
-/* For a step's finish: the named step of the same table comes next. Asserts that there is one. */
+/* For a step's finish: the named step of the same table comes next. Asserts that there is
+ * one. */
 int seq_go_to(const struct seq *seq, const char *step);
 
 /* Name of the step at work, or NULL when the sequence is not running. */

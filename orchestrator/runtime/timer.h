@@ -1,7 +1,8 @@
 /*
  * timer: one wake-up, set again at will. Milliseconds of the loop's monotonic clock.
  *
- * Embedded in its owner. timer_init … timer_close; the owner's memory stays until `closed`.
+ * Embedded in its owner. timer_init … timer_close; the owner's memory stays until
+ * `closed`.
  */
 #ifndef CM_RUNTIME_TIMER_H
 #define CM_RUNTIME_TIMER_H
@@ -16,9 +17,11 @@ struct timer {
     void *owner;
 };
 
-void timer_init(struct timer *timer, uv_loop_t *loop, void (*fired)(void *owner), void *owner);
+void timer_init(struct timer *timer, uv_loop_t *loop, void (*fired)(void *owner),
+                void *owner);
 
-/* Fire once in `delay_ms`, instead of whatever was set before. 0 fires in the next round. */
+/* Fire once in `delay_ms`, instead of whatever was set before. 0 fires in the next round.
+ */
 void timer_set(struct timer *timer, uint64_t delay_ms);
 void timer_stop(struct timer *timer);
 

@@ -1,5 +1,6 @@
 /*
- * watch: names of entries that appear, change or go in one folder (inotify through libuv).
+ * watch: names of entries that appear, change or go in one folder (inotify through
+ * libuv).
  *
  * A hint, never a truth: events may be merged or lost; who is told looks for himself.
  */
@@ -8,22 +9,22 @@
 
 #include "base/err.h"
 
-#include <stdbool.h>
 #include <uv.h>
 
 struct watch {
-    uv_fs_event_t handle;
-    bool open;
-    void (*changed)(void *owner, const char *name);
-    void (*closed)(void *owner);
-    void *owner;
+    /* Private. On the heap, because a start that failed leaves a handle to close, too. */
+    struct watch_io *io; /* NULL while it is not open */
 };
 
-/* -1 with ERR_SYS when the folder cannot be watched; then there is nothing to close. */
+/* `name` is "" when it is not known. -1 with ERR_SYS when the folder cannot be watched;
+ * then there is nothing to close. */
 int watch_start(struct watch *watch, uv_loop_t *loop, const char *folder,
-                void (*changed)(void *owner, const char *name), void *owner, struct err *err);
+                void (*changed)(void *owner, const char *name), void *owner,
+                struct err *err);
 
-/* Accepts a watch that never started or is closed (`closed`, may be NULL, is called all the same, later). */
-void watch_close(struct watch *watch, uv_loop_t *loop, void (*closed)(void *owner));
+/* Accepts a watch that is zeroed, never started or is closed: `closed` (may be NULL) is
+ * called all the same, in a later round of the loop. `changed` is not called any more. */
+void watch_close(struct watch *watch, uv_loop_t *loop, void (*closed)(void *owner),
+                 void *owner);
 
 #endif

@@ -1,0 +1,48 @@
+# Builds the nginx modules of this directory as dynamic modules for Debian's
+# nginx: against the headers of the package nginx-dev, with the configure flags
+# of the packaged binary, as dh_nginx does it. The including Makefile gives
+# BUILD and VARIANT. Needs: apt-get install nginx-dev.
+
+ekm_dir := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
+ekm_build := $(BUILD)/nginx-modules
+ekm_so := $(BUILD)/ngx_http_ekm_module.so
+
+NGINX_SRC ?= /usr/share/nginx/src
+
+# The module is loaded into a release nginx, so no sanitizer in any variant.
+ekm_cflags := -g -fPIC -fstack-protector-strong -Wformat -Werror=format-security
+ekm_ldflags := -fPIC -Wl,-z,relro -Wl,-z,now
+ifeq ($(VARIANT),cover)
+ekm_cflags += -O0 --coverage
+ekm_ldflags += --coverage
+else ifneq ($(filter debug asan,$(VARIANT)),)
+ekm_cflags += -Og
+else
+ekm_cflags += -O2 -D_FORTIFY_SOURCE=2
+endif
+
+# nginx's configure and its Makefile work in the current directory, hence links
+# to the sources in a scratch directory. The files of dpkg change with every
+# version of nginx-dev, the sources keep old dates.
+$(ekm_build)/objs/Makefile: $(ekm_dir)/config $(ekm_dir)/module.mk \
+		$(wildcard /var/lib/dpkg/info/nginx-dev.list)
+	@test -x $(NGINX_SRC)/configure && test -r $(NGINX_SRC)/conf_flags || { \
+	  echo "$(NGINX_SRC) has no nginx sources to build the modules with:" \
+	    "apt-get install nginx-dev" >&2; exit 1; }
+	@echo "  CONFIG  $(ekm_build)"
+	@rm -rf $(ekm_build) && mkdir -p $(ekm_build)
+	@cd $(ekm_build) && ln -s $(NGINX_SRC)/* . && \
+	bash -c '. ./conf_flags && ./configure "$${NGX_CONF_FLAGS[@]}" \
+	  --builddir=objs \
+	  --with-cc="$(CC)" \
+	  --with-cc-opt="$(ekm_cflags)" \
+	  --with-ld-opt="$(ekm_ldflags)" \
+	  --add-dynamic-module="$(abspath $(ekm_dir))"' >configure.log 2>&1 || { \
+	  cat configure.log >&2; rm -f objs/Makefile; exit 1; }
+
+# install(1) unlinks the old file, which a running nginx may have mapped.
+$(ekm_so): $(wildcard $(ekm_dir)/*.c) $(ekm_build)/objs/Makefile
+	@echo "  NGXMOD  $@"
+	@$(MAKE) -s -C $(ekm_build) -f objs/Makefile modules \
+	  >$(ekm_build)/build.log 2>&1 || { cat $(ekm_build)/build.log >&2; exit 1; }
+	@install -m 644 $(ekm_build)/objs/$(@F) $@

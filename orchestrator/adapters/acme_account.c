@@ -1,0 +1,273 @@
+#include "adapters/acme_account.h"
+
+#include "base/log.h"
+#include "base/text.h"
+#include "domain/jose.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+enum {
+    ANSWER_MAX_BYTES = 64 * 1024,
+    REQUEST_MAX_BYTES = 8 * 1024,
+    CALL_TIMEOUT_MS = 30 * 1000,
+    NONCE_REFUSALS_MAX = 8,
+};
+
+static const char *const jose_headers[] = {"Content-Type: application/jose+json", NULL};
+
+static void call(struct acme_account *a, const char *method, const char *url)
+{
+    struct http_request request = {
+        .method = method,
+        .url = url,
+        .ca_bundle = a->request.ca_bundle,
+        .max_body = ANSWER_MAX_BYTES,
+        .timeout_ms = CALL_TIMEOUT_MS,
+    };
+
+    if (a->body.len > 0) {
+        request.body = a->body.data;
+        request.body_len = a->body.len;
+        request.headers = jose_headers;
+    }
+    http_call_done(&a->http);
+    http_start(&a->http, a->request.http, &request, seq_resume, &a->seq);
+}
+
+static void abort_call(void *flow)
+{
+    struct acme_account *a = flow;
+
+    http_cancel(&a->http);
+}
+
+/* What a CA wants of a person rather than of us, by ACME error type (RFC 8555 §6.7). */
+static const struct {
+    const char *type;
+    const char *advice;
+} for_people[] = {
+    {"externalAccountRequired", "this CA needs an external account binding"},
+    {"userActionRequired", "the CA wants its terms of service agreed to in person"},
+    {"agreementRequired", "the CA wants its terms of service agreed to in person"},
+    {"invalidContact", "set EMAIL to an address that the CA accepts, or to nothing"},
+    {"unsupportedContact", "set EMAIL to an address that the CA accepts, or to nothing"},
+    {"unauthorized",
+     "the account may have been deactivated at the CA: "
+     "LETSENCRYPT_ACCOUNT_VERSION=v2 (or the next) makes a new one"},
+};
+
+/* The answer as a problem document (RFC 7807), turned into an error. */
+static int refuse(const struct acme_account *a, const char *what, struct err *err)
+{
+    json_t *root = json_loads(buf_str(&a->http.body), 0, NULL);
+    const char *type = json_string_value(json_object_get(root, "type"));
+    const char *detail = json_string_value(json_object_get(root, "detail"));
+    const char *name = type == NULL ? NULL : strrchr(type, ':');
+
+    name = name == NULL ? "no ACME problem document" : name + 1;
+    err_set_code(err, ERR_PEER, a->http.status, "%s: HTTP status %d (%.60s): %.400s",
+                 what, a->http.status, name, detail == NULL ? "no explanation" : detail);
+    for (size_t i = 0; i < sizeof for_people / sizeof for_people[0]; i++) {
+        if (strcmp(name, for_people[i].type) == 0) {
+            err_set_code(err, ERR_CONFIG, a->http.status, "%s: %s (%.60s): %.400s", what,
+                         for_people[i].advice, name,
+                         detail == NULL ? "no explanation" : detail);
+        }
+    }
+    json_decref(root);
+    return -1;
+}
+
+static bool problem_is(const struct acme_account *a, const char *name)
+{
+    json_t *root = json_loads(buf_str(&a->http.body), 0, NULL);
+    const char *type = json_string_value(json_object_get(root, "type"));
+    const char *found = type == NULL ? NULL : strrchr(type, ':');
+    bool same = found != NULL && strcmp(found + 1, name) == 0;
+
+    json_decref(root);
+    return same;
+}
+
+/* ---- directory ---- */
+
+static int begin_directory(void *flow, struct err *err)
+{
+    struct acme_account *a = flow;
+
+    (void)err;
+    call(a, "GET", a->request.directory);
+    return SEQ_WAIT;
+}
+
+static int copy_url(const json_t *directory, const char *member, char ret[ACME_URL_SIZE],
+                    struct err *err)
+{
+    const char *url = json_string_value(json_object_get(directory, member));
+
+    if (url == NULL || strlen(url) >= ACME_URL_SIZE)
+        return err_set(err, ERR_PEER,
+                       "the answer has no usable \"%s\": is this the URL of an "
+                       "ACME directory?",
+                       member);
+    snprintf(ret, ACME_URL_SIZE, "%s", url);
+    return 0;
+}
+
+static int finish_directory(void *flow, struct err *err)
+{
+    struct acme_account *a = flow;
+    json_t *directory;
+    int failed;
+
+    if (a->http.status != 200)
+        return refuse(a, "directory", err);
+    directory = json_loads(buf_str(&a->http.body), 0, NULL);
+    if (directory == NULL)
+        return err_set(err, ERR_PEER,
+                       "the answer is not JSON: is this the URL of an ACME "
+                       "directory?");
+    failed = copy_url(directory, "newNonce", a->new_nonce_url, err);
+    if (failed == 0)
+        failed = copy_url(directory, "newAccount", a->new_account_url, err);
+    json_decref(directory);
+    return failed;
+}
+
+/* ---- nonce ---- */
+
+static int begin_nonce(void *flow, struct err *err)
+{
+    struct acme_account *a = flow;
+
+    (void)err;
+    call(a, "HEAD", a->new_nonce_url);
+    return SEQ_WAIT;
+}
+
+static int finish_nonce(void *flow, struct err *err)
+{
+    struct acme_account *a = flow;
+
+    if (a->http.status != 200 && a->http.status != 204)
+        return refuse(a, "newNonce", err);
+    if (http_header(&a->http, "Replay-Nonce", a->nonce, sizeof a->nonce) == NULL)
+        return err_set(err, ERR_PEER, "newNonce: the answer has no Replay-Nonce");
+    return SEQ_NEXT;
+}
+
+/* ---- newAccount, first to find it, then to make it ---- */
+
+static int begin_post(struct acme_account *a, json_t *payload, struct err *err)
+{
+    char *text = json_dumps(payload, JSON_COMPACT);
+    int failed;
+
+    json_decref(payload);
+    if (text == NULL)
+        return err_set(err, ERR_CONFIG, "the contact address is not valid UTF-8");
+    buf_clear(&a->body);
+    failed = jose_sign_request(a->request.key, a->new_account_url, a->nonce, NULL, text,
+                               &a->body, err);
+    wipe_free(text);
+    if (failed != 0)
+        return -1;
+    call(a, "POST", a->new_account_url);
+    return SEQ_WAIT;
+}
+
+static int begin_find(void *flow, struct err *err)
+{
+    return begin_post(flow, json_pack("{s:b}", "onlyReturnExisting", 1), err);
+}
+
+static int begin_create(void *flow, struct err *err)
+{
+    struct acme_account *a = flow;
+    json_t *payload = json_pack("{s:b}", "termsOfServiceAgreed", 1);
+
+    if (a->request.email[0] != '\0')
+        json_object_set_new(payload, "contact",
+                            json_pack("[s+]", "mailto:", a->request.email));
+    return begin_post(a, payload, err);
+}
+
+/* A refused nonce comes with a fresh one: the same step again (RFC 8555 §6.5). */
+static bool take_fresh_nonce(struct acme_account *a)
+{
+    bool fresh = http_header(&a->http, "Replay-Nonce", a->nonce, sizeof a->nonce) != NULL;
+
+    return fresh && a->http.status == 400 && problem_is(a, "badNonce") &&
+           ++a->nonce_refusals <= NONCE_REFUSALS_MAX;
+}
+
+static int take_url(struct acme_account *a, struct err *err)
+{
+    if (http_header(&a->http, "Location", a->url, sizeof a->url) == NULL)
+        return err_set(err, ERR_PEER, "newAccount: the answer has no Location");
+    return SEQ_END;
+}
+
+static int finish_find(void *flow, struct err *err)
+{
+    struct acme_account *a = flow;
+
+    if (take_fresh_nonce(a))
+        return seq_go_to(&a->seq, "find account");
+    if (a->http.status == 200)
+        return take_url(a, err);
+    if (problem_is(a, "accountDoesNotExist"))
+        return SEQ_NEXT;
+    return refuse(a, "newAccount", err);
+}
+
+static int finish_create(void *flow, struct err *err)
+{
+    struct acme_account *a = flow;
+
+    if (take_fresh_nonce(a))
+        return seq_go_to(&a->seq, "create account");
+    if (a->http.status != 201 && a->http.status != 200)
+        return refuse(a, "newAccount", err);
+    a->created = a->http.status == 201;
+    return take_url(a, err);
+}
+
+static const struct seq_step steps[] = {
+    {"read directory", begin_directory, finish_directory, abort_call, 0},
+    {"get nonce", begin_nonce, finish_nonce, abort_call, 0},
+    {"find account", begin_find, finish_find, abort_call, 0},
+    {"create account", begin_create, finish_create, abort_call, 0},
+    {0},
+};
+
+static void on_steps_done(void *owner, const struct err *seq_err)
+{
+    struct acme_account *a = owner;
+    struct err err = ERR_INIT;
+
+    http_call_done(&a->http);
+    buf_done(&a->body);
+    if (seq_err != NULL) {
+        err = *seq_err;
+        err_wrap(&err, "ACME directory %s", a->request.directory);
+    }
+    a->done(a->owner, seq_err != NULL ? &err : NULL);
+}
+
+void acme_account_start(struct acme_account *account,
+                        const struct acme_account_request *request, done_fn done,
+                        void *owner)
+{
+    *account = (struct acme_account){.request = *request, .done = done, .owner = owner};
+    buf_init(&account->body, REQUEST_MAX_BYTES);
+    seq_start(&account->seq, request->loop, "ACME account", steps, account, on_steps_done,
+              account);
+}
+
+void acme_account_cancel(struct acme_account *account)
+{
+    seq_cancel(&account->seq);
+}

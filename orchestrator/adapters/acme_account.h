@@ -1,0 +1,59 @@
+/*
+ * acme_account: makes sure that the CA has an account for our key, and learns its URL.
+ * RFC 8555 §7.1.1 (directory), §7.2 (nonce), §7.3 and §7.3.1 (account), §6.5 (badNonce).
+ *
+ * The key is asked for first with onlyReturnExisting; only when the CA does not know it
+ * an account is made. Same key, same account, on every start and every replica. Ownership
+ * and order of calls: done.h.
+ */
+#ifndef CM_ADAPTERS_ACME_ACCOUNT_H
+#define CM_ADAPTERS_ACME_ACCOUNT_H
+
+#include "runtime/http.h"
+#include "runtime/seq.h"
+
+#include <openssl/evp.h>
+#include <stdbool.h>
+
+enum { ACME_URL_SIZE = 1024, ACME_NONCE_SIZE = 256 };
+
+/* Borrowed until done. */
+struct acme_account_request {
+    struct http *http;
+    uv_loop_t *loop;
+    const char *directory; /* URL */
+    const char *ca_bundle; /* or NULL */
+    const char *email;     /* "" for no contact */
+    EVP_PKEY *key;
+};
+
+struct acme_account {
+    /* Results, valid in done. */
+    char url[ACME_URL_SIZE];
+    bool created; /* the CA did not know the key before */
+
+    /* Private. */
+    struct acme_account_request request;
+    struct seq seq;
+    struct http_call http;
+    struct buf body;
+    char new_nonce_url[ACME_URL_SIZE];
+    char new_account_url[ACME_URL_SIZE];
+    char nonce[ACME_NONCE_SIZE];
+    unsigned nonce_refusals;
+    done_fn done;
+    void *owner;
+};
+
+/*
+ * ERR_NET and ERR_TIMEOUT: the CA is out of reach. ERR_PEER: it refused or talked
+ * nonsense (err->code is the HTTP status). ERR_CONFIG: it wants something of the operator
+ * (terms that must be agreed to in person, an external account binding, a usable contact,
+ * another key).
+ */
+void acme_account_start(struct acme_account *account,
+                        const struct acme_account_request *request, done_fn done,
+                        void *owner);
+void acme_account_cancel(struct acme_account *account);
+
+#endif

@@ -1,0 +1,381 @@
+#include "adapters/certbot.h"
+
+#include "base/log.h"
+#include "base/text.h"
+#include "domain/jose.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <jansson.h>
+#include <limits.h>
+#include <linux/magic.h>
+#include <openssl/sha.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+enum {
+    OUTPUT_MAX_BYTES = 256 * 1024,
+    TERM_GRACE_MS = 5000,
+};
+
+/* How long certbot waits for the CA after the challenges are through. */
+#define ISSUANCE_TIMEOUT_S "90"
+
+/* Any directory name works as certbot's account identifier, as long as --account names
+ * it. */
+#define ACCOUNT_ID "cert-manager"
+
+/* certbot requires the file; the values mean nothing to the CA. */
+#define ACCOUNT_META                                                                     \
+    "{\"creation_dt\":\"1970-01-01T00:00:00Z\",\"creation_host\":\"localhost\"}"
+
+int certbot_challenge_folder(const struct config *config, char *ret, struct err *err)
+{
+    return fs_join(ret, config->nginx.webroot, ".well-known/acme-challenge", err);
+}
+
+/* The user that certbot runs as; false when it has to be ourselves. */
+static bool find_user(const struct config *config, uid_t *ret_uid, gid_t *ret_gid)
+{
+    const struct passwd *user = geteuid() == 0 ? getpwnam(config->certbot.user) : NULL;
+
+    if (user == NULL)
+        return false;
+    *ret_uid = user->pw_uid;
+    *ret_gid = user->pw_gid;
+    return true;
+}
+
+int certbot_make_challenge_folder(const struct config *config, struct err *err)
+{
+    char folder[FS_PATH_MAX];
+    bool other_user;
+    uid_t uid;
+    gid_t gid;
+
+    other_user = find_user(config, &uid, &gid);
+    if (certbot_challenge_folder(config, folder, err) < 0 ||
+        fs_make_folder(folder, other_user ? 0775 : 0755, err) < 0)
+        return -1;
+    if (other_user && chown(folder, (uid_t)-1, gid) < 0)
+        return err_sys(err, errno, "%s: cannot give it to group %u", folder,
+                       (unsigned)gid);
+    return 0;
+}
+
+/*
+ * Challenge files of a run that was killed: certbot fails on one that exists. Only files
+ * that answer for our account are ours ("<token>.<thumbprint>", RFC 8555 §8.1); what
+ * others put into the webroot stays.
+ */
+static int remove_stale_challenges(const struct certbot *c, struct err *err)
+{
+    char folder_path[FS_PATH_MAX];
+    char thumbprint[JOSE_THUMBPRINT_SIZE];
+    const struct dirent *entry;
+    DIR *folder;
+
+    if (jose_thumbprint(c->request.account_key, thumbprint, err) < 0 ||
+        certbot_challenge_folder(c->request.config, folder_path, err) < 0)
+        return -1;
+    folder = opendir(folder_path);
+    if (folder == NULL)
+        return err_sys(err, errno, "%s", folder_path);
+    while ((entry = readdir(folder)) != NULL) {
+        char path[FS_PATH_MAX];
+        char expected[NAME_MAX + 1 + JOSE_THUMBPRINT_SIZE];
+        struct err unreadable = ERR_INIT;
+        BUF_SCOPED content = {0};
+
+        snprintf(expected, sizeof expected, "%s.%s", entry->d_name, thumbprint);
+        if (fs_join(path, folder_path, entry->d_name, &unreadable) == 0 &&
+            fs_read(path, sizeof expected, &content, &unreadable) == 0 &&
+            strcmp(buf_str(&content), expected) == 0 && unlink(path) == 0)
+            log_info("removed a challenge file of an earlier run: %s", path);
+    }
+    closedir(folder);
+    return 0;
+}
+
+/* The work folder: below run_dir when that is tmpfs, else below /dev/shm, which always
+ * is. */
+static int choose_folder(struct certbot *c, struct err *err)
+{
+    const char *run_dir = c->request.config->run_dir;
+    unsigned char digest[SHA256_DIGEST_LENGTH];
+    char tag[17];
+    struct statfs status;
+
+    if (statfs(run_dir, &status) == 0 && status.f_type == TMPFS_MAGIC)
+        return fs_join(c->folder, run_dir, "certbot", err);
+    /* Several instances on one machine differ in run_dir. */
+    SHA256((const unsigned char *)run_dir, strlen(run_dir), digest);
+    text_hex(tag, digest, 8);
+    snprintf(c->folder, sizeof c->folder, "/dev/shm/cert-manager-%s", tag);
+    return 0;
+}
+
+static int make_own_folder(const struct certbot *c, const char *name, struct err *err)
+{
+    char path[FS_PATH_MAX];
+
+    if (fs_join(path, c->folder, name, err) < 0 || fs_make_folder(path, 0700, err) < 0)
+        return -1;
+    if (c->change_user && lchown(path, c->uid, c->gid) < 0)
+        return err_sys(err, errno, "%s: cannot give it to certbot's user", path);
+    return 0;
+}
+
+static int write_own_file(const struct certbot *c, const char *folder, const char *name,
+                          const void *data, size_t len, struct err *err)
+{
+    char path[FS_PATH_MAX];
+
+    if (fs_join(path, folder, name, err) < 0 ||
+        fs_replace(path, data, len, 0400, err) < 0)
+        return -1;
+    if (c->change_user && lchown(path, c->uid, c->gid) < 0)
+        return err_sys(err, errno, "%s: cannot give it to certbot's user", path);
+    return 0;
+}
+
+/*
+ * Where certbot looks for the account of a directory:
+ * "accounts/<host[:port]><path>/<id>", the URL's text as it is, without query.
+ */
+static int account_folder(const struct certbot *c, char *ret, struct err *err)
+{
+    const char *url = config_directory(c->request.config);
+    const char *rest = strstr(url, "://");
+    char name[FS_PATH_MAX];
+    int len;
+
+    rest = rest == NULL ? url : rest + 3;
+    len = snprintf(name, sizeof name, "config/accounts/%.*s/%s", (int)strcspn(rest, "?#"),
+                   rest, ACCOUNT_ID);
+    if (len < 0 || (size_t)len >= sizeof name || strstr(name, "..") != NULL)
+        return err_set(err, ERR_CONFIG,
+                       "acme.directory: \"%s\" has no place in certbot's "
+                       "account store",
+                       url);
+    return fs_join(ret, c->folder, name, err);
+}
+
+/* Every folder between "config" and the account belongs to certbot's user. */
+static int make_account_folder(const struct certbot *c, const char *folder,
+                               struct err *err)
+{
+    char part[FS_PATH_MAX];
+    size_t base = strlen(c->folder) + 1;
+
+    for (size_t i = base;; i++) {
+        if (folder[i] != '/' && folder[i] != '\0')
+            continue;
+        memcpy(part, folder + base, i - base);
+        part[i - base] = '\0';
+        if (make_own_folder(c, part, err) < 0)
+            return -1;
+        if (folder[i] == '\0')
+            return 0;
+    }
+}
+
+static int seed_account(const struct certbot *c, struct err *err)
+{
+    static const char meta[] = ACCOUNT_META;
+    SECRET_SCOPED key = NULL;
+    char folder[FS_PATH_MAX];
+    json_t *regr;
+    char *regr_text;
+    int failed;
+
+    if (account_folder(c, folder, err) < 0 || make_account_folder(c, folder, err) < 0 ||
+        jose_private_jwk(c->request.account_key, &key, err) < 0)
+        return -1;
+    regr = json_pack("{s:{}, s:s}", "body", "uri", c->request.account_url);
+    regr_text = json_dumps(regr, JSON_COMPACT);
+    json_decref(regr);
+    if (regr_text == NULL)
+        return err_set(err, ERR_PEER, "the account URL is not valid UTF-8");
+    failed = write_own_file(c, folder, "regr.json", regr_text, strlen(regr_text), err);
+    wipe_free(regr_text);
+    if (failed != 0)
+        return -1;
+    if (write_own_file(c, folder, "meta.json", meta, strlen(meta), err) < 0)
+        return -1;
+    return write_own_file(c, folder, "private_key.json", key->bytes, key->len, err);
+}
+
+static int begin_prepare(void *flow, struct err *err)
+{
+    struct certbot *c = flow;
+    static const char *const folders[] = {"config", "work", "logs", "out", "tmp"};
+
+    c->change_user = find_user(c->request.config, &c->uid, &c->gid);
+    if (!c->change_user && geteuid() == 0)
+        log_warning("certbot runs as root: there is no user \"%s\" (certbot.user)",
+                    c->request.config->certbot.user);
+    if (choose_folder(c, err) < 0 || fs_remove_tree(c->folder, err) < 0)
+        return -1;
+    /* In a world-writable /dev/shm the folder must be ours from its first moment. */
+    if (mkdir(c->folder, 0700) < 0)
+        return err_sys(err, errno, "%s: cannot create folder", c->folder);
+    if (c->change_user && lchown(c->folder, c->uid, c->gid) < 0)
+        return err_sys(err, errno, "%s: cannot give it to certbot's user", c->folder);
+    for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) {
+        if (make_own_folder(c, folders[i], err) < 0)
+            return -1;
+    }
+    if (write_own_file(c, c->folder, "request.csr", c->request.csr_pem,
+                       strlen(c->request.csr_pem), err) < 0 ||
+        certbot_make_challenge_folder(c->request.config, err) < 0 ||
+        remove_stale_challenges(c, err) < 0)
+        return -1;
+    return seed_account(c, err);
+}
+
+static void on_line(void *owner, enum process_stream stream, const char *line)
+{
+    (void)owner;
+    (void)stream;
+    if (line[0] != '\0')
+        log_debug("certbot: %s", line);
+}
+
+struct paths {
+    char config[FS_PATH_MAX], work[FS_PATH_MAX], logs[FS_PATH_MAX], csr[FS_PATH_MAX];
+    char cert[FS_PATH_MAX], chain[FS_PATH_MAX], fullchain[FS_PATH_MAX];
+    char tmpdir[FS_PATH_MAX], ca_bundle[FS_PATH_MAX];
+};
+
+static int fill_paths(const struct certbot *c, struct paths *paths, struct err *err)
+{
+    const char *ca_bundle = c->request.config->acme.ca_bundle;
+
+    snprintf(paths->tmpdir, sizeof paths->tmpdir, "TMPDIR=%.4000s/tmp", c->folder);
+    snprintf(paths->ca_bundle, sizeof paths->ca_bundle, "REQUESTS_CA_BUNDLE=%.4000s",
+             ca_bundle == NULL ? "" : ca_bundle);
+    return fs_join(paths->config, c->folder, "config", err) < 0 ||
+                   fs_join(paths->work, c->folder, "work", err) < 0 ||
+                   fs_join(paths->logs, c->folder, "logs", err) < 0 ||
+                   fs_join(paths->csr, c->folder, "request.csr", err) < 0 ||
+                   fs_join(paths->cert, c->folder, "out/cert.pem", err) < 0 ||
+                   fs_join(paths->chain, c->folder, "out/chain.pem", err) < 0 ||
+                   fs_join(paths->fullchain, c->folder, "out/fullchain.pem", err) < 0
+               ? -1
+               : 0;
+}
+
+static int read_chain(struct certbot *c, struct err *err)
+{
+    char path[FS_PATH_MAX];
+
+    if (fs_join(path, c->folder, "out/fullchain.pem", err) < 0)
+        return -1;
+    return fs_read(path, 1024 * 1024, &c->chain_pem, err);
+}
+
+static int begin_run(void *flow, struct err *err)
+{
+    struct certbot *c = flow;
+    const struct config *config = c->request.config;
+    struct paths paths;
+    const char *const argv[] = {
+        config->certbot.path, "certonly", "--non-interactive",
+        /* the only way to the CA's problem document, and in certbot 2.1 to any reason at
+           all */
+        "--debug", "--max-log-backups", "0", "--server", config_directory(config),
+        "--account", ACCOUNT_ID, "--webroot", "-w", config->nginx.webroot, "--csr",
+        paths.csr, "--config-dir", paths.config, "--work-dir", paths.work, "--logs-dir",
+        paths.logs, "--cert-path", paths.cert, "--chain-path", paths.chain,
+        "--fullchain-path", paths.fullchain, "--issuance-timeout", ISSUANCE_TIMEOUT_S,
+        NULL};
+    const char *const environment[] = {
+        "PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8", paths.tmpdir,
+        /* no per-user cli.ini may change what certbot does */
+        "XDG_CONFIG_HOME=/nonexistent",
+        config->acme.ca_bundle == NULL ? NULL : paths.ca_bundle, NULL};
+    struct process_options options = {
+        .argv = argv,
+        .environment = environment,
+        .folder = c->folder,
+        .change_user = c->change_user,
+        .uid = c->uid,
+        .gid = c->gid,
+        .max_output = OUTPUT_MAX_BYTES,
+        .timeout_ms = config->certbot.timeout_ms,
+        .term_grace_ms = TERM_GRACE_MS,
+        .on_line = on_line,
+    };
+
+    if (fill_paths(c, &paths, err) < 0)
+        return -1;
+    process_start(&c->process, c->request.loop, &options, seq_resume, &c->seq);
+    return SEQ_WAIT;
+}
+
+static int finish_run(void *flow, struct err *err)
+{
+    struct certbot *c = flow;
+    const struct certbot_ending ending = {
+        .exit_status = c->process.exit_status,
+        .term_signal = c->process.term_signal,
+        .standard_output = buf_str(&c->process.output[PROCESS_STDOUT]),
+        .standard_error = buf_str(&c->process.output[PROCESS_STDERR]),
+    };
+
+    c->ran = true;
+    certbot_outcome_read(&ending, &c->outcome);
+    if (c->outcome.verdict != CERTBOT_ISSUED)
+        return certbot_outcome_err(&c->outcome, err);
+    if (read_chain(c, err) < 0)
+        return err_wrap(err, "certbot succeeded, but its chain cannot be read");
+    return SEQ_END;
+}
+
+static void abort_run(void *flow)
+{
+    struct certbot *c = flow;
+
+    process_cancel(&c->process);
+}
+
+/* The process has its own time limit: certbot.timeout. */
+static const struct seq_step steps[] = {
+    {"prepare certbot's folders", begin_prepare, NULL, NULL, 0},
+    {"run certbot", begin_run, finish_run, abort_run, 0},
+    {0},
+};
+
+static void on_steps_done(void *owner, const struct err *err)
+{
+    struct certbot *c = owner;
+    struct err ignored = ERR_INIT;
+
+    process_done(&c->process);
+    if (c->folder[0] != '\0' && fs_remove_tree(c->folder, &ignored) < 0)
+        log_warning("cannot remove certbot's work folder: %s", ignored.message);
+    c->done(c->owner, err);
+}
+
+void certbot_start(struct certbot *certbot, const struct certbot_request *request,
+                   done_fn done, void *owner)
+{
+    *certbot = (struct certbot){.request = *request, .done = done, .owner = owner};
+    seq_start(&certbot->seq, request->loop, "certbot", steps, certbot, on_steps_done,
+              certbot);
+}
+
+void certbot_cancel(struct certbot *certbot)
+{
+    seq_cancel(&certbot->seq);
+}
+
+void certbot_done(struct certbot *certbot)
+{
+    buf_done(&certbot->chain_pem);
+}

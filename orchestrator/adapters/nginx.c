@@ -1,0 +1,141 @@
+#include "adapters/nginx.h"
+
+#include "base/fs.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { RESOLV_CONF_MAX_BYTES = 64 * 1024, PID_FILE_MAX_BYTES = 64 };
+
+int nginx_include_path(const struct config *config, char *ret, struct err *err)
+{
+    return fs_join(ret, config->run_dir, "nginx-http.conf", err);
+}
+
+int nginx_secret_path(const struct config *config, char *ret, struct err *err)
+{
+    return fs_join(ret, config->run_dir, "ekm.secret", err);
+}
+
+static int read_template(const struct config *config, const char *name, struct buf *ret,
+                         struct err *err)
+{
+    char path[FS_PATH_MAX];
+
+    if (fs_join(path, config->nginx.templates, name, err) < 0)
+        return -1;
+    if (fs_read(path, NGINX_CONF_MAX_BYTES, ret, err) < 0)
+        return err_wrap(err, "nginx template");
+    return 0;
+}
+
+int nginx_render(const struct config *config, const struct nginx_facts *facts,
+                 enum nginx_level level, struct buf *ret_site, struct buf *ret_include,
+                 struct err *err)
+{
+    BUF_SCOPED base = {0};
+    BUF_SCOPED https = {0};
+    struct nginx_templates templates = {0};
+    char secret[FS_PATH_MAX];
+
+    if (read_template(config, "base.conf.tmpl", &base, err) < 0)
+        return -1;
+    templates.base = buf_str(&base);
+    if (level == NGINX_HTTPS) {
+        if (read_template(config, nginx_conf_https_template(config), &https, err) < 0 ||
+            nginx_secret_path(config, secret, err) < 0 ||
+            nginx_conf_render_include(secret, ret_include, err) < 0)
+            return -1;
+        templates.https = buf_str(&https);
+    }
+    return nginx_conf_render(config, facts, level, &templates, ret_site, err);
+}
+
+int nginx_install(const struct config *config, const struct nginx_files *files,
+                  struct err *err)
+{
+    char include[FS_PATH_MAX];
+    char target[PATH_MAX];
+    const char *site = config->nginx.site_conf;
+
+    if (nginx_include_path(config, include, err) < 0)
+        return -1;
+    /* With a read-only root default.conf is a link into /run: the file behind it is
+     * replaced. */
+    if (realpath(site, target) != NULL)
+        site = target;
+    /* The include goes first and leaves last: templates may use what it switches on. */
+    if (files->include != NULL &&
+        fs_replace(include, files->include->data, files->include->len, 0644, err) < 0)
+        return -1;
+    if (fs_replace(site, files->site->data, files->site->len, 0644, err) < 0)
+        return err_wrap(err, "nginx.site_conf");
+    if (files->include == NULL)
+        return fs_remove(include, err);
+    return 0;
+}
+
+bool nginx_configured(const struct config *config)
+{
+    char target[PATH_MAX];
+
+    /* A link whose file is not there yet counts as missing. */
+    return realpath(config->nginx.site_conf, target) != NULL;
+}
+
+/* The pid file is empty while nginx starts, and may name a process that is long gone. */
+pid_t nginx_master(const struct config *config)
+{
+    struct err ignored = ERR_INIT;
+    BUF_SCOPED text = {0};
+    BUF_SCOPED name = {0};
+    const char *program = strrchr(config->nginx.path, '/');
+    char path[64];
+    char expected[17];
+    long pid;
+
+    if (fs_read(config->nginx.pid_file, PID_FILE_MAX_BYTES, &text, &ignored) < 0)
+        return 0;
+    pid = strtol(buf_str(&text), NULL, 10);
+    if (pid <= 1 || pid > INT_MAX)
+        return 0;
+    /* The kernel keeps the first 15 characters of a program's name. */
+    snprintf(expected, sizeof expected, "%.15s\n",
+             program == NULL ? config->nginx.path : program + 1);
+    snprintf(path, sizeof path, "/proc/%ld/comm", pid);
+    if (fs_read(path, PID_FILE_MAX_BYTES, &name, &ignored) < 0 ||
+        strcmp(buf_str(&name), expected) != 0)
+        return 0;
+    return (pid_t)pid;
+}
+
+int nginx_reload(const struct config *config, struct err *err)
+{
+    pid_t master = nginx_master(config);
+
+    if (master == 0)
+        return err_set(err, ERR_SYS, "nginx is not running (%s)", config->nginx.pid_file);
+    if (kill(master, SIGHUP) < 0)
+        return err_sys(err, errno, "cannot signal nginx (pid %d)", (int)master);
+    return 0;
+}
+
+void nginx_machine_facts(struct nginx_facts *ret)
+{
+    struct err ignored = ERR_INIT;
+    BUF_SCOPED text = {0};
+    int probe = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    *ret = (struct nginx_facts){.ipv6 = probe >= 0};
+    if (probe >= 0)
+        close(probe);
+    if (fs_read("/etc/resolv.conf", RESOLV_CONF_MAX_BYTES, &text, &ignored) == 0)
+        nginx_conf_nameservers(buf_str(&text), ret->nameservers, sizeof ret->nameservers);
+}

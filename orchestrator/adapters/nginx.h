@@ -1,0 +1,100 @@
+/*
+ * nginx: the server that we configure but do not own: supervisord starts it.
+ *
+ * A configuration is tested before it goes live, in a mirror of nginx's own configuration
+ * folder: `nginx -t` on the live one would touch the pid file, and could not be shown
+ * staged files. It also binds ports, so it is only run while nginx is up and holds them.
+ * Reloading is SIGHUP to the master that the pid file names; nginx is never restarted.
+ */
+#ifndef CM_ADAPTERS_NGINX_H
+#define CM_ADAPTERS_NGINX_H
+
+#include "base/buf.h"
+#include "base/fs.h"
+#include "domain/config.h"
+#include "domain/nginx_conf.h"
+#include "runtime/process.h"
+#include "runtime/seq.h"
+#include "runtime/timer.h"
+
+#include <sys/types.h>
+
+/* What we put live: default.conf, and the include for our modules (NULL: none). */
+struct nginx_files {
+    const struct buf *site;
+    const struct buf *include;
+};
+
+/* "<run_dir>/nginx-http.conf" and "<run_dir>/ekm.secret", into FS_PATH_MAX bytes. */
+int nginx_include_path(const struct config *config, char *ret, struct err *err);
+int nginx_secret_path(const struct config *config, char *ret, struct err *err);
+
+/* Render default.conf and, at NGINX_HTTPS, the include, from the templates on disk. */
+int nginx_render(const struct config *config, const struct nginx_facts *facts,
+                 enum nginx_level level, struct buf *ret_site, struct buf *ret_include,
+                 struct err *err);
+
+/* Put the files live, each atomically (a default.conf that is a link is written through).
+ */
+int nginx_install(const struct config *config, const struct nginx_files *files,
+                  struct err *err);
+
+bool nginx_configured(const struct config *config); /* default.conf exists */
+
+/* The running master, or 0: no pid file, an empty one, or a pid that is not nginx. */
+pid_t nginx_master(const struct config *config);
+
+/* SIGHUP to the master. ERR_SYS when there is none. */
+int nginx_reload(const struct config *config, struct err *err);
+
+/* IPv6 and the name servers; fast. The version comes from struct nginx_probe. */
+void nginx_machine_facts(struct nginx_facts *ret);
+
+/* ---- `nginx -v`: the version, into facts ---- */
+struct nginx_probe {
+    struct process process;
+    struct nginx_facts *facts;
+    done_fn done;
+    void *owner;
+};
+void nginx_probe_start(struct nginx_probe *probe, uv_loop_t *loop,
+                       const struct config *config, struct nginx_facts *facts,
+                       done_fn done, void *owner);
+void nginx_probe_cancel(struct nginx_probe *probe);
+
+/* ---- wait until a master runs ---- */
+struct nginx_wait {
+    struct timer timer;
+    const struct config *config;
+    bool canceled;
+    done_fn done;
+    void *owner;
+};
+void nginx_wait_start(struct nginx_wait *wait, uv_loop_t *loop,
+                      const struct config *config, done_fn done, void *owner);
+void nginx_wait_cancel(struct nginx_wait *wait);
+
+/* ---- `nginx -t` on files that are not live yet ---- */
+struct nginx_test {
+    struct process process;
+    struct seq seq;
+    const struct config *config;
+    struct nginx_files files;
+    const char *chain;
+    const char *key;
+    uv_loop_t *loop;
+    char mirror[FS_PATH_MAX];
+    done_fn done;
+    void *owner;
+};
+
+/*
+ * `chain` and `key` are the paths of the pair that stands in for cert.pem and key.pem.
+ * ERR_CONFIG with nginx's own first complaint when it refuses.
+ */
+void nginx_test_start(struct nginx_test *test, uv_loop_t *loop,
+                      const struct config *config, const struct nginx_files *files,
+                      const char *chain, const char *key, done_fn done, void *owner);
+void nginx_test_cancel(struct nginx_test *test);
+
+#endif

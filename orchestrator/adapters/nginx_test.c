@@ -1,0 +1,371 @@
+/* The calls of nginx.h that run nginx or wait for it. */
+#include "adapters/nginx.h"
+
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/text.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    OUTPUT_MAX_BYTES = 64 * 1024,
+    VERSION_TIMEOUT_MS = 10 * 1000,
+    TEST_TIMEOUT_MS = 30 * 1000,
+    TERM_GRACE_MS = 1000,
+    WAIT_INTERVAL_MS = 50,
+    CONF_MAX_BYTES = 1024 * 1024,
+};
+
+static const char *const environment[] = {
+    "PATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", NULL};
+
+/* ---- version ---- */
+
+static void on_version_done(void *owner, const struct err *err)
+{
+    struct nginx_probe *probe = owner;
+
+    if (err == NULL)
+        probe->facts->version =
+            nginx_conf_parse_version(buf_str(&probe->process.output[PROCESS_STDERR]));
+    process_done(&probe->process);
+    probe->done(probe->owner, err);
+}
+
+void nginx_probe_start(struct nginx_probe *probe, uv_loop_t *loop,
+                       const struct config *config, struct nginx_facts *facts,
+                       done_fn done, void *owner)
+{
+    const char *const argv[] = {config->nginx.path, "-v", NULL};
+    const struct process_options options = {
+        .argv = argv,
+        .environment = environment,
+        .max_output = OUTPUT_MAX_BYTES,
+        .timeout_ms = VERSION_TIMEOUT_MS,
+        .term_grace_ms = TERM_GRACE_MS,
+    };
+
+    *probe = (struct nginx_probe){.facts = facts, .done = done, .owner = owner};
+    process_start(&probe->process, loop, &options, on_version_done, probe);
+}
+
+void nginx_probe_cancel(struct nginx_probe *probe)
+{
+    process_cancel(&probe->process);
+}
+
+/* ---- wait for a master ---- */
+
+static void on_wait_closed(void *owner)
+{
+    struct nginx_wait *wait = owner;
+    struct err err = ERR_INIT;
+
+    if (wait->canceled)
+        err_set(&err, ERR_CANCELED, "canceled while nginx is not running (%s)",
+                wait->config->nginx.pid_file);
+    wait->done(wait->owner, wait->canceled ? &err : NULL);
+}
+
+static void on_wait_fired(void *owner)
+{
+    struct nginx_wait *wait = owner;
+
+    if (wait->canceled || nginx_master(wait->config) != 0)
+        timer_close(&wait->timer, on_wait_closed);
+    else
+        timer_set(&wait->timer, WAIT_INTERVAL_MS);
+}
+
+void nginx_wait_start(struct nginx_wait *wait, uv_loop_t *loop,
+                      const struct config *config, done_fn done, void *owner)
+{
+    *wait = (struct nginx_wait){.config = config, .done = done, .owner = owner};
+    timer_init(&wait->timer, loop, on_wait_fired, wait);
+    timer_set(&wait->timer, 0);
+}
+
+void nginx_wait_cancel(struct nginx_wait *wait)
+{
+    if (wait->canceled)
+        return;
+    wait->canceled = true;
+    timer_set(&wait->timer, 0);
+}
+
+/* ---- test in a mirror ---- */
+
+/* The folder part of `path`, without the slash, into FS_PATH_MAX bytes. */
+static void folder_of(const char *path, char *ret)
+{
+    const char *slash = strrchr(path, '/');
+
+    snprintf(ret, FS_PATH_MAX, "%.*s", slash == NULL ? 0 : (int)(slash - path), path);
+}
+
+static const char *name_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash == NULL ? path : slash + 1;
+}
+
+/* `text` with every `from` replaced by `to`, into `ret`, which is initialised here. */
+static int replace_text(const char *text, const char *from, const char *to,
+                        struct buf *ret, struct err *err)
+{
+    const char *found;
+
+    buf_init(ret, CONF_MAX_BYTES);
+    while ((found = strstr(text, from)) != NULL) {
+        if (buf_append(ret, text, (size_t)(found - text), err) < 0 ||
+            buf_append_str(ret, to, err) < 0)
+            return -1;
+        text = found + strlen(from);
+    }
+    return buf_append_str(ret, text, err);
+}
+
+struct replacement {
+    const char *from;
+    const char *to;
+};
+
+/* One replacement after the other, then written to `path`. */
+static int write_replaced(const char *path, const char *text,
+                          const struct replacement *pairs, size_t count, struct err *err)
+{
+    struct buf current;
+    int failed;
+
+    buf_init(&current, CONF_MAX_BYTES);
+    failed = buf_append_str(&current, text, err);
+    for (size_t i = 0; failed == 0 && i < count; i++) {
+        struct buf next;
+
+        failed = replace_text(buf_str(&current), pairs[i].from, pairs[i].to, &next, err);
+        buf_done(&current);
+        current = next;
+    }
+    if (failed == 0)
+        failed = fs_replace(path, buf_str(&current), current.len, 0644, err);
+    buf_done(&current);
+    return failed;
+}
+
+/* A folder whose entries are links to those of `source`, without the one called `but`. */
+static int link_entries(const char *source, const char *mirror, const char *but,
+                        struct err *err)
+{
+    const struct dirent *entry;
+    int failed = 0;
+    DIR *folder;
+
+    if (fs_make_folder(mirror, 0700, err) < 0)
+        return -1;
+    folder = opendir(source);
+    if (folder == NULL)
+        return err_sys(err, errno, "%s", source);
+    while (failed == 0 && (entry = readdir(folder)) != NULL) {
+        char from[FS_PATH_MAX];
+        char to[FS_PATH_MAX];
+
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
+            strcmp(entry->d_name, but) == 0)
+            continue;
+        if (fs_join(from, source, entry->d_name, err) < 0 ||
+            fs_join(to, mirror, entry->d_name, err) < 0)
+            failed = -1;
+        else if (symlink(from, to) < 0)
+            failed = err_sys(err, errno, "%s", to);
+    }
+    closedir(folder);
+    return failed;
+}
+
+/* nginx.conf, with every path that must not be the live one turned to the mirror. */
+static int write_main_conf(const struct nginx_test *test, const char *conf_folder,
+                           struct err *err)
+{
+    const struct config *config = test->config;
+    char path[FS_PATH_MAX];
+    char pid[FS_PATH_MAX];
+    char include[FS_PATH_MAX];
+    char mirror_include[FS_PATH_MAX];
+    char from[FS_PATH_MAX + 1];
+    char to[FS_PATH_MAX + 1];
+    BUF_SCOPED text = {0};
+    BUF_SCOPED whole = {0};
+
+    /* Without its last letter: nginx.conf may name the include as a pattern, "….con[f]". */
+    if (fs_join(include, config->run_dir, "nginx-http.con", err) < 0 ||
+        fs_join(mirror_include, test->mirror, "nginx-http.con", err) < 0 ||
+        fs_join(path, test->mirror, "nginx.conf", err) < 0 ||
+        fs_join(pid, test->mirror, "nginx.pid", err) < 0 ||
+        fs_read(config->nginx.conf, CONF_MAX_BYTES, &text, err) < 0)
+        return -1;
+    buf_init(&whole, CONF_MAX_BYTES);
+    /* A configuration that names no pid file would touch the compiled-in one. */
+    if (strstr(buf_str(&text), config->nginx.pid_file) == NULL &&
+        buf_printf(&whole, err, "pid %s;\n", config->nginx.pid_file) < 0)
+        return -1;
+    if (buf_append_str(&whole, buf_str(&text), err) < 0)
+        return -1;
+    snprintf(from, sizeof from, "%s/", conf_folder);
+    snprintf(to, sizeof to, "%s/", test->mirror);
+    return write_replaced(
+        path, buf_str(&whole),
+        (const struct replacement[]){
+            {config->nginx.pid_file, pid}, {include, mirror_include}, {from, to}},
+        3, err);
+}
+
+/* default.conf, naming the staged pair. */
+static int write_site_conf(const struct nginx_test *test, const char *site_folder,
+                           struct err *err)
+{
+    char path[FS_PATH_MAX];
+    char chain[FS_PATH_MAX];
+    char key[FS_PATH_MAX];
+
+    if (fs_join(path, site_folder, name_of(test->config->nginx.site_conf), err) < 0 ||
+        fs_join(chain, test->config->tls.dir, "cert.pem", err) < 0 ||
+        fs_join(key, test->config->tls.dir, "key.pem", err) < 0)
+        return -1;
+    return write_replaced(
+        path, buf_str(test->files.site),
+        (const struct replacement[]){{chain, test->chain}, {key, test->key}}, 2, err);
+}
+
+/*
+ * The mirror: nginx's configuration folder, entry by entry a link, except nginx.conf, the
+ * folder of default.conf, and default.conf itself. Relative includes find in it what they
+ * find live.
+ */
+static int begin_mirror(void *flow, struct err *err)
+{
+    struct nginx_test *test = flow;
+    char conf_folder[FS_PATH_MAX];
+    char site_folder[FS_PATH_MAX];
+    char site_parent[FS_PATH_MAX];
+    char mirror_site[FS_PATH_MAX];
+    char include[FS_PATH_MAX];
+    char unwanted[FS_PATH_MAX];
+
+    folder_of(test->config->nginx.conf, conf_folder);
+    folder_of(test->config->nginx.site_conf, site_folder);
+    folder_of(site_folder, site_parent);
+    if (strcmp(conf_folder, site_parent) != 0)
+        return err_set(err, ERR_CONFIG,
+                       "nginx.site_conf (%s) must be in a folder directly below that of "
+                       "nginx.conf (%s)",
+                       test->config->nginx.site_conf, test->config->nginx.conf);
+    if (fs_join(test->mirror, test->config->run_dir, "nginx-test", err) < 0 ||
+        fs_join(mirror_site, test->mirror, name_of(site_folder), err) < 0 ||
+        fs_join(include, test->mirror, "nginx-http.conf", err) < 0 ||
+        fs_remove_tree(test->mirror, err) < 0 ||
+        link_entries(conf_folder, test->mirror, name_of(site_folder), err) < 0 ||
+        link_entries(site_folder, mirror_site, name_of(test->config->nginx.site_conf),
+                     err) < 0)
+        return -1;
+    /* The link to the live nginx.conf must not be written through. */
+    if (fs_join(unwanted, test->mirror, name_of(test->config->nginx.conf), err) < 0 ||
+        fs_remove(unwanted, err) < 0)
+        return -1;
+    if (test->files.include != NULL &&
+        fs_replace(include, test->files.include->data, test->files.include->len, 0600,
+                   err) < 0)
+        return -1;
+    if (write_main_conf(test, conf_folder, err) < 0)
+        return -1;
+    return write_site_conf(test, mirror_site, err) < 0 ? -1 : SEQ_READY;
+}
+
+static int begin_test(void *flow, struct err *err)
+{
+    struct nginx_test *test = flow;
+    char conf[FS_PATH_MAX];
+    const char *const argv[] = {test->config->nginx.path, "-t", "-q", "-c", conf, NULL};
+    const struct process_options options = {
+        .argv = argv,
+        .environment = environment,
+        .max_output = OUTPUT_MAX_BYTES,
+        .timeout_ms = TEST_TIMEOUT_MS,
+        .term_grace_ms = TERM_GRACE_MS,
+    };
+
+    if (fs_join(conf, test->mirror, "nginx.conf", err) < 0)
+        return -1;
+    process_start(&test->process, test->loop, &options, seq_resume, &test->seq);
+    return SEQ_WAIT;
+}
+
+/* The line of nginx's output that says why, without its "nginx: ". */
+static void complaint(const char *output, char *ret, size_t size)
+{
+    const char *line = strstr(output, "[emerg]");
+
+    if (line == NULL)
+        line = output;
+    snprintf(ret, size, "%.*s", (int)strcspn(line, "\n"), line);
+}
+
+static int finish_test(void *flow, struct err *err)
+{
+    struct nginx_test *test = flow;
+    char why[512];
+
+    if (test->process.exit_status == 0)
+        return SEQ_END;
+    complaint(buf_str(&test->process.output[PROCESS_STDERR]), why, sizeof why);
+    return err_set(err, ERR_CONFIG, "nginx refuses the configuration: %s", why);
+}
+
+static void abort_test(void *flow)
+{
+    struct nginx_test *test = flow;
+
+    process_cancel(&test->process);
+}
+
+static const struct seq_step steps[] = {
+    {"mirror the configuration", begin_mirror, NULL, NULL, 0},
+    {"run nginx -t", begin_test, finish_test, abort_test, 0},
+    {0},
+};
+
+static void on_steps_done(void *owner, const struct err *err)
+{
+    struct nginx_test *test = owner;
+    struct err ignored = ERR_INIT;
+
+    process_done(&test->process);
+    if (fs_remove_tree(test->mirror, &ignored) < 0)
+        log_debug("nginx test: %s", ignored.message);
+    test->done(test->owner, err);
+}
+
+void nginx_test_start(struct nginx_test *test, uv_loop_t *loop,
+                      const struct config *config, const struct nginx_files *files,
+                      const char *chain, const char *key, done_fn done, void *owner)
+{
+    *test = (struct nginx_test){
+        .config = config,
+        .files = *files,
+        .chain = chain,
+        .key = key,
+        .loop = loop,
+        .done = done,
+        .owner = owner,
+    };
+    seq_start(&test->seq, loop, "nginx test", steps, test, on_steps_done, test);
+}
+
+void nginx_test_cancel(struct nginx_test *test)
+{
+    seq_cancel(&test->seq);
+}

@@ -1,0 +1,184 @@
+#include "adapters/store.h"
+
+#include "domain/chain.h"
+#include "domain/keys.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { STATE_MAX_BYTES = 64 * 1024 };
+
+int store_init(struct store *store, const struct config *config, struct err *err)
+{
+    int len = snprintf(store->folder, sizeof store->folder, "%s", config->tls.dir);
+
+    if (len < 0 || (size_t)len >= sizeof store->folder)
+        return err_set(err, ERR_CONFIG, "tls.dir: the path is too long");
+    return fs_join(store->chain, store->folder, "cert.pem", err) < 0 ||
+                   fs_join(store->key, store->folder, "key.pem", err) < 0 ||
+                   fs_join(store->state, store->folder, ".cert-manager", err) < 0 ||
+                   fs_join(store->staged_chain, store->state, "staged-cert.pem", err) <
+                       0 ||
+                   fs_join(store->staged_key, store->state, "staged-key.pem", err) < 0 ||
+                   fs_join(store->intent, store->state, "promotion", err) < 0 ||
+                   fs_join(store->lock, config->run_dir, "promotion.lock", err) < 0
+               ? -1
+               : 0;
+}
+
+int store_check_writable(const struct store *store, struct err *err)
+{
+    /* As large as a pair can be, so that a nearly full disk shows here and not after an
+     * order. */
+    static const char probe[CHAIN_PEM_MAX_BYTES + KEYS_PEM_MAX_BYTES];
+    char path[FS_PATH_MAX];
+
+    if (fs_make_folder(store->state, 0700, err) < 0 ||
+        fs_join(path, store->state, "write-probe", err) < 0 ||
+        fs_replace(path, probe, sizeof probe, 0600, err) < 0 || fs_remove(path, err) < 0)
+        return err_wrap(err, "the TLS folder cannot be written");
+    return 0;
+}
+
+int store_load_chain(const struct store *store, struct buf *ret, struct err *err)
+{
+    struct err failure = ERR_INIT;
+
+    if (fs_read(store->chain, CHAIN_PEM_MAX_BYTES, ret, &failure) == 0 ||
+        failure.code == ENOENT)
+        return 0;
+    *err = failure;
+    return -1;
+}
+
+int store_load_key(const struct store *store, struct secret **ret, struct err *err)
+{
+    struct err failure = ERR_INIT;
+
+    *ret = NULL;
+    if (fs_read_secret(store->key, KEYS_PEM_MAX_BYTES, ret, &failure) == 0 ||
+        failure.code == ENOENT)
+        return 0;
+    *err = failure;
+    return -1;
+}
+
+static int move_if_there(const char *from, const char *folder, const char *name,
+                         struct err *err)
+{
+    char to[FS_PATH_MAX];
+
+    if (!fs_exists(from))
+        return 0;
+    if (fs_join(to, folder, name, err) < 0)
+        return -1;
+    return fs_rename(from, to, err);
+}
+
+int store_set_aside(const struct store *store, const char *reason, int64_t now,
+                    struct err *err)
+{
+    char folder[FS_PATH_MAX];
+    char name[64];
+    char path[FS_PATH_MAX];
+    int failed;
+    int lock;
+
+    snprintf(name, sizeof name, "set-aside/%" PRId64, now);
+    if (fs_join(folder, store->state, name, err) < 0 ||
+        fs_make_folder(store->state, 0700, err) < 0 ||
+        fs_make_folder(folder, 0700, err) < 0 ||
+        fs_join(path, folder, "reason", err) < 0 ||
+        fs_replace(path, reason, strlen(reason), 0600, err) < 0 ||
+        fs_lock(store->lock, &lock, err) < 0)
+        return -1;
+    failed = move_if_there(store->chain, folder, "cert.pem", err);
+    if (failed == 0)
+        failed = move_if_there(store->key, folder, "key.pem", err);
+    close(lock);
+    return failed;
+}
+
+int store_stage(const struct store *store, const struct buf *chain_pem,
+                const struct secret *key_pem, struct err *err)
+{
+    if (fs_make_folder(store->state, 0700, err) < 0 ||
+        fs_replace(store->staged_chain, chain_pem->data, chain_pem->len, 0644, err) < 0)
+        return -1;
+    if (key_pem == NULL)
+        return fs_remove(store->staged_key, err);
+    return fs_replace(store->staged_key, key_pem->bytes, key_pem->len, 0600, err);
+}
+
+/* The key first: a crash in between leaves the intent, and the chain follows. */
+static int rename_staged(const struct store *store, struct err *err)
+{
+    if (fs_exists(store->staged_key) && fs_rename(store->staged_key, store->key, err) < 0)
+        return -1;
+    if (fs_exists(store->staged_chain) &&
+        fs_rename(store->staged_chain, store->chain, err) < 0)
+        return -1;
+    return fs_remove(store->intent, err);
+}
+
+int store_promote(const struct store *store, struct err *err)
+{
+    int failed = 0;
+    int lock;
+
+    if (fs_lock(store->lock, &lock, err) < 0)
+        return -1;
+    if (fs_exists(store->staged_key))
+        failed = fs_replace(store->intent, "", 0, 0600, err);
+    if (failed == 0)
+        failed = rename_staged(store, err);
+    close(lock);
+    return failed;
+}
+
+int store_finish_promotion(const struct store *store, bool *ret_finished, struct err *err)
+{
+    int failed;
+    int lock;
+
+    *ret_finished = false;
+    if (fs_lock(store->lock, &lock, err) < 0)
+        return -1;
+    if (!fs_exists(store->intent)) {
+        close(lock);
+        return 0;
+    }
+    failed = rename_staged(store, err);
+    close(lock);
+    *ret_finished = failed == 0;
+    return failed;
+}
+
+int store_read_state(const struct store *store, const char *name, struct buf *ret,
+                     struct err *err)
+{
+    char path[FS_PATH_MAX];
+    struct err failure = ERR_INIT;
+
+    buf_init(ret, STATE_MAX_BYTES);
+    if (fs_join(path, store->state, name, err) < 0)
+        return -1;
+    if (fs_read(path, STATE_MAX_BYTES, ret, &failure) == 0 || failure.code == ENOENT)
+        return 0;
+    *err = failure;
+    return -1;
+}
+
+int store_write_state(const struct store *store, const char *name, const char *text,
+                      struct err *err)
+{
+    char path[FS_PATH_MAX];
+
+    if (fs_make_folder(store->state, 0700, err) < 0 ||
+        fs_join(path, store->state, name, err) < 0)
+        return -1;
+    return fs_replace(path, text, strlen(text), 0600, err);
+}

@@ -1,0 +1,74 @@
+/*
+ * store: the pair cert.pem and key.pem in the TLS folder, and our state beside it in
+ * `<tls dir>/.cert-manager/` (0700), on the one volume that deployments keep.
+ *
+ * Two files cannot be replaced in one step, and nginx opens them separately. So a new
+ * pair is staged in the state folder first. A renewal, where the key stays, then renames
+ * only the chain. When the key changes too, an intent file is written (and synced) before
+ * the two renames; whoever finds it finishes them: the daemon at start, and `cert-manager
+ * prestart` before it becomes nginx. Both work under one lock in run_dir, so a starting
+ * nginx never sees a pair that does not match. All calls block for as long as the disk
+ * does.
+ */
+#ifndef CM_ADAPTERS_STORE_H
+#define CM_ADAPTERS_STORE_H
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/fs.h"
+#include "base/secret.h"
+#include "domain/config.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct store {
+    char folder[FS_PATH_MAX]; /* the TLS folder */
+    char chain[FS_PATH_MAX];  /* cert.pem: full chain, leaf first, 0644 */
+    char key[FS_PATH_MAX];    /* key.pem: PKCS#8 PEM, 0600 */
+    char state[FS_PATH_MAX];
+    char staged_chain[FS_PATH_MAX];
+    char staged_key[FS_PATH_MAX];
+    char intent[FS_PATH_MAX];
+    char lock[FS_PATH_MAX]; /* in run_dir: it must work when the volume is read-only */
+};
+
+/* Only computes paths. */
+int store_init(struct store *store, const struct config *config, struct err *err);
+
+/*
+ * Folders made and proven writable, by writing. ERR_SYS names what is wrong; until it
+ * succeeds nothing may be ordered from a CA, because the result could not be kept.
+ */
+int store_check_writable(const struct store *store, struct err *err);
+
+/* What is there; a missing file leaves an empty buffer or NULL. Other failures are
+ * errors. */
+int store_load_chain(const struct store *store, struct buf *ret, struct err *err);
+int store_load_key(const struct store *store, struct secret **ret, struct err *err);
+
+/* Move the pair into a folder of its own below the state folder, with the reason in a
+ * file. */
+int store_set_aside(const struct store *store, const char *reason, int64_t now,
+                    struct err *err);
+
+/* Write the new pair beside the live one. `key_pem` NULL: the key stays as it is. */
+int store_stage(const struct store *store, const struct buf *chain_pem,
+                const struct secret *key_pem, struct err *err);
+
+/* The staged pair becomes the live one; all or (after a crash, through the intent) all.
+ */
+int store_promote(const struct store *store, struct err *err);
+
+/* Finish a promotion that was cut off. *ret_finished says whether there was one. */
+int store_finish_promotion(const struct store *store, bool *ret_finished,
+                           struct err *err);
+
+/* Small values in the state folder: JSON text, at most 64 KiB, mode 0600. Missing: empty
+ * buffer. */
+int store_read_state(const struct store *store, const char *name, struct buf *ret,
+                     struct err *err);
+int store_write_state(const struct store *store, const char *name, const char *text,
+                      struct err *err);
+
+#endif

@@ -1,0 +1,136 @@
+#include "adapters/nginx.h"
+#include "adapters/store.h"
+#include "app/commands.h"
+#include "app/log_prefix.h"
+#include "app/setup.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char help[] =
+    "usage: cert-manager prestart [--boot] [--log-prefix TEXT] [--config FILE] -- "
+    "COMMAND…\n"
+    "\n"
+    "Makes sure that nginx can start, then becomes COMMAND: a promotion of a certificate "
+    "that\n"
+    "was cut off is finished, and a missing nginx configuration is made.\n"
+    "\n"
+    "  --boot             the container starts: HTTPS of an earlier life is switched off "
+    "until\n"
+    "                     its certificate was measured again\n"
+    "  --log-prefix TEXT  put TEXT before every line that COMMAND writes\n"
+    "  --config FILE      settings file, as for `cert-manager run`\n"
+    "\n"
+    "exit status: COMMAND's own; 1 COMMAND cannot be run, 2 wrong use, 78 unusable "
+    "setting\n"
+    "\n"
+    "example: cert-manager prestart --log-prefix '[nginx] ' -- nginx -g 'daemon off;'\n";
+
+struct arguments {
+    const char *config_file;
+    const char *log_prefix;
+    bool boot;
+    char **command;
+};
+
+/* 0, or the exit code plus one, so that --help can end the command with success. */
+static int parse(int argc, char **argv, struct arguments *ret)
+{
+    static const struct option options[] = {
+        {"boot", no_argument, NULL, 'b'},
+        {"config", required_argument, NULL, 'c'},
+        {"log-prefix", required_argument, NULL, 'p'},
+        {"help", no_argument, NULL, 'h'},
+        {0},
+    };
+    int option;
+
+    while ((option = getopt_long(argc, argv, "+bc:p:h", options, NULL)) != -1) {
+        switch (option) {
+        case 'b':
+            ret->boot = true;
+            break;
+        case 'c':
+            ret->config_file = optarg;
+            break;
+        case 'p':
+            ret->log_prefix = optarg;
+            break;
+        case 'h':
+            fputs(help, stdout);
+            return EXIT_SUCCESS + 1;
+        default:
+            fputs(help, stderr);
+            return 2 + 1;
+        }
+    }
+    ret->command = argv + optind;
+    if (ret->command[0] != NULL)
+        return 0;
+    fputs(help, stderr);
+    return 2 + 1;
+}
+
+static int render_http_only(const struct config *config, struct err *err)
+{
+    struct nginx_facts facts;
+    BUF_SCOPED site = {0};
+    BUF_SCOPED include = {0};
+    const struct nginx_files files = {.site = &site};
+
+    nginx_machine_facts(&facts);
+    buf_init(&site, NGINX_CONF_MAX_BYTES);
+    if (nginx_render(config, &facts, NGINX_HTTP_ONLY, &site, &include, err) < 0)
+        return -1;
+    return nginx_install(config, &files, err);
+}
+
+/* Failures are logged and do not keep the command from running: nginx says what it lacks.
+ */
+static void prepare(const struct config *config, bool boot)
+{
+    struct store store;
+    struct err err = ERR_INIT;
+    bool finished = false;
+
+    if (fs_make_folder(config->run_dir, 0755, &err) < 0 ||
+        store_init(&store, config, &err) < 0 ||
+        store_finish_promotion(&store, &finished, &err) < 0)
+        log_error("prestart: %s", err.message);
+    if (finished)
+        log_info("prestart: finished the promotion of a pair that was cut off");
+    if ((boot || !nginx_configured(config)) && render_http_only(config, &err) < 0)
+        log_error("prestart: port 80 cannot be configured: %s", err.message);
+}
+
+int cmd_prestart(int argc, char **argv)
+{
+    struct arguments arguments = {0};
+    struct config config;
+    struct err err = ERR_INIT;
+    mode_t old_umask = umask(077);
+    int code = parse(argc, argv, &arguments);
+
+    if (code != 0)
+        return code - 1;
+    code = setup_load(&config, arguments.config_file);
+    if (code == 0)
+        prepare(&config, arguments.boot);
+    config_done(&config);
+    if (code != 0)
+        return code;
+    umask(old_umask);
+    if (arguments.log_prefix != NULL && log_prefix_attach(arguments.log_prefix, &err) < 0)
+        log_error("prestart: %s", err.message);
+    execvp(arguments.command[0], arguments.command);
+    log_fatal("prestart: cannot run %s: %s", arguments.command[0], strerror(errno));
+    return EXIT_FAILURE;
+}

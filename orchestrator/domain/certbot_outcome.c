@@ -1,0 +1,236 @@
+#include "domain/certbot_outcome.h"
+
+#include "base/text.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#define PROBLEM_MARK "acme.messages.Error: urn:ietf:params:acme:error:"
+
+/* Said by certbot, requests or urllib3 when the CA was not reached or did not speak ACME.
+ */
+static const char *const unreachable_marks[] = {
+    "requests.exceptions.ConnectionError",
+    "requests.exceptions.ConnectTimeout",
+    "requests.exceptions.ReadTimeout",
+    "requests.exceptions.SSLError",
+    "requests.exceptions.ProxyError",
+    "ValueError: Requesting ", /* certbot 2 and 4 rewrite connection errors to this */
+    "acme.errors.ClientError: <Response [",
+    "acme.errors.TimeoutError",
+    "All authorizations were not finalized by the CA",
+};
+
+/* Lines of standard error that say nothing about the reason. */
+static const char *const noise[] = {
+    "Saving debug log to ",
+    "Ask for help or search for solutions",
+    "Please see the logfile",
+    "See the logfile",
+    "An unexpected error occurred:",
+    "The following error was encountered:",
+    "Either run as root, or set --config-dir",
+    "Traceback (most recent call last):",
+};
+
+static const char *line_end(const char *line)
+{
+    return line + strcspn(line, "\n");
+}
+
+/* Text up to `end` without blanks around it; control characters become blanks. */
+static void copy_text(char *ret, size_t size, const char *text, const char *end)
+{
+    size_t used = 0;
+
+    while (text < end && (*text == ' ' || *text == '\t'))
+        text++;
+    while (end > text && (end[-1] == ' ' || end[-1] == '\r' || end[-1] == '\t'))
+        end--;
+    for (; text < end && used + 1 < size; text++)
+        ret[used++] = (unsigned char)*text < 0x20 || *text == 0x7f ? ' ' : *text;
+    ret[used] = '\0';
+}
+
+/* Value of the first line "<blanks>LABEL value" in `text`; false when there is none. */
+static bool labelled(const char *text, const char *label, char *ret, size_t size)
+{
+    for (const char *line = text; *line != '\0'; line = line_end(line)) {
+        line += strspn(line, " \t\n");
+        if (text_starts_with(line, label)) {
+            copy_text(ret, size, line + strlen(label), line_end(line));
+            return true;
+        }
+    }
+    return false;
+}
+
+/* "… retry after 2026-11-24 18:44:03 UTC …" of a rateLimited problem; 0 when it is not
+ * there. */
+static int64_t retry_time(const char *detail)
+{
+    const char *found = strstr(detail, "retry after ");
+    struct tm parts = {0};
+    const char *end;
+
+    if (found == NULL)
+        return 0;
+    found += strlen("retry after ");
+    end = strptime(found, "%Y-%m-%d %H:%M:%S", &parts);
+    if (end == NULL)
+        end = strptime(found, "%Y-%m-%dT%H:%M:%S", &parts);
+    return end == NULL ? 0 : (int64_t)timegm(&parts);
+}
+
+/* A problem document on standard error. */
+static bool read_problem(const char *text, struct certbot_outcome *ret)
+{
+    const char *mark = strstr(text, PROBLEM_MARK);
+    const char *type_end;
+    const char *detail;
+    const char *end;
+
+    if (mark == NULL)
+        return false;
+    mark += strlen(PROBLEM_MARK);
+    end = line_end(mark);
+    type_end =
+        mark + strspn(mark, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
+    copy_text(ret->problem, sizeof ret->problem, mark, type_end);
+    /* "<type> :: <title> :: <detail>"; without a detail the title has to do. */
+    detail = type_end;
+    for (int i = 0; i < 2; i++) {
+        const char *next = strstr(detail, " :: ");
+
+        if (next == NULL || next > end)
+            break;
+        detail = next + strlen(" :: ");
+    }
+    copy_text(ret->detail, sizeof ret->detail, detail, end);
+    if (strcmp(ret->problem, "rateLimited") == 0) {
+        ret->verdict = CERTBOT_RATE_LIMITED;
+        ret->retry_at = retry_time(ret->detail);
+    } else if (strcmp(ret->problem, "accountDoesNotExist") == 0) {
+        ret->verdict = CERTBOT_ACCOUNT_GONE;
+    } else {
+        ret->verdict = CERTBOT_CA_REFUSED;
+    }
+    return true;
+}
+
+static bool read_challenge(const struct certbot_ending *ending,
+                           struct certbot_outcome *ret)
+{
+    const char *report;
+
+    if (strstr(ending->standard_error, "Some challenges have failed.") == NULL)
+        return false;
+    report = strstr(ending->standard_output, "reported these problems");
+    if (report == NULL)
+        report = ending->standard_output;
+    ret->verdict = CERTBOT_CHALLENGE_FAILED;
+    if (!labelled(report, "Domain:", ret->identifier, sizeof ret->identifier))
+        labelled(report, "Identifier:", ret->identifier, sizeof ret->identifier);
+    labelled(report, "Type:", ret->problem, sizeof ret->problem);
+    if (!labelled(report, "Detail:", ret->detail, sizeof ret->detail))
+        snprintf(ret->detail, sizeof ret->detail, "certbot gave no detail");
+    return true;
+}
+
+static bool is_noise(const char *line)
+{
+    if (*line == '\n' || *line == '\0')
+        return true;
+    for (size_t i = 0; i < sizeof noise / sizeof noise[0]; i++) {
+        if (text_starts_with(line, noise[i]))
+            return true;
+    }
+    return false;
+}
+
+/* The last line with a meaning: of a Python traceback that is the exception itself. */
+static void last_line(const char *text, char *ret, size_t size)
+{
+    const char *found = NULL;
+    const char *line = text;
+
+    while (*line != '\0') {
+        if (!is_noise(line))
+            found = line;
+        line = line_end(line);
+        line += *line == '\n';
+    }
+    if (found != NULL)
+        copy_text(ret, size, found, line_end(found));
+}
+
+static enum certbot_verdict read_text(const char *text)
+{
+    if (strstr(text, "Another instance of Certbot is already running") != NULL)
+        return CERTBOT_LOCKED;
+    for (size_t i = 0; i < sizeof unreachable_marks / sizeof unreachable_marks[0]; i++) {
+        if (strstr(text, unreachable_marks[i]) != NULL)
+            return CERTBOT_CA_UNREACHABLE;
+    }
+    return CERTBOT_LOCAL_FAILURE;
+}
+
+void certbot_outcome_read(const struct certbot_ending *ending,
+                          struct certbot_outcome *ret)
+{
+    *ret = (struct certbot_outcome){.verdict = CERTBOT_ISSUED};
+    if (ending->exit_status == 0)
+        return;
+    if (ending->term_signal != 0) {
+        ret->verdict = CERTBOT_KILLED;
+        snprintf(ret->detail, sizeof ret->detail, "certbot was ended by signal %d (%s)",
+                 ending->term_signal, strsignal(ending->term_signal));
+        return;
+    }
+    if (read_challenge(ending, ret) || read_problem(ending->standard_error, ret))
+        return;
+    ret->verdict = read_text(ending->standard_error);
+    last_line(ending->standard_error, ret->detail, sizeof ret->detail);
+    if (ret->detail[0] == '\0')
+        last_line(ending->standard_output, ret->detail, sizeof ret->detail);
+    if (ret->detail[0] == '\0')
+        snprintf(ret->detail, sizeof ret->detail,
+                 "certbot ended with status %d and no message", ending->exit_status);
+}
+
+const char *certbot_verdict_name(enum certbot_verdict verdict)
+{
+    static const char *const names[] = {
+        [CERTBOT_ISSUED] = "issued",
+        [CERTBOT_CHALLENGE_FAILED] = "challenge failed",
+        [CERTBOT_RATE_LIMITED] = "rate limited",
+        [CERTBOT_CA_UNREACHABLE] = "CA unreachable",
+        [CERTBOT_CA_REFUSED] = "CA refused",
+        [CERTBOT_ACCOUNT_GONE] = "account gone",
+        [CERTBOT_LOCKED] = "lock held",
+        [CERTBOT_KILLED] = "killed",
+        [CERTBOT_LOCAL_FAILURE] = "local failure",
+    };
+    return names[verdict];
+}
+
+int certbot_outcome_err(const struct certbot_outcome *outcome, struct err *err)
+{
+    static const enum err_kind kinds[] = {
+        [CERTBOT_ISSUED] = ERR_NONE,       [CERTBOT_CHALLENGE_FAILED] = ERR_PEER,
+        [CERTBOT_RATE_LIMITED] = ERR_PEER, [CERTBOT_CA_UNREACHABLE] = ERR_NET,
+        [CERTBOT_CA_REFUSED] = ERR_PEER,   [CERTBOT_ACCOUNT_GONE] = ERR_PEER,
+        [CERTBOT_LOCKED] = ERR_SYS,        [CERTBOT_KILLED] = ERR_SYS,
+        [CERTBOT_LOCAL_FAILURE] = ERR_SYS,
+    };
+    const char *name = certbot_verdict_name(outcome->verdict);
+    enum err_kind kind = kinds[outcome->verdict];
+
+    if (outcome->identifier[0] != '\0')
+        return err_set(err, kind, "%s for %s (%s): %s", name, outcome->identifier,
+                       outcome->problem, outcome->detail);
+    if (outcome->problem[0] != '\0')
+        return err_set(err, kind, "%s (%s): %s", name, outcome->problem, outcome->detail);
+    return err_set(err, kind, "%s: %s", name, outcome->detail);
+}

@@ -1,0 +1,115 @@
+/*
+ * config_internal: what config.c (table, environment, rules between settings),
+ * config_value.c (one value from its text) and config_yaml.c (the file) share.
+ */
+#ifndef CM_DOMAIN_CONFIG_INTERNAL_H
+#define CM_DOMAIN_CONFIG_INTERNAL_H
+
+#include "domain/config.h"
+
+enum { CONFIG_SETTING_COUNT = 41 };
+
+enum config_type {
+    CONFIG_HOSTNAME,
+    CONFIG_BOOL,
+    CONFIG_LEVEL,
+    CONFIG_DURATION, /* milliseconds */
+    CONFIG_COUNT,
+    CONFIG_PATH,
+    CONFIG_DIRECTORY_URL,
+    CONFIG_EMAIL,
+    CONFIG_WORD,
+    CONFIG_USER,
+    CONFIG_ENDPOINT, /* of the guest agent */
+    CONFIG_HOST,
+    CONFIG_HOST_PORT,
+    CONFIG_ADDRESS,
+    CONFIG_SIZE,
+    CONFIG_FRAGMENT, /* nginx text of any number of lines */
+    CONFIG_LIST,
+    CONFIG_SECRET,
+};
+
+enum {
+    CONFIG_ENV_SECONDS = 1, /* the variable is a plain number of seconds */
+    CONFIG_ENV_EMPTY = 2,   /* the empty variable is a value, not "unset" */
+    CONFIG_QUIET = 4,       /* the value is never repeated in a message */
+};
+
+struct config_setting {
+    const char *key; /* path in the file, its parts joined by dots; NULL: no twin there */
+    const char *variable; /* NULL: no variable */
+    enum config_type type;
+    unsigned min; /* of durations (milliseconds) and counts */
+    unsigned max;
+    const char *fallback; /* the default as the file would have it; NULL: none */
+    size_t offset;        /* of the field in struct config */
+    unsigned flags;
+    const char *meaning; /* one line, for the documentation */
+};
+
+extern const struct config_setting config_settings[];
+
+enum config_source { CONFIG_FROM_DEFAULT, CONFIG_FROM_YAML, CONFIG_FROM_ENVIRONMENT };
+
+/* Where the value in force comes from. */
+struct config_origin {
+    enum config_source source;
+    size_t line; /* in the file, from 1; 0: the file does not have the key */
+    size_t column;
+    bool bad; /* the value could not be used */
+};
+
+struct config_load {
+    struct config *config;
+    struct config_report *report;
+    const char *yaml_name;
+    bool failed;
+    struct config_origin origins[CONFIG_SETTING_COUNT];
+};
+
+/* ---- config.c ---- */
+
+/* The same as one more line of the report. A bounded number is kept. */
+void config_error(struct config_load *load, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+void config_warn(struct config_load *load, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+bool config_errors_full(const struct config_load *load);
+
+/* ---- config_value.c ---- */
+
+/*
+ * One value into its field. The error says what was found and what is expected, without a
+ * name before it. For CONFIG_LIST the text is one more item. `text` ends with a zero
+ * byte.
+ */
+int config_value_set(struct config *config, const struct config_setting *setting,
+                     enum config_source source, const char *text, size_t len,
+                     struct err *err);
+void config_value_clear(struct config *config, const struct config_setting *setting);
+
+/* What the setting accepts: "a whole number from 1 to 65535". */
+#define CONFIG_EXPECTED_SIZE 160
+const char *config_expected(char ret[CONFIG_EXPECTED_SIZE],
+                            const struct config_setting *setting,
+                            enum config_source source);
+
+/* ---- config_text.c ---- */
+
+/* `text` in double quotes for a message: escaped, and cut when it is long. */
+#define CONFIG_QUOTED_SIZE 128
+const char *config_quoted(char ret[CONFIG_QUOTED_SIZE], const char *text, size_t len);
+
+/*
+ * How many letters must be changed, added, left out or swapped with their neighbour to
+ * make the one of the other, whatever the case. Texts that are too long for a name are
+ * far away.
+ */
+unsigned config_distance(const char *a, const char *b);
+
+/* ---- config_yaml.c ---- */
+
+void config_yaml_apply(struct config_load *load, const char *yaml, size_t len);
+
+#endif

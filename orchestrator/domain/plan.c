@@ -1,0 +1,73 @@
+#include "domain/plan.h"
+
+#include "base/text.h"
+
+#include <stdio.h>
+
+enum { SHORT_LIFE_S = 10 * 24 * 3600 };
+
+int64_t plan_renew_at(int64_t not_before, int64_t not_after)
+{
+    int64_t life = not_after - not_before;
+
+    return not_after - (life < SHORT_LIFE_S ? life / 2 : life / 3);
+}
+
+static struct plan act(enum plan_action action, const char *reason)
+{
+    struct plan plan = {.action = action};
+
+    snprintf(plan.reason, sizeof plan.reason, "%s", reason);
+    return plan;
+}
+
+/* Waking at least once an hour notices a wall clock that jumped and a machine that slept.
+ */
+static struct plan wait_ms(uint64_t ms, const char *reason)
+{
+    struct plan plan = act(PLAN_WAIT, reason);
+
+    plan.wait_ms = ms < PLAN_LONGEST_WAIT_MS ? ms : PLAN_LONGEST_WAIT_MS;
+    return plan;
+}
+
+static struct plan act_or_wait(enum plan_action action, uint64_t retry_at_ms,
+                               uint64_t uptime_ms, const char *reason)
+{
+    char text[PLAN_REASON_SIZE];
+
+    if (retry_at_ms <= uptime_ms)
+        return act(action, reason);
+    snprintf(text, sizeof text, "%s; waiting after a failed attempt", reason);
+    return wait_ms(retry_at_ms - uptime_ms, text);
+}
+
+struct plan plan_next(const struct plan_facts *facts, int64_t now, uint64_t uptime_ms)
+{
+    char reason[PLAN_REASON_SIZE];
+    char date[TEXT_TIME_SIZE];
+    int64_t renew_at;
+
+    if (!facts->keys)
+        return act_or_wait(PLAN_FETCH_KEYS, facts->retry_at_ms[PLAN_KEYS], uptime_ms,
+                           "the keys are not at hand yet");
+    if (!facts->examined)
+        return act_or_wait(PLAN_EXAMINE, facts->retry_at_ms[PLAN_EXAMINING], uptime_ms,
+                           "the stored certificate has not been judged yet");
+    if (facts->candidate)
+        return act_or_wait(PLAN_APPLY, facts->retry_at_ms[PLAN_APPLYING], uptime_ms,
+                           "a certificate waits to be served");
+    if (!facts->served)
+        return act_or_wait(PLAN_ISSUE, facts->retry_at_ms[PLAN_ISSUING], uptime_ms,
+                           "no usable certificate is stored");
+    renew_at = plan_renew_at(facts->not_before, facts->not_after);
+    text_time(date, facts->not_after);
+    if (now >= renew_at) {
+        snprintf(reason, sizeof reason, "the certificate expires on %s", date);
+        return act_or_wait(PLAN_ISSUE, facts->retry_at_ms[PLAN_ISSUING], uptime_ms,
+                           reason);
+    }
+    text_time(date, renew_at);
+    snprintf(reason, sizeof reason, "the next renewal is due on %s", date);
+    return wait_ms((uint64_t)(renew_at - now) * 1000, reason);
+}

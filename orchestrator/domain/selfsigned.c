@@ -1,0 +1,128 @@
+#include "domain/selfsigned.h"
+
+#include "domain/hostname.h"
+
+#include <openssl/bio.h>
+#include <openssl/bn.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+#include <openssl/x509v3.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+
+#define ORGANIZATION "Concrete Security"
+#define LOCALHOST "localhost"
+
+enum {
+    COMMON_NAME_MAX_BYTES = 64, /* RFC 5280 A.1, ub-common-name */
+    DOMAIN_MAX_BYTES = 253,
+    VALID_DAYS = 365,
+    SERIAL_BITS = 159, /* positive, and at most 20 bytes (RFC 5280 §4.1.2.2) */
+};
+
+static bool set_serial(X509 *certificate)
+{
+    BIGNUM *number = BN_new();
+    bool set = number != NULL &&
+               BN_rand(number, SERIAL_BITS, BN_RAND_TOP_ONE, BN_RAND_BOTTOM_ANY) == 1 &&
+               BN_to_ASN1_INTEGER(number, X509_get_serialNumber(certificate)) != NULL;
+
+    BN_free(number);
+    return set;
+}
+
+static bool add_name_entry(X509_NAME *name, int nid, const char *text)
+{
+    return X509_NAME_add_entry_by_NID(name, nid, V_ASN1_UTF8STRING,
+                                      (const unsigned char *)text, -1, -1, 0) == 1;
+}
+
+static bool set_names(X509 *certificate, const char *domain)
+{
+    X509_NAME *name = X509_get_subject_name(certificate);
+
+    if (!add_name_entry(name, NID_organizationName, ORGANIZATION))
+        return false;
+    if (strlen(domain) <= COMMON_NAME_MAX_BYTES &&
+        !add_name_entry(name, NID_commonName, domain))
+        return false;
+    return X509_set_issuer_name(certificate, name) == 1;
+}
+
+static bool add_dns_name(GENERAL_NAMES *names, const char *domain)
+{
+    GENERAL_NAME *name = GENERAL_NAME_new();
+    ASN1_IA5STRING *text = ASN1_IA5STRING_new();
+
+    if (name != NULL && text != NULL && ASN1_STRING_set(text, domain, -1) == 1) {
+        GENERAL_NAME_set0_value(name, GEN_DNS, text);
+        text = NULL;
+        if (sk_GENERAL_NAME_push(names, name) > 0)
+            return true;
+    }
+    ASN1_IA5STRING_free(text);
+    GENERAL_NAME_free(name);
+    return false;
+}
+
+static bool add_alternative_names(X509 *certificate, const char *domain)
+{
+    char wildcard[sizeof "*." + DOMAIN_MAX_BYTES];
+    GENERAL_NAMES *names = GENERAL_NAMES_new();
+    bool added;
+
+    snprintf(wildcard, sizeof wildcard, "*.%s", domain);
+    added = names != NULL && add_dns_name(names, domain) &&
+            add_dns_name(names, wildcard) &&
+            (strcasecmp(domain, LOCALHOST) == 0 || add_dns_name(names, LOCALHOST)) &&
+            X509_add1_ext_i2d(certificate, NID_subject_alt_name, names, 0,
+                              X509V3_ADD_DEFAULT) == 1;
+    GENERAL_NAMES_free(names);
+    return added;
+}
+
+static bool fill(X509 *certificate, EVP_PKEY *key, const char *domain, int64_t now)
+{
+    time_t start = (time_t)now;
+
+    return X509_set_version(certificate, X509_VERSION_3) == 1 &&
+           set_serial(certificate) && set_names(certificate, domain) &&
+           ASN1_TIME_adj(X509_getm_notBefore(certificate), start, 0, 0) != NULL &&
+           ASN1_TIME_adj(X509_getm_notAfter(certificate), start, VALID_DAYS, 0) != NULL &&
+           X509_set_pubkey(certificate, key) == 1 &&
+           add_alternative_names(certificate, domain) &&
+           X509_sign(certificate, key, EVP_sha256()) > 0;
+}
+
+int selfsigned_build(EVP_PKEY *key, const char *domain, int64_t now, struct buf *ret,
+                     struct err *err)
+{
+    X509 *certificate = NULL;
+    BIO *bio = NULL;
+    const char *text;
+    int failed = 0;
+
+    if (hostname_check(domain, err) < 0)
+        return -1;
+    if (!EVP_PKEY_is_a(key, "EC"))
+        return err_set(err, ERR_CRYPTO,
+                       "self-signed certificate: the key is not an EC key");
+    certificate = X509_new();
+    bio = BIO_new(BIO_s_mem());
+    if (certificate == NULL || bio == NULL || !fill(certificate, key, domain, now) ||
+        PEM_write_bio_X509(bio, certificate) != 1)
+        failed = err_openssl(err, "cannot make a self-signed certificate for %s", domain);
+    else {
+        size_t len = (size_t)BIO_get_mem_data(bio, &text);
+
+        failed = buf_append(ret, text, len, err);
+    }
+    BIO_free(bio);
+    X509_free(certificate);
+    ERR_clear_error();
+    return failed;
+}

@@ -1,0 +1,65 @@
+#include "domain/stored.h"
+
+#include "base/text.h"
+#include "domain/keys.h"
+
+#include <stdio.h>
+
+bool stored_force_acts(const struct stored_rules *rules, int64_t now)
+{
+    /* A mark from the future comes from a clock that was wrong: it does not block for
+     * ever. */
+    return rules->force_rm && (rules->forced_at == 0 || rules->forced_at > now ||
+                               now - rules->forced_at >= STORED_FORCE_PERIOD_S);
+}
+
+/* Why the pair must not be served whatever its dates, or NULL. */
+static const char *objection(const struct stored_pair *pair,
+                             const struct stored_rules *rules)
+{
+    if (pair->damage != NULL)
+        return pair->damage;
+    if (pair->chain == NULL)
+        return "the certificate is missing";
+    if (pair->key == NULL)
+        return "the private key is missing";
+    if (!rules->development && chain_leaf(pair->chain)->self_signed)
+        return "the certificate is self-signed";
+    if (rules->production && chain_issuer_contains(pair->chain, "staging"))
+        return "the certificate was issued by a staging CA";
+    if (!chain_has_key(pair->chain, pair->key))
+        return "the private key does not belong to the certificate";
+    if (!chain_covers(pair->chain, rules->domain))
+        return "the certificate does not cover the domain";
+    if (!keys_same(pair->key, rules->derived))
+        return "the private key is not the derived one";
+    return NULL;
+}
+
+enum stored_verdict stored_judge(const struct stored_pair *pair,
+                                 const struct stored_rules *rules, int64_t now,
+                                 char ret_reason[STORED_REASON_SIZE])
+{
+    const char *why;
+    char date[TEXT_TIME_SIZE];
+
+    if (!pair->present) {
+        snprintf(ret_reason, STORED_REASON_SIZE, "no certificate is stored");
+        return STORED_OBTAIN;
+    }
+    why = stored_force_acts(rules, now) ? "FORCE_RM_CERT_FILES is set"
+                                        : objection(pair, rules);
+    if (why != NULL) {
+        snprintf(ret_reason, STORED_REASON_SIZE, "%s", why);
+        return STORED_SET_ASIDE;
+    }
+    text_time(date, chain_leaf(pair->chain)->not_after);
+    if (chain_leaf(pair->chain)->not_after <= now) {
+        snprintf(ret_reason, STORED_REASON_SIZE, "the stored certificate expired on %s",
+                 date);
+        return STORED_OBTAIN;
+    }
+    snprintf(ret_reason, STORED_REASON_SIZE, "the stored certificate is valid until %s",
+             date);
+    return STORED_SERVE;
+}

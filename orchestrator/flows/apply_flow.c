@@ -1,0 +1,253 @@
+#include "flows/apply_flow.h"
+
+#include "base/log.h"
+#include "domain/keys.h"
+
+#include <string.h>
+
+enum { NGINX_START_TIMEOUT_MS = 30 * 1000 };
+
+/* ---- stage ---- */
+
+/* Whether key.pem holds the key to serve. A file that cannot be read as a key is
+ * replaced. */
+static int compare_key(struct apply_flow *flow, struct err *err)
+{
+    SECRET_SCOPED pem = NULL;
+    struct err unusable = ERR_INIT;
+    EVP_PKEY *stored = NULL;
+
+    flow->key_changed = true;
+    if (store_load_key(flow->request.store, &pem, err) < 0)
+        return -1;
+    if (pem == NULL || keys_from_pem(pem, &stored, &unusable) < 0)
+        return 0;
+    flow->key_changed = !keys_same(stored, flow->request.tls_key);
+    EVP_PKEY_free(stored);
+    return 0;
+}
+
+/* Compared in canonical form: another writer's line breaks are no reason to write again.
+ */
+static int compare_chain(struct apply_flow *flow, struct err *err)
+{
+    BUF_SCOPED file = {0};
+    BUF_SCOPED canonical = {0};
+    struct err unusable = ERR_INIT;
+    struct chain *stored = NULL;
+
+    flow->chain_changed = true;
+    if (store_load_chain(flow->request.store, &file, err) < 0)
+        return -1;
+    buf_init(&canonical, CHAIN_PEM_MAX_BYTES);
+    if (chain_parse(file.data, file.len, &stored, &unusable) == 0 &&
+        chain_to_pem(stored, &canonical, &unusable) == 0)
+        flow->chain_changed = strcmp(buf_str(&canonical), buf_str(&flow->chain_pem)) != 0;
+    chain_free(stored);
+    return 0;
+}
+
+static int begin_stage(void *owner, struct err *err)
+{
+    struct apply_flow *flow = owner;
+    SECRET_SCOPED key_pem = NULL;
+
+    if (chain_to_pem(flow->request.chain, &flow->chain_pem, err) < 0 ||
+        compare_chain(flow, err) < 0 || compare_key(flow, err) < 0)
+        return -1;
+    if (!flow->chain_changed && !flow->key_changed)
+        return SEQ_READY;
+    if (flow->key_changed && keys_to_pem(flow->request.tls_key, &key_pem, err) < 0)
+        return -1;
+    return store_stage(flow->request.store, &flow->chain_pem, key_pem, err) < 0
+               ? -1
+               : SEQ_READY;
+}
+
+/* ---- nginx runs, and takes the configuration with the staged pair ---- */
+
+static int begin_wait(void *owner, struct err *err)
+{
+    struct apply_flow *flow = owner;
+
+    (void)err;
+    nginx_wait_start(&flow->wait, flow->request.loop, flow->request.config, seq_resume,
+                     &flow->seq);
+    return SEQ_WAIT;
+}
+
+static void abort_wait(void *owner)
+{
+    struct apply_flow *flow = owner;
+
+    nginx_wait_cancel(&flow->wait);
+}
+
+static int begin_test(void *owner, struct err *err)
+{
+    struct apply_flow *flow = owner;
+    const struct store *store = flow->request.store;
+    const struct nginx_files files = {.site = &flow->site, .include = &flow->include};
+
+    if (nginx_render(flow->request.config, flow->request.facts, NGINX_HTTPS, &flow->site,
+                     &flow->include, err) < 0)
+        return -1;
+    nginx_test_start(
+        &flow->test, flow->request.loop, flow->request.config, &files,
+        flow->chain_changed || flow->key_changed ? store->staged_chain : store->chain,
+        flow->key_changed ? store->staged_key : store->key, seq_resume, &flow->seq);
+    return SEQ_WAIT;
+}
+
+static void abort_test(void *owner)
+{
+    struct apply_flow *flow = owner;
+
+    nginx_test_cancel(&flow->test);
+}
+
+/* ---- measure ---- */
+
+static void on_info_done(void *owner, const struct err *err)
+{
+    struct apply_flow *flow = owner;
+    const char *leaf = chain_leaf(flow->request.chain)->sha256;
+    struct err unreadable = ERR_INIT;
+    char last[65] = "";
+    bool found = false;
+
+    /* An agent that does not show its log does not stop us: the event is then emitted
+     * anew. */
+    if (err != NULL)
+        log_debug("event log: %s", err->message);
+    else if (measurement_last_event(flow->call.tcb_info, last, &found, &unreadable) < 0)
+        log_debug("event log: %s", unreadable.message);
+    flow->already_measured = found && strcmp(last, leaf) == 0;
+    dstack_call_done(&flow->call);
+    seq_resume(&flow->seq, NULL);
+}
+
+static int begin_event_log(void *owner, struct err *err)
+{
+    struct apply_flow *flow = owner;
+
+    (void)err;
+    if (flow->request.config->development)
+        return SEQ_READY;
+    dstack_info(&flow->call, flow->request.agent, on_info_done, flow);
+    return SEQ_WAIT;
+}
+
+static void on_event_done(void *owner, const struct err *err)
+{
+    struct apply_flow *flow = owner;
+    bool unsupported =
+        err != NULL && err->kind == ERR_PEER && (err->code == 400 || err->code == 404);
+
+    if (err != NULL)
+        flow->measure_err = *err;
+    flow->measured = err == NULL;
+    flow->attested = err == NULL;
+    dstack_call_done(&flow->call);
+    seq_resume(&flow->seq, unsupported ? NULL : err);
+}
+
+static int begin_measure(void *owner, struct err *err)
+{
+    struct apply_flow *flow = owner;
+    const char *leaf = chain_leaf(flow->request.chain)->sha256;
+    char payload[MEASUREMENT_PAYLOAD_SIZE];
+
+    (void)err;
+    if (flow->request.config->development) {
+        log_info("%s: %s", MEASUREMENT_EVENT, leaf);
+        return SEQ_READY;
+    }
+    if (flow->already_measured) {
+        log_info("the last certificate event already names leaf %s", leaf);
+        flow->attested = true;
+        return SEQ_READY;
+    }
+    measurement_payload(payload, leaf);
+    dstack_emit_event(&flow->call, flow->request.agent, MEASUREMENT_EVENT, payload,
+                      on_event_done, flow);
+    return SEQ_WAIT;
+}
+
+static int finish_measure(void *owner, struct err *err)
+{
+    struct apply_flow *flow = owner;
+
+    (void)err;
+    if (flow->measured)
+        log_info("certificate event emitted for leaf %s",
+                 chain_leaf(flow->request.chain)->sha256);
+    else if (flow->measure_err.kind != ERR_NONE)
+        log_error(
+            "NOT ATTESTED: this agent cannot measure certificates, clients that verify "
+            "will refuse: %s",
+            flow->measure_err.message);
+    return SEQ_NEXT;
+}
+
+static void abort_call(void *owner)
+{
+    struct apply_flow *flow = owner;
+
+    dstack_cancel(&flow->call);
+}
+
+/* ---- live ---- */
+
+static int begin_promote(void *owner, struct err *err)
+{
+    struct apply_flow *flow = owner;
+    const struct nginx_files files = {.site = &flow->site, .include = &flow->include};
+
+    if ((flow->chain_changed || flow->key_changed) &&
+        store_promote(flow->request.store, err) < 0)
+        return -1;
+    return nginx_install(flow->request.config, &files, err) < 0 ? -1 : SEQ_READY;
+}
+
+static int begin_reload(void *owner, struct err *err)
+{
+    struct apply_flow *flow = owner;
+
+    return nginx_reload(flow->request.config, err) < 0 ? -1 : SEQ_READY;
+}
+
+/* Calls of the agent and nginx -t have time limits of their own. */
+static const struct seq_step steps[] = {
+    {"stage", begin_stage, NULL, NULL, 0},
+    {"wait for nginx", begin_wait, NULL, abort_wait, NGINX_START_TIMEOUT_MS},
+    {"test configuration", begin_test, NULL, abort_test, 0},
+    {"read event log", begin_event_log, NULL, abort_call, 0},
+    {"measure", begin_measure, finish_measure, abort_call, 0},
+    {"promote", begin_promote, NULL, NULL, 0},
+    {"reload nginx", begin_reload, NULL, NULL, 0},
+    {0},
+};
+
+void apply_flow_start(struct apply_flow *flow, const struct apply_request *request,
+                      done_fn done, void *owner)
+{
+    *flow = (struct apply_flow){.request = *request};
+    buf_init(&flow->chain_pem, CHAIN_PEM_MAX_BYTES);
+    buf_init(&flow->site, NGINX_CONF_MAX_BYTES);
+    buf_init(&flow->include, NGINX_CONF_MAX_BYTES);
+    seq_start(&flow->seq, request->loop, "apply", steps, flow, done, owner);
+}
+
+void apply_flow_cancel(struct apply_flow *flow)
+{
+    seq_cancel(&flow->seq);
+}
+
+void apply_flow_done(struct apply_flow *flow)
+{
+    dstack_call_done(&flow->call);
+    buf_done(&flow->chain_pem);
+    buf_done(&flow->site);
+    buf_done(&flow->include);
+}

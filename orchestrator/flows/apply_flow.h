@@ -1,0 +1,64 @@
+/*
+ * apply flow: a chain becomes the one that nginx serves, measured first.
+ *
+ *     stage → wait for nginx → test configuration → read event log → measure → promote →
+ * reload
+ *
+ * "stage" writes nothing when the pair on disk is already the one to serve, and "measure"
+ * emits nothing when the last certificate event already names the leaf: applying the same
+ * chain again changes nothing. An agent without EmitEvent (dstack 0.6 and later answers
+ * 400, unknown methods 404) does not keep HTTPS away: clients that verify refuse by
+ * themselves, and `attested` says so. Any other failure ends the flow, and whoever
+ * started it tries again. Once the event is out, the steps that can still fail are
+ * promote and reload.
+ */
+#ifndef CM_FLOWS_APPLY_FLOW_H
+#define CM_FLOWS_APPLY_FLOW_H
+
+#include "adapters/dstack.h"
+#include "adapters/nginx.h"
+#include "adapters/store.h"
+#include "domain/chain.h"
+#include "domain/measurement.h"
+#include "runtime/seq.h"
+
+#include <openssl/evp.h>
+#include <stdbool.h>
+
+/* Borrowed until done. */
+struct apply_request {
+    uv_loop_t *loop;
+    const struct config *config;
+    const struct nginx_facts *facts;
+    const struct dstack *agent;
+    const struct store *store;
+    const struct chain *chain;
+    EVP_PKEY *tls_key;
+};
+
+struct apply_flow {
+    /* Results, valid in done until apply_flow_done. */
+    bool attested; /* the last certificate event names the leaf */
+    bool measured; /* an event was emitted in this run */
+
+    /* Private. */
+    struct apply_request request;
+    bool chain_changed;
+    bool key_changed;
+    struct buf chain_pem;
+    struct buf site;
+    struct buf include;
+    struct nginx_wait wait;
+    struct nginx_test test;
+    struct dstack_call call;
+    bool already_measured;
+    struct err measure_err;
+    struct seq seq;
+};
+
+void apply_flow_start(struct apply_flow *flow, const struct apply_request *request,
+                      done_fn done, void *owner);
+void apply_flow_cancel(struct apply_flow *flow);
+void apply_flow_done(struct apply_flow *flow);
+
+#endif

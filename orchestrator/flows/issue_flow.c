@@ -1,0 +1,323 @@
+#include "flows/issue_flow.h"
+
+#include "adapters/account_memory.h"
+#include "base/log.h"
+#include "base/text.h"
+#include "domain/csr.h"
+#include "domain/jose.h"
+#include "domain/selfsigned.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+enum { CSR_MAX_BYTES = 16 * 1024 };
+
+static int begin_check_disk(void *owner, struct err *err)
+{
+    struct issue_flow *flow = owner;
+
+    /* What cannot be stored must not be ordered: orders are limited. */
+    return store_check_writable(flow->request.store, err) < 0 ? -1 : SEQ_READY;
+}
+
+/* ---- account key ---- */
+
+static int begin_account_key(void *owner, struct err *err)
+{
+    struct issue_flow *flow = owner;
+    char path[KEYS_PATH_SIZE];
+
+    (void)err;
+    keys_account_path(path, flow->request.config->domain,
+                      flow->request.config->acme.account_version);
+    dstack_get_key(&flow->call, flow->request.agent, path, seq_resume, &flow->seq);
+    return SEQ_WAIT;
+}
+
+static int finish_account_key(void *owner, struct err *err)
+{
+    struct issue_flow *flow = owner;
+    int failed = keys_derive(flow->call.key, &flow->account_key, err);
+
+    dstack_call_done(&flow->call);
+    if (failed != 0)
+        return err_wrap(err, "ACME account key");
+    /* RFC 8555 §11.1: a CA refuses a certificate for the key of an account. */
+    if (keys_same(flow->account_key, flow->request.tls_key))
+        return err_set(err, ERR_CRYPTO, "account key and TLS key are the same");
+    return SEQ_NEXT;
+}
+
+static void abort_account_key(void *owner)
+{
+    struct issue_flow *flow = owner;
+
+    dstack_cancel(&flow->call);
+}
+
+/* ---- does the domain resolve ---- */
+
+static void on_lookup_done(void *owner, const struct err *err)
+{
+    struct issue_flow *flow = owner;
+
+    flow->resolved = err == NULL;
+    if (err != NULL)
+        flow->resolve_err = *err;
+    /* That a name does not resolve is an answer, not a failure of the step. */
+    seq_resume(&flow->seq, NULL);
+}
+
+static int begin_resolve(void *owner, struct err *err)
+{
+    struct issue_flow *flow = owner;
+
+    (void)err;
+    if (flow->request.config->acme.resolve_max_tries == 0) {
+        flow->resolved = true;
+        return SEQ_READY;
+    }
+    flow->resolve_tries++;
+    lookup_start(&flow->lookup, flow->request.loop, flow->request.config->domain,
+                 on_lookup_done, flow);
+    return SEQ_WAIT;
+}
+
+static int finish_resolve(void *owner, struct err *err)
+{
+    struct issue_flow *flow = owner;
+    const struct config *config = flow->request.config;
+
+    (void)err;
+    if (flow->resolved)
+        return seq_go_to(&flow->seq, "find account");
+    if (flow->resolve_tries >= config->acme.resolve_max_tries) {
+        log_warning(
+            "%s after %u tries; the CA is asked all the same, it may see another DNS",
+            flow->resolve_err.message, flow->resolve_tries);
+        return seq_go_to(&flow->seq, "find account");
+    }
+    log_warning("%s (try %u of %u); is the DNS record there? Next try in %u s",
+                flow->resolve_err.message, flow->resolve_tries,
+                config->acme.resolve_max_tries, config->acme.resolve_wait_ms / 1000);
+    return SEQ_NEXT;
+}
+
+static void abort_resolve(void *owner)
+{
+    struct issue_flow *flow = owner;
+
+    lookup_cancel(&flow->lookup);
+}
+
+static int begin_pause(void *owner, struct err *err)
+{
+    struct issue_flow *flow = owner;
+
+    (void)err;
+    delay_start(&flow->pause, flow->request.loop,
+                flow->request.config->acme.resolve_wait_ms, seq_resume, &flow->seq);
+    return SEQ_WAIT;
+}
+
+static int finish_pause(void *owner, struct err *err)
+{
+    struct issue_flow *flow = owner;
+
+    (void)err;
+    return seq_go_to(&flow->seq, "resolve domain");
+}
+
+static void abort_pause(void *owner)
+{
+    struct issue_flow *flow = owner;
+
+    delay_cancel(&flow->pause);
+}
+
+/* ---- ACME account ---- */
+
+static int begin_account(void *owner, struct err *err)
+{
+    struct issue_flow *flow = owner;
+    const struct config *config = flow->request.config;
+    char thumbprint[JOSE_THUMBPRINT_SIZE];
+    const struct acme_account_request request = {
+        .http = flow->request.http,
+        .loop = flow->request.loop,
+        .directory = config_directory(config),
+        .ca_bundle = config->acme.ca_bundle,
+        .email = config->acme.email,
+        .key = flow->account_key,
+    };
+
+    if (jose_thumbprint(flow->account_key, thumbprint, err) < 0)
+        return -1;
+    if (!flow->account_forgotten)
+        account_memory_load(flow->request.store, config_directory(config), thumbprint,
+                            flow->account_url, sizeof flow->account_url);
+    if (flow->account_url[0] != '\0')
+        return SEQ_READY;
+    acme_account_start(&flow->account, &request, seq_resume, &flow->seq);
+    return SEQ_WAIT;
+}
+
+static int finish_account(void *owner, struct err *err)
+{
+    struct issue_flow *flow = owner;
+    const char *directory = config_directory(flow->request.config);
+    char thumbprint[JOSE_THUMBPRINT_SIZE];
+    bool asked = flow->account_url[0] == '\0';
+
+    if (asked)
+        snprintf(flow->account_url, sizeof flow->account_url, "%s", flow->account.url);
+    log_info("ACME account %s%s", flow->account_url,
+             !asked                  ? ""
+             : flow->account.created ? " (created now)"
+                                     : " (found by its key)");
+    if (!asked)
+        return SEQ_NEXT;
+    if (jose_thumbprint(flow->account_key, thumbprint, err) < 0)
+        return -1;
+    return account_memory_save(flow->request.store, directory, thumbprint,
+                               flow->account_url, err);
+}
+
+static void abort_account(void *owner)
+{
+    struct issue_flow *flow = owner;
+
+    acme_account_cancel(&flow->account);
+}
+
+/* ---- certbot ---- */
+
+static void on_certbot_done(void *owner, const struct err *err)
+{
+    struct issue_flow *flow = owner;
+    bool gone;
+
+    flow->certbot_ran = flow->certbot.ran;
+    flow->outcome = flow->certbot.outcome;
+    gone = flow->certbot_ran && flow->outcome.verdict == CERTBOT_ACCOUNT_GONE;
+    seq_resume(&flow->seq, gone && !flow->account_forgotten ? NULL : err);
+}
+
+static int begin_certbot(void *owner, struct err *err)
+{
+    struct issue_flow *flow = owner;
+    const struct config *config = flow->request.config;
+    struct certbot_request request = {
+        .loop = flow->request.loop,
+        .config = config,
+        .account_key = flow->account_key,
+        .account_url = flow->account_url,
+    };
+
+    buf_done(&flow->csr);
+    buf_init(&flow->csr, CSR_MAX_BYTES);
+    if (csr_build(flow->request.tls_key, config->domain, &flow->csr, err) < 0)
+        return -1;
+    request.csr_pem = buf_str(&flow->csr);
+    log_info("asking %s for a certificate for %s", config_directory(config),
+             config->domain);
+    certbot_start(&flow->certbot, &request, on_certbot_done, flow);
+    return SEQ_WAIT;
+}
+
+static int finish_certbot(void *owner, struct err *err)
+{
+    struct issue_flow *flow = owner;
+
+    (void)err;
+    if (flow->outcome.verdict != CERTBOT_ACCOUNT_GONE)
+        return SEQ_NEXT;
+    log_warning("the CA does not know the account %s any more; asking for it anew",
+                flow->account_url);
+    flow->account_forgotten = true;
+    flow->account_url[0] = '\0';
+    return seq_go_to(&flow->seq, "find account");
+}
+
+static void abort_certbot(void *owner)
+{
+    struct issue_flow *flow = owner;
+
+    certbot_cancel(&flow->certbot);
+}
+
+static int begin_check_chain(void *owner, struct err *err)
+{
+    struct issue_flow *flow = owner;
+    const struct buf *pem = &flow->certbot.chain_pem;
+    const struct chain_leaf *leaf;
+
+    if (chain_parse(pem->data, pem->len, &flow->chain, err) < 0 ||
+        chain_check_issued(flow->chain, flow->request.tls_key,
+                           flow->request.config->domain, (int64_t)time(NULL), err) < 0)
+        return err_wrap(err, "the chain that the CA issued cannot be used");
+    leaf = chain_leaf(flow->chain);
+    log_info("certificate obtained: issuer \"%s\", serial %s, %zu certificates",
+             leaf->issuer_name, leaf->serial, chain_length(flow->chain));
+    return SEQ_READY;
+}
+
+/* Calls of agent, CA, resolver and certbot have time limits of their own. */
+static const struct seq_step acme_steps[] = {
+    {"check disk", begin_check_disk, NULL, NULL, 0},
+    {"get account key", begin_account_key, finish_account_key, abort_account_key, 0},
+    {"resolve domain", begin_resolve, finish_resolve, abort_resolve, 0},
+    {"wait for domain", begin_pause, finish_pause, abort_pause, 0},
+    {"find account", begin_account, finish_account, abort_account, 0},
+    {"run certbot", begin_certbot, finish_certbot, abort_certbot, 0},
+    {"check chain", begin_check_chain, NULL, NULL, 0},
+    {0},
+};
+
+/* ---- development ---- */
+
+static int begin_self_sign(void *owner, struct err *err)
+{
+    struct issue_flow *flow = owner;
+    BUF_SCOPED pem = {0};
+
+    buf_init(&pem, CHAIN_PEM_MAX_BYTES);
+    if (selfsigned_build(flow->request.tls_key, flow->request.config->domain,
+                         (int64_t)time(NULL), &pem, err) < 0 ||
+        chain_parse(pem.data, pem.len, &flow->chain, err) < 0)
+        return -1;
+    log_info("self-signed certificate made for %s", flow->request.config->domain);
+    return SEQ_READY;
+}
+
+static const struct seq_step development_steps[] = {
+    {"check disk", begin_check_disk, NULL, NULL, 0},
+    {"sign certificate", begin_self_sign, NULL, NULL, 0},
+    {0},
+};
+
+void issue_flow_start(struct issue_flow *flow, const struct issue_request *request,
+                      done_fn done, void *owner)
+{
+    *flow = (struct issue_flow){.request = *request};
+    seq_start(&flow->seq, request->loop, "issue",
+              request->config->development ? development_steps : acme_steps, flow, done,
+              owner);
+}
+
+void issue_flow_cancel(struct issue_flow *flow)
+{
+    seq_cancel(&flow->seq);
+}
+
+void issue_flow_done(struct issue_flow *flow)
+{
+    dstack_call_done(&flow->call);
+    certbot_done(&flow->certbot);
+    buf_done(&flow->csr);
+    chain_free(flow->chain);
+    EVP_PKEY_free(flow->account_key);
+    flow->chain = NULL;
+    flow->account_key = NULL;
+}

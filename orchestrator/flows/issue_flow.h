@@ -1,0 +1,65 @@
+/*
+ * issue flow: a new chain for our key, from the ACME CA through certbot, or self-signed
+ * in development.
+ *
+ *     check disk → get account key → resolve domain ⟲ → find account → run certbot →
+ * check chain
+ *
+ * "resolve domain" is repeated until the name resolves or acme.resolve_max_tries is used
+ * up; then the CA is asked all the same, since it may see another DNS than we do. "find
+ * account" is skipped while the account URL of an earlier run is remembered; when certbot
+ * reports that the CA does not know that account, the URL is forgotten and found anew,
+ * once.
+ */
+#ifndef CM_FLOWS_ISSUE_FLOW_H
+#define CM_FLOWS_ISSUE_FLOW_H
+
+#include "adapters/acme_account.h"
+#include "adapters/certbot.h"
+#include "adapters/dstack.h"
+#include "adapters/store.h"
+#include "domain/chain.h"
+#include "domain/keys.h"
+#include "runtime/delay.h"
+#include "runtime/lookup.h"
+#include "runtime/seq.h"
+
+/* Borrowed until done. */
+struct issue_request {
+    uv_loop_t *loop;
+    struct http *http;
+    const struct config *config;
+    const struct dstack *agent;
+    const struct store *store;
+    EVP_PKEY *tls_key;
+};
+
+struct issue_flow {
+    /* Results, valid in done until issue_flow_done. */
+    struct chain *chain; /* on success; taken over (set to NULL) by the caller */
+    struct certbot_outcome outcome; /* when certbot_ran */
+    bool certbot_ran;
+
+    /* Private. */
+    struct issue_request request;
+    struct dstack_call call;
+    EVP_PKEY *account_key;
+    char account_url[ACME_URL_SIZE];
+    bool account_forgotten;
+    struct lookup lookup;
+    bool resolved;
+    unsigned resolve_tries;
+    struct err resolve_err;
+    struct delay pause;
+    struct acme_account account;
+    struct buf csr;
+    struct certbot certbot;
+    struct seq seq;
+};
+
+void issue_flow_start(struct issue_flow *flow, const struct issue_request *request,
+                      done_fn done, void *owner);
+void issue_flow_cancel(struct issue_flow *flow);
+void issue_flow_done(struct issue_flow *flow);
+
+#endif

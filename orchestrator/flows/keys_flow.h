@@ -1,0 +1,39 @@
+/*
+ * keys flow: the TLS key and the EKM secret, from the guest agent or, in development,
+ * from fixed material; the secret is written where nginx's module reads it.
+ *
+ *     TLS key → EKM secret → write secret
+ *
+ * Nothing is kept when it fails; it may be run again at any time.
+ */
+#ifndef CM_FLOWS_KEYS_FLOW_H
+#define CM_FLOWS_KEYS_FLOW_H
+
+#include "adapters/dstack.h"
+#include "domain/config.h"
+#include "domain/keys.h"
+#include "runtime/seq.h"
+
+#include <openssl/evp.h>
+
+struct keys_flow {
+    /* Result, valid in done; taken over by the caller (set to NULL) or freed by
+     * keys_flow_done. */
+    EVP_PKEY *tls_key;
+
+    /* Private. */
+    const struct config *config;
+    const struct dstack *agent;
+    struct dstack_call call;
+    struct secret *ekm_secret;
+    char path[KEYS_PATH_SIZE];
+    struct seq seq;
+};
+
+/* `config` and `agent` are borrowed until done. */
+void keys_flow_start(struct keys_flow *flow, uv_loop_t *loop, const struct config *config,
+                     const struct dstack *agent, done_fn done, void *owner);
+void keys_flow_cancel(struct keys_flow *flow);
+void keys_flow_done(struct keys_flow *flow);
+
+#endif

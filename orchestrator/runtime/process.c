@@ -1,0 +1,464 @@
+/*
+ *     start ─► FAILED ──────────── next round ───────────────────────────────► CLOSING ─►
+ * done └───► RUNNING ─ time-out, cancel ─► STOPPING ─ grace is over ─► KILLED      ▲ │
+ * exit                        │ exit                     │ exit    │ └───────────────►
+ * DRAINING ◄──┘                          │         │ ├─ pipes at their end
+ * ──────────────┼─────────┤ └─ wait is over: SIGKILL ─► LAST ◄──┘         │ └─ wait is
+ * over ─┘
+ *
+ * Every exit with nothing left to wait for leads to CLOSING at once. STOPPING has sent
+ * SIGTERM and KILLED has sent SIGKILL to the group. DRAINING waits for descendants that
+ * hold the pipes, and after a SIGTERM also for those that do not, as the grace time is
+ * theirs, too. LAST takes what the killed ones have written; a pipe that is open even
+ * then belongs to a descendant which has left the group, and is closed.
+ *
+ * The group is signalled after its leader has been reaped only while waiting for others:
+ * in theory its number could by then belong to a new group, within a fraction of a
+ * second.
+ */
+#include "runtime/process.h"
+
+#include "base/log.h"
+#include "base/secret.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    LINE_MAX_BYTES = 1000,
+    READ_BYTES = 16 * 1024,
+    DRAIN_MS = 200,     /* for descendants after the child has ended by itself */
+    DRAIN_POLL_MS = 20, /* how often to look whether the group is empty */
+};
+
+enum state { FAILED, RUNNING, STOPPING, KILLED, DRAINING, LAST, CLOSING };
+
+#define TO(state) (1U << (state))
+static const unsigned allowed_moves[] = {
+    [FAILED] = TO(CLOSING),
+    [RUNNING] = TO(STOPPING) | TO(DRAINING) | TO(CLOSING),
+    [STOPPING] = TO(KILLED) | TO(DRAINING) | TO(CLOSING),
+    [KILLED] = TO(LAST) | TO(CLOSING),
+    [DRAINING] = TO(LAST) | TO(CLOSING),
+    [LAST] = TO(CLOSING),
+    [CLOSING] = 0,
+};
+
+struct output {
+    struct process_io *io;
+    enum process_stream stream;
+    uv_pipe_t pipe;
+    bool open;
+    size_t line_len;
+    char line[LINE_MAX_BYTES + 1];
+};
+
+struct process_io {
+    struct process *process;
+    enum state state;
+    bool canceled;
+    bool timed_out;
+    struct err start_err;
+    struct timer timer;
+    uint64_t deadline_ms; /* of STOPPING and DRAINING, on the loop's clock */
+    uv_process_t child;
+    bool child_initialised;
+    pid_t group;
+    struct output outputs[PROCESS_STREAMS];
+    unsigned handles; /* not closed yet */
+    done_fn done;
+    void *owner;
+    char program[256]; /* for messages */
+    unsigned timeout_ms;
+    unsigned term_grace_ms;
+    void (*on_line)(void *owner, enum process_stream stream, const char *line);
+    void *line_owner;
+    char read_buffer[READ_BYTES];
+};
+
+static void move_to(struct process_io *io, enum state state)
+{
+    assert((allowed_moves[io->state] & TO(state)) != 0);
+    io->state = state;
+}
+
+/* ---- the end ----------------------------------------------------------------------- */
+
+static void finish(struct process_io *io)
+{
+    struct process *process = io->process;
+    done_fn done = io->done;
+    void *owner = io->owner;
+    struct err err = io->start_err;
+
+    if (io->canceled)
+        err_set(&err, ERR_CANCELED, "%s: canceled", io->program);
+    else if (io->timed_out)
+        err_set(&err, ERR_TIMEOUT, "%s: not finished within %u ms", io->program,
+                io->timeout_ms);
+    wipe_free(io);
+    process->io = NULL;
+    done(owner, err.kind == ERR_NONE ? NULL : &err);
+}
+
+static void handle_closed(struct process_io *io)
+{
+    assert(io->handles > 0);
+    if (--io->handles == 0)
+        finish(io);
+}
+
+static void on_timer_close(void *owner)
+{
+    handle_closed(owner);
+}
+
+static void on_handle_close(uv_handle_t *handle)
+{
+    handle_closed(handle->data);
+}
+
+static void hand_on_line(struct output *output)
+{
+    struct process_io *io = output->io;
+
+    if (output->line_len > 0 && output->line[output->line_len - 1] == '\r')
+        output->line_len--;
+    for (size_t i = 0; i < output->line_len; i++)
+        if (output->line[i] == '\0') /* would hide the rest */
+            output->line[i] = '?';
+    output->line[output->line_len] = '\0';
+    output->line_len = 0;
+    if (io->on_line != NULL)
+        io->on_line(io->line_owner, output->stream, output->line);
+}
+
+static void close_output(struct output *output)
+{
+    if (!output->open)
+        return;
+    output->open = false;
+    if (output->line_len > 0)
+        hand_on_line(output);
+    uv_close((uv_handle_t *)&output->pipe, on_handle_close);
+}
+
+static void close_all(struct process_io *io)
+{
+    /* What is left of a group that was told to end has had its grace time. */
+    if (io->group != 0 && (io->canceled || io->timed_out))
+        kill(-io->group, SIGKILL);
+    move_to(io, CLOSING);
+    for (int i = 0; i < PROCESS_STREAMS; i++)
+        close_output(&io->outputs[i]);
+    if (io->child_initialised)
+        uv_close((uv_handle_t *)&io->child, on_handle_close);
+    timer_close(&io->timer, on_timer_close);
+}
+
+/* ---- ending the group -------------------------------------------------------------- */
+
+static bool anything_to_wait_for(const struct process_io *io)
+{
+    for (int i = 0; i < PROCESS_STREAMS; i++)
+        if (io->outputs[i].open)
+            return true;
+    return io->state != LAST && (io->canceled || io->timed_out) &&
+           kill(-io->group, 0) == 0;
+}
+
+static void stop(struct process_io *io)
+{
+    move_to(io, STOPPING);
+    kill(-io->group, SIGTERM);
+    io->deadline_ms = uv_now(io->timer.handle.loop) + io->term_grace_ms;
+    timer_set(&io->timer, io->term_grace_ms);
+}
+
+static void start_last(struct process_io *io)
+{
+    kill(-io->group, SIGKILL);
+    move_to(io, LAST);
+    if (anything_to_wait_for(io))
+        timer_set(&io->timer, DRAIN_MS);
+    else
+        close_all(io);
+}
+
+static void drain(struct process_io *io)
+{
+    uint64_t now = uv_now(io->timer.handle.loop);
+    uint64_t left = io->deadline_ms > now ? io->deadline_ms - now : 0;
+
+    if (!anything_to_wait_for(io))
+        close_all(io);
+    else if (left == 0)
+        start_last(io);
+    else
+        timer_set(&io->timer, left < DRAIN_POLL_MS ? left : DRAIN_POLL_MS);
+}
+
+static void on_timer(void *owner)
+{
+    struct process_io *io = owner;
+
+    switch (io->state) {
+    case FAILED:
+    case LAST:
+        close_all(io);
+        return;
+    case RUNNING:
+        io->timed_out = true;
+        stop(io);
+        return;
+    case STOPPING:
+        kill(-io->group, SIGKILL);
+        move_to(io, KILLED);
+        return;
+    case DRAINING:
+        drain(io);
+        return;
+    case KILLED:
+    case CLOSING:
+        break;
+    }
+    assert(false && "no timer is set in this state");
+}
+
+static void on_child_exit(uv_process_t *child, int64_t status, int signal)
+{
+    struct process_io *io = child->data;
+
+    io->process->exit_status = signal == 0 ? (int)status : -1;
+    io->process->term_signal = signal;
+    timer_stop(&io->timer);
+    if (io->state == KILLED) {
+        start_last(io);
+        return;
+    }
+    if (io->state == RUNNING)
+        io->deadline_ms = uv_now(child->loop) + DRAIN_MS;
+    move_to(io, DRAINING);
+    drain(io);
+}
+
+/* ---- output ------------------------------------------------------------------------ */
+
+static void on_output_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *ret_buffer)
+{
+    struct process_io *io = handle->data;
+
+    (void)suggested;
+    *ret_buffer = uv_buf_init(io->read_buffer, sizeof io->read_buffer);
+}
+
+static void keep(struct process *process, enum process_stream stream, const char *bytes,
+                 size_t len)
+{
+    struct buf *kept = &process->output[stream];
+    struct err ignored = ERR_INIT;
+    size_t room = kept->max - kept->len;
+
+    if (len > room)
+        process->output_cut[stream] = true;
+    if (buf_append(kept, bytes, len < room ? len : room, &ignored) < 0)
+        process->output_cut[stream] = true;
+}
+
+static void split_lines(struct output *output, const char *bytes, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        if (bytes[i] == '\n')
+            hand_on_line(output);
+        else if (output->line_len < LINE_MAX_BYTES)
+            output->line[output->line_len++] = bytes[i];
+    }
+}
+
+static void on_output(uv_stream_t *pipe, ssize_t len, const uv_buf_t *buffer)
+{
+    struct process_io *io = pipe->data;
+    struct output *output =
+        &io->outputs[pipe == (uv_stream_t *)&io->outputs[PROCESS_STDOUT].pipe
+                         ? PROCESS_STDOUT
+                         : PROCESS_STDERR];
+
+    if (len > 0) {
+        keep(io->process, output->stream, buffer->base, (size_t)len);
+        split_lines(output, buffer->base, (size_t)len);
+        return;
+    }
+    if (len == 0)
+        return;
+    if (len != UV_EOF)
+        io->process->output_cut[output->stream] = true;
+    close_output(output);
+    if ((io->state == DRAINING || io->state == LAST) && !anything_to_wait_for(io))
+        close_all(io);
+}
+
+/* A pipe and not libuv's socket pair: programs open /dev/stderr by name. */
+static int open_output(struct output *output, uv_loop_t *loop, int *ret_write_fd)
+{
+    uv_file fds[2];
+    int status = uv_pipe(fds, UV_NONBLOCK_PIPE, 0);
+
+    if (status < 0)
+        return status;
+    uv_pipe_init(loop, &output->pipe, 0);
+    output->pipe.data = output->io;
+    output->open = true;
+    output->io->handles++;
+    *ret_write_fd = fds[1];
+    status = uv_pipe_open(&output->pipe, fds[0]);
+    if (status < 0) {
+        close(fds[0]);
+        return status;
+    }
+    return uv_read_start((uv_stream_t *)&output->pipe, on_output_buffer, on_output);
+}
+
+/* ---- start ------------------------------------------------------------------------- */
+
+/* libuv does not change the lists, it only misses the const. */
+static char **without_const(const char *const *list)
+{
+    char **same;
+
+    memcpy(&same, &list, sizeof same);
+    return same;
+}
+
+static int spawn(struct process_io *io, uv_loop_t *loop,
+                 const struct process_options *options, const int *write_fds)
+{
+    uv_stdio_container_t stdio[1 + PROCESS_STREAMS] = {{.flags = UV_IGNORE}};
+    uv_process_options_t wanted = {
+        .exit_cb = on_child_exit,
+        .file = options->argv[0],
+        .args = without_const(options->argv),
+        .env = without_const(options->environment),
+        .cwd = options->folder,
+        .flags = UV_PROCESS_DETACHED, /* setsid(2) */
+        .stdio_count = 1 + PROCESS_STREAMS,
+        .stdio = stdio,
+    };
+    int status;
+
+    for (int i = 0; i < PROCESS_STREAMS; i++) {
+        stdio[1 + i].flags = UV_INHERIT_FD;
+        stdio[1 + i].data.fd = write_fds[i];
+    }
+    if (options->change_user) {
+        wanted.flags |= UV_PROCESS_SETUID | UV_PROCESS_SETGID;
+        wanted.uid = options->uid;
+        wanted.gid = options->gid;
+    }
+    /* Ours are close-on-exec already; this is for what a library may have opened. */
+    close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);
+    io->child.data = io;
+    io->child_initialised = true; /* also when it fails: the handle needs its close */
+    io->handles++;
+    status = uv_spawn(loop, &io->child, &wanted);
+    if (status == 0)
+        io->group = uv_process_get_pid(&io->child);
+    return status;
+}
+
+static int start(struct process_io *io, uv_loop_t *loop,
+                 const struct process_options *options)
+{
+    int write_fds[PROCESS_STREAMS] = {-1, -1};
+    int status = 0;
+
+    for (int i = 0; i < PROCESS_STREAMS && status == 0; i++)
+        status = open_output(&io->outputs[i], loop, &write_fds[i]);
+    if (status == 0)
+        status = spawn(io, loop, options, write_fds);
+    for (int i = 0; i < PROCESS_STREAMS; i++)
+        if (write_fds[i] >= 0)
+            close(write_fds[i]);
+    if (status == 0)
+        return 0;
+    if (options->folder != NULL)
+        return err_sys(&io->start_err, -status, "cannot start %s in %s", io->program,
+                       options->folder);
+    return err_sys(&io->start_err, -status, "cannot start %s", io->program);
+}
+
+void process_start(struct process *process, uv_loop_t *loop,
+                   const struct process_options *options, done_fn done, void *owner)
+{
+    struct process_io *io = wipe_calloc(1, sizeof *io);
+
+    assert(options->argv[0] != NULL && options->environment != NULL);
+    if (io == NULL) {
+        log_fatal("no memory to start %s", options->argv[0]);
+        abort(); /* nor to report it through `done` */
+    }
+    memset(process, 0, sizeof *process);
+    process->exit_status = -1;
+    process->io = io;
+    io->process = process;
+    io->done = done;
+    io->owner = owner;
+    io->timeout_ms = options->timeout_ms;
+    io->term_grace_ms = options->term_grace_ms;
+    io->on_line = options->on_line;
+    io->line_owner = options->line_owner;
+    snprintf(io->program, sizeof io->program, "%s", options->argv[0]);
+    for (int i = 0; i < PROCESS_STREAMS; i++) {
+        buf_init(&process->output[i], options->max_output);
+        io->outputs[i].io = io;
+        io->outputs[i].stream = (enum process_stream)i;
+    }
+    timer_init(&io->timer, loop, on_timer, io);
+    io->handles = 1;
+    io->state = FAILED;
+    if (start(io, loop, options) < 0) {
+        timer_set(&io->timer, 0);
+        return;
+    }
+    io->state = RUNNING;
+    if (io->timeout_ms > 0)
+        timer_set(&io->timer, io->timeout_ms);
+}
+
+void process_cancel(struct process *process)
+{
+    struct process_io *io = process->io;
+
+    if (io == NULL || io->canceled)
+        return;
+    io->canceled = true;
+    if (io->state == RUNNING) {
+        stop(io);
+    } else if (io->state == DRAINING && !io->timed_out) {
+        /* The child is gone, what holds the pipes is not worth a grace time. In the next
+         * round: cancel may come out of on_line. */
+        io->deadline_ms = uv_now(io->timer.handle.loop);
+        timer_set(&io->timer, 0);
+    }
+}
+
+void process_done(struct process *process)
+{
+    for (int i = 0; i < PROCESS_STREAMS; i++)
+        buf_done(&process->output[i]);
+}
+
+pid_t process_pid(const struct process *process)
+{
+    const struct process_io *io = process->io;
+
+    if (io == NULL || io->state == FAILED || io->state > KILLED)
+        return 0;
+    return uv_process_get_pid(&io->child);
+}

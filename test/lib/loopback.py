@@ -1,0 +1,67 @@
+"""Loopback addresses and ports that nobody else uses, and waiting."""
+
+import errno
+import random
+import socket
+import time
+
+# Bound, never listened on: who holds it on an address holds the address.
+CLAIM_PORT = 47001
+ATTEMPTS = 100
+POLL_S = 0.02
+
+
+class LoopbackAddress:
+    """An address in 127.0.0.0/8 of one's own, until close().
+
+    Services on it can have the ports that they usually have, whatever else runs on this machine
+    at the same time.
+    """
+
+    def __init__(self):
+        for _ in range(ATTEMPTS):
+            parts = (random.randrange(64, 128), random.randrange(256), random.randrange(1, 255))
+            self.host = ".".join(map(str, (127, *parts)))
+            self._claim = socket.socket()
+            try:
+                self._claim.bind((self.host, CLAIM_PORT))
+                return
+            except OSError as problem:
+                self._claim.close()
+                if problem.errno != errno.EADDRINUSE:
+                    raise
+        raise RuntimeError(f"port {CLAIM_PORT} is taken on every loopback address")
+
+    def __str__(self):
+        return self.host
+
+    def close(self):
+        self._claim.close()
+
+    def port(self, preferred):
+        """The first free port from `preferred` on: a service on all addresses may hold some."""
+        for port in range(preferred, preferred + ATTEMPTS):
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind((self.host, port))
+                    return port
+                except OSError as problem:
+                    if problem.errno != errno.EADDRINUSE:
+                        raise
+        raise RuntimeError(f"no free port from {preferred} on")
+
+
+def is_listening(host, port):
+    with socket.socket() as probe:
+        return probe.connect_ex((str(host), port)) == 0
+
+
+def wait_until(condition, what, timeout=20.0):
+    """Wait for what gives no event; the condition's value, which is true."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout:g} s in vain: {what}")
+        time.sleep(POLL_S)
+    return value

@@ -1,0 +1,181 @@
+"""Pebble, the ACME test CA, on a loopback address of its own, and the DNS that it asks."""
+
+import json
+import shutil
+import ssl
+import subprocess
+import tempfile
+import urllib.request
+from pathlib import Path
+
+from log import Log
+from loopback import LoopbackAddress, is_listening, wait_until
+from processes import environment, spawn, stop
+
+QUARTER = 90 * 24 * 3600
+KNOBS = {
+    "PEBBLE_VA_NOSLEEP": "1",
+    "PEBBLE_WFE_NONCEREJECT": "0",
+    "PEBBLE_AUTHZREUSE": "0",
+}
+
+
+class Pebble:
+    """A CA and its DNS, in which every name has the address that point() gave it.
+
+    Challenges are fetched from `http_port`, whatever the address. Accounts, orders and the CA's
+    own keys are gone when it is stopped.
+    """
+
+    def __init__(self, validity_s=QUARTER):
+        self.address = LoopbackAddress()
+        self.http_port = self.address.port(8080)
+        self.validity_s = validity_s
+        self.folder = Path(tempfile.mkdtemp(prefix="pebble-"))
+        self.folder.chmod(0o755)
+        self.log = Log()
+        self.bundle = self.folder / "front.pem"  # verifies the connection to the CA itself
+        self._front_key = self.folder / "front-key.pem"
+        self._ca = self._dns = None
+        self._acme, self._management, self._resolver, self._names = (
+            f"{self.address}:{self.address.port(port)}" for port in (14000, 15000, 5053, 8055)
+        )
+        self.directory = f"https://{self._acme}/dir"
+        self._make_front_certificate()
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        self.close()
+
+    def start(self):
+        self._start_dns()
+        configuration = self.folder / "pebble.json"
+        configuration.write_text(json.dumps({"pebble": self._configuration()}))
+        self._ca = spawn(
+            ["pebble", "-config", configuration, "-dnsserver", self._resolver],
+            env=environment(**KNOBS),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        self.log.follow(self._ca.stdout)
+        wait_until(lambda: self._is_up(self._acme), "Pebble listens")
+        wait_until(lambda: self._is_up(self._management), "Pebble's management listens")
+        return self
+
+    def stop(self):
+        """Only the CA: the DNS keeps its names."""
+        if self._ca:
+            stop(self._ca)
+            self.log.close()
+            self._ca = None
+
+    def close(self):
+        self.stop()
+        if self._dns:
+            stop(self._dns)
+            self._dns = None
+        self.address.close()
+        shutil.rmtree(self.folder)
+
+    # What a test does to it, and sees of it.
+
+    def point(self, domain, address):
+        """From now on the CA resolves this name to this address alone."""
+        self._tell_dns("clear-a", host=domain)
+        self._tell_dns("add-a", host=domain, addresses=[str(address)])
+
+    def break_dns(self, domain):
+        """Look-ups of the name fail (SERVFAIL), until mend_dns()."""
+        self._tell_dns("set-servfail", host=domain)
+
+    def mend_dns(self, domain):
+        self._tell_dns("clear-servfail", host=domain)
+
+    def root(self):
+        """The root that this start of the CA made, in PEM."""
+        return self._get("/roots/0")
+
+    def orders(self, since=0):
+        """How many orders have been made; `since` is a log.mark()."""
+        return len(self.log.find_all(r'Added order "', since))
+
+    def issued(self, since=0):
+        return len(self.log.find_all(r"Issued certificate serial", since))
+
+    def accounts(self, since=0):
+        """How many accounts have been made: calls of newAccount for a known key do not count."""
+        return len(self.log.find_all(r"There are now \d+ accounts in memory", since))
+
+    def account_calls(self, since=0):
+        return len(self.log.find_all(r"POST /sign-me-up", since))
+
+    # How it runs.
+
+    def _configuration(self):
+        # Releases read the parts that they know: the validity is a setting of its own before
+        # profiles, which newer releases have instead.
+        return {
+            "listenAddress": self._acme,
+            "managementListenAddress": self._management,
+            "certificate": str(self.bundle),
+            "privateKey": str(self._front_key),
+            "httpPort": self.http_port,
+            "tlsPort": self.address.port(8443),
+            "ocspResponderURL": "",
+            "externalAccountBindingRequired": False,
+            "keyAlgorithm": "ecdsa",
+            "retryAfter": {"authz": 1, "order": 1},
+            "certificateValidityPeriod": self.validity_s,
+            "profiles": {"default": {"description": "all", "validityPeriod": self.validity_s}},
+        }
+
+    def _make_front_certificate(self):
+        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650"
+        subprocess.run(
+            [*command.split(), "-subj", "/CN=Pebble", "-addext"]
+            + [f"subjectAltName=IP:{self.address}", "-keyout", self._front_key]
+            + ["-out", self.bundle],
+            env=environment(),
+            check=True,
+            capture_output=True,
+        )
+        self.bundle.chmod(0o644)
+
+    def _start_dns(self):
+        if self._dns:
+            return
+        nowhere = {"-http01": "", "-https01": "", "-tlsalpn01": ""}
+        unknown = {"-defaultIPv4": "", "-defaultIPv6": ""}
+        options = {"-dns01": self._resolver, "-management": self._names} | nowhere | unknown
+        self._dns = spawn(
+            ["pebble-challtestsrv", *(word for pair in options.items() for word in pair)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        # Its UDP and TCP sockets for look-ups open together.
+        for place in (self._names, self._resolver):
+            wait_until(lambda place=place: self._is_up(place), f"the DNS listens on {place}")
+
+    def _is_up(self, place):
+        for process in filter(None, (self._ca, self._dns)):
+            assert process.poll() is None, f"{process.args[0]} ended:\n{self.log.text()}"
+        host, port = place.split(":")
+        return is_listening(host, int(port))
+
+    def _tell_dns(self, command, **arguments):
+        url = f"http://{self._names}/{command}"
+        _open(url, data=json.dumps(arguments).encode())
+
+    def _get(self, path):
+        context = ssl.create_default_context(cafile=self.bundle)
+        return _open(f"https://{self._management}{path}", context=context).decode()
+
+
+def _open(url, data=None, context=None):
+    handlers = [urllib.request.ProxyHandler({})]
+    if context:
+        handlers.append(urllib.request.HTTPSHandler(context=context))
+    with urllib.request.build_opener(*handlers).open(url, data, timeout=10) as answer:
+        return answer.read()

@@ -1,0 +1,134 @@
+#include "domain/hostname.h"
+
+#include "support/pki.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define L63 "abcdefghijklmnopqrstuvwxyz0123456789abcdefghijklmnopqrstuvwxyz0"
+
+static const struct {
+    const char *name;
+    const char *says; /* NULL: allowed */
+} syntax[] = {
+    {"peer.test", NULL},
+    {"localhost", NULL},
+    {"a", NULL},
+    {"A.Example.ORG", NULL},
+    {"xn--bcher-kva.example", NULL},
+    {"a-b.c--d.example", NULL},
+    {"1.example", NULL},
+    {"1.2.3", NULL},
+    {L63 ".example", NULL},
+    {"", "is empty"},
+    {".", "empty label"},
+    {".example.org", "empty label"},
+    {"a..example", "empty label"},
+    {"example.org.", "ends with a dot"},
+    {"a" L63 ".example", "at most 63"},
+    {"-a.example", "hyphen"},
+    {"a-.example", "hyphen"},
+    {"a.-", "hyphen"},
+    {"*.example.org", "wildcards"},
+    {"a_b.example", "0x5f at position 2"},
+    {"a b.example", "0x20"},
+    {"a\n.example", "0x0a"},
+    {"b\xc3\xbc"
+     "cher.example",
+     "A-label"},
+    {"::1", "address or a port"},
+    {"example.org:443", "address or a port"},
+    {"192.0.2.1", "is an address"},
+    {"a/b.example", "0x2f"},
+};
+
+static void names_have_the_syntax_of_host_names(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof syntax / sizeof *syntax; i++) {
+        struct err err = ERR_INIT;
+        int failed = hostname_check(syntax[i].name, &err);
+
+        if ((failed == 0) != (syntax[i].says == NULL))
+            fail_msg("\"%s\": %d %s", syntax[i].name, failed, err.message);
+        if (failed == 0) {
+            assert_int_equal(err.kind, ERR_NONE);
+            continue;
+        }
+        assert_int_equal(err.kind, ERR_CONFIG);
+        if (strstr(err.message, syntax[i].says) == NULL)
+            fail_msg("\"%s\" says \"%s\", not \"%s\"", syntax[i].name, err.message,
+                     syntax[i].says);
+    }
+}
+
+static void names_have_at_most_253_bytes(void **state)
+{
+    char name[300] = L63 "." L63 "." L63 ".";
+    struct err err = ERR_INIT;
+
+    (void)state;
+    memset(name + 192, 'a', 61);
+    assert_int_equal(strlen(name), 253);
+    assert_int_equal(hostname_check(name, &err), 0);
+    name[253] = 'a';
+    assert_int_equal(hostname_check(name, &err), -1);
+    assert_int_equal(err.kind, ERR_CONFIG);
+    assert_non_null(strstr(err.message, "254 bytes"));
+    assert_true(strlen(err.message) < 250);
+}
+
+static const struct {
+    const char *name;
+    const char *says; /* NULL: allowed */
+} public_names[] = {
+    {"peer.test", NULL},
+    {"a.example", NULL},
+    {"www.example.org", NULL},
+    {"a.internal", NULL},
+    {"nas.home.arpa", NULL},
+    {"local.example", NULL},
+    {"a.notlocal", NULL},
+    {"4.example", NULL},
+    {"a.4b", NULL},
+    {"localhost", "\"localhost\""},
+    {"LOCALHOST", "\"localhost\""},
+    {"a.localhost", "\"localhost\""},
+    {"a.Local", "\"local\""},
+    {"a.b.invalid", "\"invalid\""},
+    {"a.onion", "\"onion\""},
+    {"example", "single label"},
+    {"a.123", "is a number"},
+    {"1.2.3", "is a number"},
+    {"192.0.2.1", "is an address"},
+    {"a_b.example", "0x5f"},
+    {"", "is empty"},
+};
+
+static void a_public_ca_is_not_asked_for_private_names(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof public_names / sizeof *public_names; i++) {
+        struct err err = ERR_INIT;
+        int failed = hostname_check_public(public_names[i].name, &err);
+
+        if ((failed == 0) != (public_names[i].says == NULL))
+            fail_msg("\"%s\": %d %s", public_names[i].name, failed, err.message);
+        if (failed == 0)
+            continue;
+        assert_int_equal(err.kind, ERR_CONFIG);
+        if (strstr(err.message, public_names[i].says) == NULL)
+            fail_msg("\"%s\" says \"%s\"", public_names[i].name, err.message);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(names_have_the_syntax_of_host_names),
+        cmocka_unit_test(names_have_at_most_253_bytes),
+        cmocka_unit_test(a_public_ca_is_not_asked_for_private_names),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,116 @@
+#include "support/loop.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { LIMIT_MS = 30000 };
+
+int loop_setup(void **state)
+{
+    uv_loop_t *loop = malloc(sizeof *loop);
+
+    assert_non_null(loop);
+    assert_int_equal(uv_loop_init(loop), 0);
+    *state = loop;
+    return 0;
+}
+
+int loop_teardown(void **state)
+{
+    uv_loop_t *loop = *state;
+    int status = uv_loop_close(loop);
+
+    if (status != 0)
+        uv_print_all_handles(loop, stderr);
+    assert_int_equal(status, 0);
+    free(loop);
+    return 0;
+}
+
+static void on_limit(uv_timer_t *limit)
+{
+    *(bool *)limit->data = true;
+    uv_stop(limit->loop);
+}
+
+static bool never(void *owner)
+{
+    (void)owner;
+    return false;
+}
+
+/* False when the loop ended before the condition was met. */
+static bool run(uv_loop_t *loop, bool (*condition)(void *owner), void *owner)
+{
+    uv_timer_t *limit = malloc(sizeof *limit);
+    bool over = false;
+    bool alive = true;
+    bool met;
+
+    assert_non_null(limit);
+    uv_update_time(loop);
+    uv_timer_init(loop, limit);
+    uv_timer_start(limit, on_limit, LIMIT_MS, 0);
+    uv_unref((uv_handle_t *)limit);
+    limit->data = &over;
+    while (!(met = condition(owner)) && alive && !over)
+        alive = uv_run(loop, UV_RUN_ONCE) != 0;
+    uv_close((uv_handle_t *)limit, (uv_close_cb)free);
+    uv_run(loop, UV_RUN_NOWAIT);
+    if (over) {
+        uv_print_active_handles(loop, stderr);
+        fail_msg("the loop is still busy after %d ms", LIMIT_MS);
+    }
+    return met;
+}
+
+void loop_run(uv_loop_t *loop)
+{
+    run(loop, never, NULL);
+}
+
+void loop_run_until(uv_loop_t *loop, bool (*condition)(void *owner), void *owner)
+{
+    if (!run(loop, condition, owner))
+        fail_msg("the loop has ended before the condition was met");
+}
+
+void ended_done(void *owner, const struct err *err)
+{
+    struct ended *ended = owner;
+
+    ended->times++;
+    ended->failed = err != NULL;
+    if (err != NULL)
+        ended->err = *err;
+}
+
+bool ended_once(void *owner)
+{
+    const struct ended *ended = owner;
+
+    return ended->times > 0;
+}
+
+void ended_assert_ok(const struct ended *ended)
+{
+    assert_int_equal(ended->times, 1);
+    if (ended->failed)
+        fail_msg("failed: %s: %s", err_kind_name(ended->err.kind), ended->err.message);
+}
+
+void ended_assert_failed(const struct ended *ended, enum err_kind kind, const char *part)
+{
+    assert_int_equal(ended->times, 1);
+    assert_true(ended->failed);
+    if (strstr(ended->err.message, part) == NULL)
+        fail_msg("\"%s\" is not in \"%s\"", part, ended->err.message);
+    assert_string_equal(err_kind_name(ended->err.kind), err_kind_name(kind));
+}
