@@ -23,8 +23,11 @@ int secret_setup(struct err *err)
 
 struct secret *secret_new(size_t len)
 {
-    struct secret *secret = OPENSSL_secure_zalloc(sizeof *secret + len + 1);
+    struct secret *secret;
 
+    if (len > SIZE_MAX - sizeof *secret - 1)
+        return NULL;
+    secret = OPENSSL_secure_zalloc(sizeof *secret + len + 1);
     if (secret != NULL)
         secret->len = len;
     return secret;

@@ -26,8 +26,7 @@ struct chain {
     struct chain_leaf leaf;
 };
 
-/* ---- text out of certificates: printable ASCII, everything else escaped
- * ----------------- */
+/* ---- text out of certificates: printable ASCII, everything else escaped ---- */
 
 /* Cut to the size, which shows as dots at the end. */
 static void take_text(BIO *bio, char *ret, size_t size)
@@ -86,8 +85,7 @@ static int entry_text(const X509_NAME *name, int nid, char *ret, size_t size)
     return failed;
 }
 
-/* ---- parsing
- * ---------------------------------------------------------------------------- */
+/* ---- parsing ---- */
 
 /*
  * Before anything is decoded: every block is a certificate, and there are not too many.
@@ -291,8 +289,7 @@ void chain_free(struct chain *chain)
     free(chain);
 }
 
-/* ---- questions
- * -------------------------------------------------------------------------- */
+/* ---- questions ---- */
 
 const struct chain_leaf *chain_leaf(const struct chain *chain)
 {
@@ -354,8 +351,7 @@ bool chain_issuer_contains(const struct chain *chain, const char *word)
     return found;
 }
 
-/* ---- what a CA answered
- * ----------------------------------------------------------------- */
+/* ---- what a CA answered ---- */
 
 /* The DNS names of the leaf, "none" when it has none. */
 static void list_names(X509 *certificate, char *ret, size_t size)
@@ -402,16 +398,17 @@ static int check_validity(const struct chain_leaf *leaf, int64_t now, struct err
 /* NULL when `certificate` is signed by `issuer`, else why not. */
 static const char *why_not_signed(X509 *certificate, X509 *issuer)
 {
-    EVP_PKEY *key = X509_get0_pubkey(issuer);
+    int code;
 
     if (X509_NAME_cmp(X509_get_issuer_name(certificate), X509_get_subject_name(issuer)) !=
         0)
         return "its issuer has another name";
     if (X509_check_ca(issuer) == 0)
         return "that is not a CA's certificate";
-    if (X509_check_issued(issuer, certificate) != X509_V_OK)
-        return "key identifiers or key usage do not fit";
-    if (key == NULL || X509_verify(certificate, key) != 1)
+    code = X509_check_issued(issuer, certificate);
+    if (code != X509_V_OK)
+        return X509_verify_cert_error_string(code);
+    if (X509_verify(certificate, X509_get0_pubkey(issuer)) != 1)
         return "the signature is wrong";
     return NULL;
 }

@@ -11,8 +11,11 @@
 
 /* ---- what libcurl's result means ---- */
 
+/* CURLE_TOO_LARGE; the library may be newer than its header was. */
+enum { SINCE_8_6_TOO_LARGE = 100 };
+
 static const struct outcome {
-    CURLcode code;
+    int code; /* CURLcode */
     enum err_kind kind;
     const char *text;
 } outcomes[] = {
@@ -28,9 +31,7 @@ static const struct outcome {
     {CURLE_SEND_ERROR, ERR_PEER, "the connection broke before the request was sent"},
     {CURLE_UNSUPPORTED_PROTOCOL, ERR_PEER, "the answer is not HTTP"},
     {CURLE_WEIRD_SERVER_REPLY, ERR_PEER, "the answer is not HTTP"},
-#if LIBCURL_VERSION_NUM >= 0x080600
-    {CURLE_TOO_LARGE, ERR_PEER, "a header line of the answer is too long"},
-#endif
+    {SINCE_8_6_TOO_LARGE, ERR_PEER, "a header line of the answer is too long"},
     {CURLE_OUT_OF_MEMORY, ERR_SYS, "out of memory"},
     {CURLE_OK, ERR_NET, "the call failed"}, /* anything else */
 };
@@ -118,7 +119,7 @@ static void explain(struct transfer *transfer, CURLcode code)
                 transfer->target);
         return;
     }
-    while (outcome->code != code && outcome->code != CURLE_OK)
+    while (outcome->code != (int)code && outcome->code != CURLE_OK)
         outcome++;
     err_set(&transfer->err, outcome->kind, "%s: %s (%s)", transfer->target, outcome->text,
             transfer->detail[0] != '\0' ? transfer->detail : curl_easy_strerror(code));

@@ -127,9 +127,12 @@ static void run(struct seq *seq)
                 fail(seq, &err);
                 return;
             }
-        } else {
-            verdict = finish_step(seq);
         }
+        if (seq->canceled) { /* by its own begin */
+            end(seq);
+            return;
+        }
+        verdict = finish_step(seq);
         if (verdict < 0 || !move_on(seq, verdict))
             return;
     }

@@ -2,10 +2,11 @@
  * seq: runs a procedure that is written down as a constant table of steps.
  *
  *     begin    starts the step: SEQ_WAIT when an operation was started that will call
- *              seq_resume(), SEQ_READY when there is nothing to wait for (the next step
- *              comes, finish is left out), -1 with `err`. NULL goes straight to finish
- *     finish   after the wait ended well: SEQ_NEXT, SEQ_END, seq_go_to("step"), or -1
- *              with `err`. NULL is SEQ_NEXT. The only place where a procedure branches
+ *              seq_resume(), SEQ_READY when there is nothing to wait for, -1 with `err`.
+ *              NULL is SEQ_READY
+ *     finish   at once after SEQ_READY, or when the wait ended well: SEQ_NEXT, SEQ_END,
+ *              seq_go_to("step"), or -1 with `err`. NULL is SEQ_NEXT. The only place where
+ *              a procedure branches
  *     abort    hastens the operation that begin started (x_cancel); it still ends through
  *              seq_resume(). NULL only where begin never waits
  *     timeout_ms   when it is over, abort is called, and the sequence fails with

@@ -1,5 +1,6 @@
 """The output of a process, line by line as it comes, to search and to wait for."""
 
+import contextlib
 import re
 import threading
 import time
@@ -8,9 +9,13 @@ import time
 class Log:
     """Collects the lines of one pipe after the other; may be read while it grows."""
 
-    def __init__(self, copy_to=None):
+    def __init__(self):
         self._lines, self._changed = [], threading.Condition()
-        self._copy_to, self._reader, self._is_open = copy_to, None, False
+        self._copy, self._reader, self._is_open = None, None, False
+
+    def copy_to(self, path):
+        """Write every line to a file as well, from the next follow() on."""
+        self._copy = path
 
     def follow(self, pipe):
         """Read a binary pipe to its end, in a thread. The one before must have ended."""
@@ -24,12 +29,13 @@ class Log:
             self._reader.join(timeout)
 
     def _read(self, pipe):
-        with pipe:
+        with contextlib.ExitStack() as files:
+            files.enter_context(pipe)
+            copy = files.enter_context(open(self._copy, "ab", buffering=0)) if self._copy else None
             for line in pipe:
+                if copy:
+                    copy.write(line)
                 text = line.decode(errors="replace").rstrip("\n")
-                if self._copy_to:
-                    self._copy_to.write(text + "\n")
-                    self._copy_to.flush()
                 with self._changed:
                     self._lines.append(text)
                     self._changed.notify_all()

@@ -24,7 +24,7 @@ static int teardown(void **state)
 
 /* 64 and 65 bytes: the longest name that fits into a common name, and one more. */
 #define NAME_OF_65 "abcdefghijklmnopqrstuvwxyz.abcdefghijklmnopqrstuvwxyz.abc.example"
-#define FITTING (NAME_OF_65 + 1)
+#define FITTING (&NAME_OF_65[1])
 #define TOO_LONG NAME_OF_65
 
 static X509_REQ *build(EVP_PKEY *key, const char *domain)

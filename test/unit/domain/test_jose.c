@@ -24,8 +24,7 @@ static int teardown(void **state)
     return 0;
 }
 
-/* ---- JWK
- * ---------------------------------------------------------------------------------- */
+/* ---- JWK ---- */
 
 static void public_jwks_are_those_of_the_python_service(void **state)
 {
@@ -123,8 +122,7 @@ static void thumbprints_are_those_of_the_python_service(void **state)
     }
 }
 
-/* ---- signed requests
- * ------------------------------------------------------------------------ */
+/* ---- signed requests ---- */
 
 static unsigned char *unbase64url(const char *text, size_t *ret_len)
 {
@@ -267,8 +265,7 @@ static void signatures_have_a_fixed_width(void **state)
     EVP_PKEY_free(key);
 }
 
-/* ---- refusals
- * ------------------------------------------------------------------------------- */
+/* ---- refusals ---- */
 
 static void keys_off_p256_are_refused(void **state)
 {

@@ -21,8 +21,7 @@ static int teardown(void **state)
     return 0;
 }
 
-/* ---- deriving
- * ---------------------------------------------------------------------------- */
+/* ---- deriving ---- */
 
 static void assert_der(const unsigned char *der, int len, const char *hex)
 {
@@ -49,6 +48,7 @@ static void keys_are_those_of_the_python_service(void **state)
         unsigned char *der = NULL;
         PKCS8_PRIV_KEY_INFO *pkcs8;
         EVP_PKEY *again = NULL;
+        int len;
 
         pki_assert_queue_empty();
         assert_int_equal(keys_to_pem(key, &pem, &err), 0);
@@ -56,14 +56,15 @@ static void keys_are_those_of_the_python_service(void **state)
         assert_int_equal(pem->len, 241);
         assert_string_equal((const char *)pem->bytes, vectors_text(vector, "pkcs8_pem"));
 
-        assert_der(der, i2d_PUBKEY(key, &der), vectors_text(vector, "spki_der"));
+        len = i2d_PUBKEY(key, &der);
+        assert_der(der, len, vectors_text(vector, "spki_der"));
         OPENSSL_free(der);
         der = NULL;
         pkcs8 = EVP_PKEY2PKCS8(key);
-        assert_der(der, i2d_PKCS8_PRIV_KEY_INFO(pkcs8, &der),
-                   vectors_text(vector, "pkcs8_der"));
+        len = i2d_PKCS8_PRIV_KEY_INFO(pkcs8, &der);
+        assert_der(der, len, vectors_text(vector, "pkcs8_der"));
         PKCS8_PRIV_KEY_INFO_free(pkcs8);
-        OPENSSL_clear_free(der, 138);
+        OPENSSL_clear_free(der, (size_t)len);
 
         assert_int_equal(keys_from_pem(pem, &again, &err), 0);
         assert_true(keys_same(key, again));
@@ -127,8 +128,7 @@ static void development_uses_a_fixed_key(void **state)
     EVP_PKEY_free(key);
 }
 
-/* ---- reading PEM
- * -------------------------------------------------------------------------- */
+/* ---- reading PEM ---- */
 
 static void assert_refused(const char *pem, const char *says)
 {
@@ -351,8 +351,7 @@ static void only_public_keys_cannot_be_written(void **state)
     free(der);
 }
 
-/* ---- comparing, paths
- * ---------------------------------------------------------------------- */
+/* ---- comparing, paths ---- */
 
 static void keys_are_compared_by_their_public_part(void **state)
 {

@@ -132,7 +132,7 @@ static void a_long_domain_has_no_common_name(void **state)
     assert_int_equal(X509_NAME_entry_count(subject), 1);
     assert_names(certificate, names);
     X509_free(certificate);
-    certificate = build(state, TOO_LONG + 1);
+    certificate = build(state, &TOO_LONG[1]);
     subject = X509_get_subject_name(certificate);
     assert_true(X509_NAME_get_index_by_NID(subject, NID_commonName, -1) >= 0);
     X509_free(certificate);

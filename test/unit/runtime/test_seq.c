@@ -175,14 +175,14 @@ static void test_steps_in_order(void **state)
     assert_null(seq_step_name(&flow.seq));
 }
 
-static void test_ready_leaves_finish_out(void **state)
+static void test_finish_comes_at_once_when_ready(void **state)
 {
     struct flow flow = {.a.begin = READY, .b.begin = WAIT, .c.begin = READY};
 
     start(&flow, *state);
     loop_run(*state);
     ended_assert_ok(&flow.ended);
-    assert_string_equal(flow.trace, "+a +b -b +c ");
+    assert_string_equal(flow.trace, "+a -a +b -b +c -c ");
 }
 
 static void test_empty_table(void **state)
@@ -235,9 +235,9 @@ static void test_go_to(void **state)
     ended_assert_ok(&forward.ended);
     ended_assert_ok(&back.ended);
     ended_assert_ok(&same.ended);
-    assert_string_equal(forward.trace, "+a -a +c ");
-    assert_string_equal(back.trace, "+a -a +b -b +a -a +b -b +c ");
-    assert_string_equal(same.trace, "+a +b +c -c +c -c ");
+    assert_string_equal(forward.trace, "+a -a +c -c ");
+    assert_string_equal(back.trace, "+a -a +b -b +a -a +b -b +c -c ");
+    assert_string_equal(same.trace, "+a -a +b -b +c -c +c -c ");
 }
 
 static int count_round(void *owner, struct err *err)
@@ -327,7 +327,7 @@ static void test_time_out_whatever_the_operation_reports(void **state)
         loop_run(*state);
         ended_assert_failed(&flow.ended, ERR_TIMEOUT,
                             "step b: not finished within 30 ms");
-        assert_string_equal(flow.trace, "+a +b !b ");
+        assert_string_equal(flow.trace, "+a -a +b !b ");
     }
 }
 
@@ -391,7 +391,7 @@ static void test_cancel_by_a_step_itself(void **state)
     assert_string_equal(ready.trace, "+a ");
     assert_string_equal(wait.trace, "+a !a ");
     assert_string_equal(finishing.trace, "+a -a ");
-    assert_string_equal(last.trace, "+a +b +c -c ");
+    assert_string_equal(last.trace, "+a -a +b -b +c -c ");
 }
 
 static bool has_timed_out(void *owner)
@@ -408,7 +408,7 @@ static void test_cancel_after_the_time_out(void **state)
     seq_cancel(&flow.seq);
     loop_run(*state);
     ended_assert_failed(&flow.ended, ERR_CANCELED, "step b: canceled");
-    assert_string_equal(flow.trace, "+a +b !b "); /* aborted once */
+    assert_string_equal(flow.trace, "+a -a +b !b "); /* aborted once */
 }
 
 static void test_cancel_after_done(void **state)
@@ -562,7 +562,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         loop_test(test_steps_in_order),
-        loop_test(test_ready_leaves_finish_out),
+        loop_test(test_finish_comes_at_once_when_ready),
         loop_test(test_empty_table),
         loop_test(test_step_without_begin_and_without_finish),
         loop_test(test_end_before_the_last_step),

@@ -1,0 +1,448 @@
+"""A complete container without a container: the image's files in a folder, its programs on loopback.
+
+What runs is real: the repository's supervisord.conf, nginx.conf and templates with the paths of the
+folder in them, cert-manager, nginx and certbot. Only the guest agent behind the socket is simulated.
+
+    with Pebble() as ca, Stack(ca) as stack:
+        stack.start()
+        stack.wait_for_https()
+        assert stack.agent.measured()[-1] == sha256(stack.served_leaf())
+
+start() after stop() is another container with the same volume: everything but the TLS folder is
+laid out anew. The agent and its event log are not part of the container and stay.
+"""
+
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import client
+import pki
+from log import Log
+from loopback import LoopbackAddress, is_listening, wait_until
+from processes import descendants, environment, read_proc, spawn, stop
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY / "test/fakes"))
+
+from guest_agent import GuestAgent  # noqa: E402
+
+BUILD = REPOSITORY / os.environ.get("BUILD", "build/release")
+PROGRAM = BUILD / "cert-manager"
+SUPERVISORD = "/usr/bin/supervisord"
+NGINX = "/usr/sbin/nginx"
+IS_ROOT = os.geteuid() == 0
+
+# What must never be in a log: crashes, findings of sanitizers, and nginx in trouble.
+TROUBLE = re.compile(
+    r"AddressSanitizer|LeakSanitizer|runtime error:|Assertion .* failed|exited on signal"
+    r"|\[(alert|emerg)\]|; not expected\)|Traceback"
+)
+
+_numbers = itertools.count(1)
+
+
+class Stack:
+    """`settings` are keys of the configuration file, `variables` the container's environment.
+
+    With `volume_size` the TLS folder is a tmpfs of that size, in a mount namespace of the stack's
+    own: it lasts as long as the container, and only root can have it.
+    """
+
+    def __init__(
+        self,
+        ca,
+        *,
+        domain=None,
+        seed="seed",
+        agent=None,
+        settings=None,
+        variables=None,
+        volume_size=None,
+    ):
+        self.ca, self.seed = ca, seed
+        self.domain = domain or f"app-{os.getpid()}-{next(_numbers)}.example.test"
+        self.address = LoopbackAddress()
+        self.http_port, self.https_port = ca.http_port, self.address.port(8443)
+        # mkdtemp makes it 0700, and certbot's user has to reach its part.
+        self.root = Path(tempfile.mkdtemp(prefix="cert-manager-"))
+        self.root.chmod(0o755)
+        self.folder = {
+            name: self.root / path
+            for name, path in {
+                "nginx": "etc/nginx",
+                "sites": "etc/nginx/conf.d",
+                "templates": "app/nginx_conf",
+                "webroot": "acme-challenge",
+                "run": "run",
+                "run_dir": "run/cert-manager",
+                "temporary": "var/lib/nginx",
+            }.items()
+        }
+        self._volume, self._volume_size = self.root / "etc/nginx/ssl", volume_size
+        self._volume.mkdir(parents=True)
+        self.supervisord_conf = self.root / "etc/supervisord.conf"
+        self.config = self.root / "etc/cert-manager.yaml"
+        self.pid_file = self.folder["run"] / "nginx.pid"
+        self.settings = self._default_settings() | (settings or {})
+        self.variables = {"DOMAIN": self.domain} | (variables or {})
+        self.log = Log()
+        self.expected_trouble = None  # pattern of lines that a test brings about itself
+        self._container = None
+        self._agent_is_ours = agent is None
+        self.agent = agent or GuestAgent(self.root / "dstack.sock", seed=seed)
+        self.settings.setdefault("agent.socket", self.agent.endpoint)
+        ca.point(self.domain, self.address)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    # Its life.
+
+    def start(self, *, with_agent=True):
+        """A new container on the volume; its entry point runs, and nothing is waited for."""
+        if self._agent_is_ours and with_agent:
+            self.agent.start()
+        self._lay_out()
+        command = [PROGRAM, "prestart", "--boot", "--", SUPERVISORD, "-c", self.supervisord_conf]
+        self._container = spawn(
+            self._in_namespace(command),
+            cwd=self.root,
+            env=environment(CERT_MANAGER_CONFIG=str(self.config), **self.variables),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        self.log.follow(self._container.stdout)
+        return self
+
+    def wait_for_exit(self, timeout=10.0):
+        """The exit code of a container that ends by itself."""
+        code = self._container.wait(timeout)
+        self.log.close()
+        self._container = None
+        return code
+
+    def stop(self):
+        """SIGTERM to the container's first process; all others must end with it."""
+        if not self._container:
+            return
+        container, self._container = self._container, None
+        survivors = stop(container)
+        self.log.close()
+        assert not survivors, f"had to be killed: {[one.line for one in survivors]}"
+
+    def restart(self):
+        self.stop()
+        return self.start()
+
+    def close(self):
+        """End it and remove it. Fails when anything has been left behind or is in trouble."""
+        try:
+            self.stop()
+        finally:
+            # Only now: a stop that waits for the agent must not be helped by its end.
+            if self._agent_is_ours:
+                self.agent.clear()
+                self.agent.stop()
+            self.address.close()
+            shutil.rmtree(self.root)
+            left = self.shared_memory.exists()
+            shutil.rmtree(self.shared_memory, ignore_errors=True)
+        assert not left, f"{self.shared_memory} has been left behind"
+        trouble = [line for line in self.log.lines() if TROUBLE.search(line)]
+        if self.expected_trouble:
+            trouble = [line for line in trouble if not re.search(self.expected_trouble, line)]
+        assert not trouble, "in the log:\n" + "\n".join(trouble)
+
+    # How it looks from outside.
+
+    @property
+    def http(self):
+        return self.address.host, self.http_port
+
+    @property
+    def https(self):
+        return self.address.host, self.https_port
+
+    def http_get(self, path="/", host=None, **options):
+        return client.get(self.http, path, host or self.domain, **options)
+
+    def https_get(self, path="/", host=None, *, root=None, **options):
+        """Chain and name are verified, against the CA's root unless another one is given."""
+        tls = client.trusting(root or self.ca.root())
+        return client.get(self.https, path, host or self.domain, tls, **options)
+
+    def served_leaf(self):
+        """The leaf that a client gets now, or None while there is no HTTPS."""
+        return client.leaf(self.https, self.domain)
+
+    def wait_for_http(self, timeout=20.0):
+        wait_until(lambda: is_listening(*self.http), f"{self.http} listens", timeout)
+
+    def wait_for_https(self, timeout=40.0):
+        """The leaf, as soon as one is served."""
+
+        def look():
+            assert self.is_running, "the container has ended"
+            return self.served_leaf()
+
+        return wait_until(look, f"{self.https} serves a certificate", timeout)
+
+    def wait_for_leaf(self, accepted, what, timeout=40.0):
+        """The leaf, as soon as one is served that is accepted."""
+
+        def look():
+            leaf = self.served_leaf()
+            return leaf if leaf is not None and accepted(leaf) else None
+
+        return wait_until(look, what, timeout)
+
+    # Its programs.
+
+    @property
+    def is_running(self):
+        return self._container is not None and self._container.poll() is None
+
+    @property
+    def pid(self):
+        """The first process of the container."""
+        return self._container.pid
+
+    def processes(self):
+        return descendants(self.pid) if self.is_running else []
+
+    def find_process(self, pattern):
+        """The first process whose command line matches, or None."""
+        return next((one for one in self.processes() if re.search(pattern, one.line)), None)
+
+    def nginx_master(self):
+        return self.find_process("^nginx: master")
+
+    def nginx_workers(self):
+        return [one for one in self.processes() if one.line.startswith("nginx: worker process")]
+
+    def daemon(self):
+        return self.find_process(r"/cert-manager run\b")
+
+    def certbot(self):
+        return self.find_process(r"certbot certonly\b")
+
+    # Its files.
+
+    @property
+    def tls(self):
+        """The TLS folder, as the container sees it."""
+        if self._volume_size and self.is_running:
+            return Path(f"/proc/{self.pid}/root{self._volume}")
+        return self._volume
+
+    @property
+    def chain_file(self):
+        return self.tls / "cert.pem"
+
+    @property
+    def key_file(self):
+        return self.tls / "key.pem"
+
+    @property
+    def state(self):
+        return self.tls / ".cert-manager"
+
+    @property
+    def shared_memory(self):
+        """Where certbot works when the run folder is not a tmpfs."""
+        tag = hashlib.sha256(str(self.folder["run_dir"]).encode()).hexdigest()[:16]
+        return Path(f"/dev/shm/cert-manager-{tag}")
+
+    def put(self, name, text, mode=0o644):
+        """A file on the volume, as somebody else would leave it."""
+        path = self.tls / name
+        path.write_text(text)
+        path.chmod(mode)
+        return path
+
+    def put_pair(self, chain, key):
+        self.put("cert.pem", chain)
+        self.put("key.pem", key if isinstance(key, str) else pki.key_pem(key), 0o600)
+
+    def stored_chain(self):
+        return pki.read_chain(self.chain_file.read_text())
+
+    def set_aside(self):
+        """The pairs that have been moved away, oldest first: name of the file to its text."""
+        folders = sorted(self.state.glob("set-aside/*"))
+        return [{file.name: file.read_text() for file in folder.iterdir()} for folder in folders]
+
+    def remount(self, options):
+        """Mount the volume otherwise; needs volume_size."""
+        mount = ["mount", "-o", f"remount,{options}", str(self._volume)]
+        command = ["nsenter", "--mount", "--target", str(self.pid), *mount]
+        subprocess.run(command, env=environment(), check=True)
+
+    # What it must keep to itself.
+
+    def secrets(self):
+        """The key material that the agent derives for it, by what it is for."""
+        version = self.variables.get("LETSENCRYPT_ACCOUNT_VERSION", "v1")
+        paths = {
+            "TLS key": f"cert/letsencrypt/{self.domain}/v1",
+            "account key": f"letsencrypt-account/{self.domain}/{version}",
+            "EKM secret": "ekm/hmac-key/v1",
+        }
+        return {use: pki.derived_material(self.seed, path) for use, path in paths.items()}
+
+    @property
+    def tls_key(self):
+        return pki.derived_key(self.seed, f"cert/letsencrypt/{self.domain}/v1")
+
+    # How it is laid out.
+
+    def _default_settings(self):
+        folder = self.folder
+        return {
+            "run_dir": folder["run_dir"],
+            "acme.directory": self.ca.directory,
+            "acme.ca_bundle": self.ca.bundle,
+            "acme.resolve_max_tries": 0,  # the CA's DNS knows the domain, this machine's does not
+            "acme.retry_min": "1s",
+            "acme.retry_max": "2s",
+            "agent.retry_max": "500ms",
+            "certbot.user": certbot_user(),
+            "tls.dir": self._volume,
+            "nginx.path": NGINX,
+            "nginx.conf": folder["nginx"] / "nginx.conf",
+            "nginx.site_conf": folder["sites"] / "default.conf",
+            "nginx.pid_file": self.pid_file,
+            "nginx.templates": folder["templates"],
+            "nginx.webroot": folder["webroot"],
+            "nginx.address": self.address,
+            "nginx.http_port": self.http_port,
+            "nginx.https_port": self.https_port,
+        }
+
+    def _lay_out(self):
+        for path in self.folder.values():
+            with contextlib.suppress(FileNotFoundError):
+                _empty(path, self._volume)
+        for path in (*self.folder.values(), self._volume):
+            for part in (path, *path.relative_to(self.root).parents):
+                (self.root / part).mkdir(parents=True, exist_ok=True)
+                (self.root / part).chmod(0o755)
+        for file in Path("/etc/nginx").iterdir():
+            if file.is_file() and file.name != "nginx.conf":
+                _write(self.folder["nginx"] / file.name, file.read_bytes())
+        for file in (REPOSITORY / "nginx_conf").glob("*.tmpl"):
+            _write(self.folder["templates"] / file.name, file.read_bytes())
+        self._lay_out_nginx_conf()
+        self._lay_out_supervisord_conf()
+        _write(self.config, yaml_of(self.settings).encode())
+
+    def _lay_out_nginx_conf(self):
+        text = (REPOSITORY / "nginx_conf/nginx.conf").read_text()
+        places = "".join(
+            f"\n    {kind}_temp_path {self.folder['temporary']}/{kind};"
+            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        replacements = {
+            "/usr/lib/nginx/modules/": f"{BUILD}/",
+            "/run/cert-manager/": f"{self.folder['run_dir']}/",
+            "/run/nginx.pid": str(self.pid_file),
+            "http {": "http {" + places,
+        }
+        if not IS_ROOT:
+            replacements["user www-data;"] = ""
+        _write(self.folder["nginx"] / "nginx.conf", _replaced(text, replacements).encode())
+
+    def _lay_out_supervisord_conf(self):
+        text = (REPOSITORY / "supervisord.conf").read_text()
+        conf = self.folder["nginx"] / "nginx.conf"
+        replacements = {
+            "/usr/bin/cert-manager": str(PROGRAM),
+            NGINX: f"{NGINX} -e stderr -c {conf}",
+            "/run/supervisord.pid": str(self.folder["run"] / "supervisord.pid"),
+        }
+        if not IS_ROOT:
+            replacements["user=root"] = ""
+        _write(self.supervisord_conf, _replaced(text, replacements).encode())
+
+    def _in_namespace(self, command):
+        if not self._volume_size:
+            return command
+        options = f"size={self._volume_size},mode=0755"
+        script = f'mount -t tmpfs -o {options} tmpfs "$0" && exec "$@"'
+        return ["unshare", "--mount", "sh", "-c", script, self._volume, *command]
+
+
+def certbot_user():
+    """The image has a user of that name; on other machines any unprivileged one will do."""
+    try:
+        return pwd.getpwnam("certbot").pw_name
+    except KeyError:
+        return "nobody"
+
+
+def yaml_of(settings):
+    """Dotted keys as nested mappings. Text is quoted, which JSON does as YAML reads it."""
+    tree = {}
+    for key, value in settings.items():
+        *sections, last = key.split(".")
+        branch = tree
+        for section in sections:
+            branch = branch.setdefault(section, {})
+        branch[last] = value
+
+    def lines(branch, indent):
+        for key, value in branch.items():
+            if isinstance(value, dict):
+                yield f"{indent}{key}:"
+                yield from lines(value, indent + "  ")
+            else:
+                is_plain = isinstance(value, (bool, int, list))
+                yield f"{indent}{key}: {json.dumps(value if is_plain else str(value))}"
+
+    return "\n".join(lines(tree, "")) + "\n"
+
+
+def holders_of(secret_texts, processes):
+    """Where any of these texts stands in a command line or an environment."""
+    found = []
+    for process in processes:
+        for name in ("cmdline", "environ"):
+            data = read_proc(process.pid, name).decode(errors="replace")
+            found += [(process.line, name) for text in secret_texts if text in data]
+    return found
+
+
+def _replaced(text, replacements):
+    for old, new in replacements.items():
+        assert old in text, f"{old} is expected in:\n{text}"
+        text = text.replace(old, new)
+    return text
+
+
+def _write(path, data):
+    path.write_bytes(data)
+    path.chmod(0o644)
+
+
+def _empty(folder, kept):
+    """Remove everything in a folder, except one folder in it."""
+    for path in folder.iterdir():
+        if path == kept:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
