@@ -10,11 +10,12 @@
  *                          HMAC-SHA256 over these 32 bytes, keyed with the
  *                          text of the secret that nginx and the backends
  *                          share
- *   $ekm                   the first half alone
+ *   $ekm                   the exporter alone
  *
  * Neither is found on a plain connection, before the handshake is complete,
  * below TLS 1.3, and in a server without a secret.  The last two are logged
- * once per connection at the "error" level.
+ * once per connection at the "error" level.  Once found, a value stays the
+ * same for all requests of the connection to servers with the same secret.
  *
  * Directive:
  *
@@ -134,6 +135,9 @@ static char *ngx_http_ekm_merge_srv_conf(ngx_conf_t *cf, void *parent,
 static char *ngx_http_ekm_secret_file(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static ngx_int_t ngx_http_ekm_read_file(ngx_conf_t *cf,
+    ngx_http_ekm_secret_t *secret);
+static ngx_fd_t ngx_http_ekm_open_file(ngx_conf_t *cf, ngx_str_t *name);
+static ngx_int_t ngx_http_ekm_check_text(ngx_conf_t *cf,
     ngx_http_ekm_secret_t *secret);
 static ngx_int_t ngx_http_ekm_read_env(ngx_conf_t *cf,
     ngx_http_ekm_secret_t **secret);
@@ -335,7 +339,10 @@ ngx_http_ekm_create_value(ngx_http_request_t *r, ngx_http_ekm_connection_t *ec,
 
     level = ec->reported ? NGX_LOG_DEBUG : NGX_LOG_ERR;
 
-    /* RFC 9266, Section 3: below TLS 1.3 the exporter may not be unique */
+    /*
+     * RFC 9266 allows older versions with conditions, such as the extended
+     * master secret (RFC 7627), that make the exporter unique; we do without.
+     */
 
     if (SSL_version(ssl_conn) < TLS1_3_VERSION) {
         ngx_log_error(level, log, 0,
@@ -786,16 +793,60 @@ ngx_http_ekm_secret_file(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 static ngx_int_t
 ngx_http_ekm_read_file(ngx_conf_t *cf, ngx_http_ekm_secret_t *secret)
 {
-    size_t           i;
-    ssize_t          n;
-    ngx_fd_t         fd;
-    ngx_int_t        rc;
-    ngx_str_t       *name;
-    ngx_uint_t       mode;
-    ngx_file_info_t  fi;
+    ssize_t    n;
+    ngx_fd_t   fd;
+    ngx_int_t  rc;
+
+    fd = ngx_http_ekm_open_file(cf, &secret->name);
+    if (fd == NGX_INVALID_FILE) {
+        return NGX_ERROR;
+    }
 
     rc = NGX_ERROR;
-    name = &secret->name;
+
+    /* the mapping has room for one byte more than is allowed */
+
+    while (secret->len <= NGX_HTTP_EKM_MAX_SECRET) {
+
+        n = ngx_read_fd(fd, secret->text + secret->len,
+                        NGX_HTTP_EKM_MAX_SECRET + 1 - secret->len);
+
+        if (n == -1) {
+            if (ngx_errno == NGX_EINTR) {
+                continue;
+            }
+
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
+                               ngx_read_fd_n " \"%V\" failed", &secret->name);
+            goto done;
+        }
+
+        if (n == 0) {
+            break;
+        }
+
+        secret->len += n;
+    }
+
+    rc = ngx_http_ekm_check_text(cf, secret);
+
+done:
+
+    if (ngx_close_file(fd) == NGX_FILE_ERROR) {
+        ngx_conf_log_error(NGX_LOG_ALERT, cf, ngx_errno,
+                           ngx_close_file_n " \"%V\" failed", &secret->name);
+    }
+
+    return rc;
+}
+
+
+static ngx_fd_t
+ngx_http_ekm_open_file(ngx_conf_t *cf, ngx_str_t *name)
+{
+    ngx_fd_t         fd;
+    ngx_uint_t       mode;
+    ngx_file_info_t  fi;
 
     /* nonblocking, so that a FIFO is refused below and not waited for */
 
@@ -807,20 +858,20 @@ ngx_http_ekm_read_file(ngx_conf_t *cf, ngx_http_ekm_secret_t *secret)
                            "cannot open the EKM secret \"%V\", create the file "
                            "with the secret as its text and mode 0600, "
                            ngx_open_file_n " failed", name);
-        return NGX_ERROR;
+        return NGX_INVALID_FILE;
     }
 
     if (ngx_fd_info(fd, &fi) == NGX_FILE_ERROR) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
                            ngx_fd_info_n " \"%V\" failed", name);
-        goto done;
+        goto failed;
     }
 
     if (!ngx_is_file(&fi)) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "the EKM secret \"%V\" is not a regular file, put "
                            "the secret into a file with mode 0600", name);
-        goto done;
+        goto failed;
     }
 
     mode = ngx_file_access(&fi);
@@ -831,38 +882,32 @@ ngx_http_ekm_read_file(ngx_conf_t *cf, ngx_http_ekm_secret_t *secret)
                            "others, its mode is 0%ui%ui%ui, run \"chmod 600\" "
                            "on it",
                            name, mode >> 6, (mode >> 3) & 7, mode & 7);
-        goto done;
+        goto failed;
     }
 
-    /* the mapping has room for one byte more than is allowed */
+    return fd;
 
-    while (secret->len <= NGX_HTTP_EKM_MAX_SECRET) {
+failed:
 
-        n = ngx_read_fd(fd, secret->text + secret->len,
-                        NGX_HTTP_EKM_MAX_SECRET + 1 - secret->len);
-
-        if (n == -1 && ngx_errno == NGX_EINTR) {
-            continue;
-        }
-
-        if (n == -1) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
-                               ngx_read_fd_n " \"%V\" failed", name);
-            goto done;
-        }
-
-        if (n == 0) {
-            break;
-        }
-
-        secret->len += n;
+    if (ngx_close_file(fd) == NGX_FILE_ERROR) {
+        ngx_conf_log_error(NGX_LOG_ALERT, cf, ngx_errno,
+                           ngx_close_file_n " \"%V\" failed", name);
     }
+
+    return NGX_INVALID_FILE;
+}
+
+
+static ngx_int_t
+ngx_http_ekm_check_text(ngx_conf_t *cf, ngx_http_ekm_secret_t *secret)
+{
+    size_t  i;
 
     if (secret->len > NGX_HTTP_EKM_MAX_SECRET) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "the EKM secret \"%V\" is larger than %d bytes",
-                           name, NGX_HTTP_EKM_MAX_SECRET);
-        goto done;
+                           &secret->name, NGX_HTTP_EKM_MAX_SECRET);
+        return NGX_ERROR;
     }
 
     if (secret->len && secret->text[secret->len - 1] == LF) {
@@ -872,8 +917,8 @@ ngx_http_ekm_read_file(ngx_conf_t *cf, ngx_http_ekm_secret_t *secret)
     if (secret->len == 0) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "the EKM secret \"%V\" is empty, write the secret "
-                           "into it", name);
-        goto done;
+                           "into it", &secret->name);
+        return NGX_ERROR;
     }
 
     /*
@@ -886,21 +931,12 @@ ngx_http_ekm_read_file(ngx_conf_t *cf, ngx_http_ekm_secret_t *secret)
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "the EKM secret \"%V\" has a control character "
                                "at offset %uz, it must be one line of text",
-                               name, i);
-            goto done;
+                               &secret->name, i);
+            return NGX_ERROR;
         }
     }
 
-    rc = ngx_http_ekm_check_mac(cf, secret);
-
-done:
-
-    if (ngx_close_file(fd) == NGX_FILE_ERROR) {
-        ngx_conf_log_error(NGX_LOG_ALERT, cf, ngx_errno,
-                           ngx_close_file_n " \"%V\" failed", name);
-    }
-
-    return rc;
+    return ngx_http_ekm_check_mac(cf, secret);
 }
 
 
@@ -946,9 +982,9 @@ ngx_http_ekm_read_env(ngx_conf_t *cf, ngx_http_ekm_secret_t **secret)
 static ngx_http_ekm_secret_t *
 ngx_http_ekm_create_secret(ngx_conf_t *cf, ngx_str_t *name)
 {
-    ngx_pool_cleanup_t         *cln;
-    ngx_http_ekm_secret_t      *secret, **slot;
-    ngx_http_ekm_main_conf_t   *emcf;
+    ngx_pool_cleanup_t        *cln;
+    ngx_http_ekm_secret_t     *secret, **slot;
+    ngx_http_ekm_main_conf_t  *emcf;
 
     emcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_ekm_module);
 

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "base/text.h"
+#include "domain/chain.h"
 #include "domain/jose.h"
 
 #include <dirent.h>
@@ -276,7 +277,7 @@ static int read_chain(struct certbot *c, struct err *err)
 
     if (fs_join(path, c->folder, "out/fullchain.pem", err) < 0)
         return -1;
-    return fs_read(path, 1024 * 1024, &c->chain_pem, err);
+    return fs_read(path, CHAIN_PEM_MAX_BYTES, &c->chain_pem, err);
 }
 
 static int begin_run(void *flow, struct err *err)

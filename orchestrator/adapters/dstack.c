@@ -70,8 +70,8 @@ static int string_member(const char *body, const char *name, json_t **ret_root,
 int dstack_read_key(struct dstack_call *call, const char *body, struct err *err)
 {
     struct secret *key;
-    const char *hex;
-    json_t *root;
+    const char *hex = "";
+    json_t *root = NULL;
     int failed = 0;
 
     if (string_member(body, "key", &root, &hex, err) < 0)
@@ -95,8 +95,8 @@ int dstack_read_key(struct dstack_call *call, const char *body, struct err *err)
 
 int dstack_read_info(struct dstack_call *call, const char *body, struct err *err)
 {
-    const char *text;
-    json_t *root;
+    const char *text = "";
+    json_t *root = NULL;
 
     if (string_member(body, "tcb_info", &root, &text, err) < 0)
         return -1;

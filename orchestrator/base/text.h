@@ -31,8 +31,9 @@ const char *text_time(char ret[TEXT_TIME_SIZE], int64_t unix_seconds);
 const char *text_duration(char ret[TEXT_DURATION_SIZE], int64_t seconds);
 
 /*
- * Bytes of the character at the front of the `left` bytes, at least one, and its code point;
- * 0 when they are not valid UTF-8 (RFC 3629: no surrogates, no longer form than needed).
+ * Bytes of the character at the front of the `left` bytes, at least one, and its code
+ * point; 0 when they are not valid UTF-8 (RFC 3629: no surrogates, no longer form than
+ * needed).
  */
 size_t text_character(const void *bytes, size_t left, unsigned *ret_code);
 bool text_is_control(unsigned code); /* C0, DEL and C1 */

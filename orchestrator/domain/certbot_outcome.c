@@ -48,8 +48,12 @@ static void copy_text(char *ret, size_t size, const char *text, const char *end)
         text++;
     while (end > text && (end[-1] == ' ' || end[-1] == '\r' || end[-1] == '\t'))
         end--;
-    for (; text < end && used + 1 < size; text++)
-        ret[used++] = (unsigned char)*text < 0x20 || *text == 0x7f ? ' ' : *text;
+    for (; text < end && used + 1 < size; text++) {
+        ret[used] = ' ';
+        if ((unsigned char)*text >= 0x20 && *text != 0x7f)
+            ret[used] = *text;
+        used++;
+    }
     ret[used] = '\0';
 }
 

@@ -1,11 +1,11 @@
 /*
- * config: every setting of the program, from defaults, a YAML file and the environment (which
- * wins). Pure: the texts come as arguments.
+ * config: every setting of the program, from defaults, a YAML file and the environment
+ * (which wins). Pure: the texts come as arguments.
  *
- * One table in config.c names, for every setting, its YAML key, its variable, its type, its
- * limits and its meaning. A value that cannot be used is an error that names the variable, or
- * the file with line and column, what was found, and what is allowed; every error of a load is
- * reported, not only the first. Values of secrets never appear.
+ * One table in config.c names, for every setting, its YAML key, its variable, its type,
+ * its limits and its meaning. A value that cannot be used is an error that names the
+ * variable, or the file with line and column, what was found, and what is allowed; every
+ * error of a load is reported, not only the first. Values of secrets never appear.
  */
 #ifndef CM_DOMAIN_CONFIG_H
 #define CM_DOMAIN_CONFIG_H
@@ -33,13 +33,15 @@ struct config {
 
     struct {
         bool staging;
-        char *directory; /* URL, or NULL for Let's Encrypt's by `staging`: config_directory() */
+        char *directory; /* URL, or NULL for Let's Encrypt's by `staging`:
+                            config_directory() */
         char *ca_bundle; /* PEM file, or NULL */
         char *email;     /* contact of the account, "" for none */
         char *account_version;
         unsigned resolve_wait_ms;   /* FQDN_RESOLVE_WAIT_SECONDS */
         unsigned resolve_max_tries; /* FQDN_RESOLVE_MAX_TRIES; 0: do not wait */
-        unsigned retry_min_ms;      /* first wait after a failed attempt at a CA without known limits */
+        unsigned retry_min_ms; /* first wait after a failed attempt at a CA without known
+                                  limits */
         unsigned retry_max_ms;
     } acme;
     struct {
@@ -48,11 +50,12 @@ struct config {
         unsigned timeout_ms;
     } certbot;
     struct {
-        char *dir; /* "/etc/nginx/ssl" */
+        char *dir;     /* "/etc/nginx/ssl" */
         bool force_rm; /* FORCE_RM_CERT_FILES */
     } tls;
     struct {
-        char *socket; /* or NULL: the first of the well-known paths; DSTACK_SIMULATOR_ENDPOINT */
+        char *socket; /* or NULL: the first of the well-known paths;
+                         DSTACK_SIMULATOR_ENDPOINT */
         unsigned timeout_ms;
         unsigned retry_max_ms; /* longest wait between attempts to reach it */
     } agent;
@@ -66,7 +69,7 @@ struct config {
         char *address;   /* listen address, NULL for all of IPv4 and IPv6 */
         unsigned http_port;
         unsigned https_port;
-        char *max_body_size; /* or NULL */
+        char *max_body_size;   /* or NULL */
         char *extra_upstreams; /* nginx text, "" for none */
         char *extra_locations;
     } nginx;
@@ -84,7 +87,7 @@ struct config {
     struct config_list cors_origins; /* regular expressions */
     /* Development only, and at most one of them; both NULL otherwise. */
     struct secret *ekm_secret; /* EKM_SHARED_SECRET or the placeholder */
-    char *ekm_secret_file;     /* ekm.secret_file: the owner of the configuration reads it */
+    char *ekm_secret_file; /* ekm.secret_file: the owner of the configuration reads it */
 };
 
 /* Lines to log once logging is set up, and errors; each without a newline. */
@@ -96,16 +99,19 @@ struct config_report {
 };
 
 /*
- * `yaml` may be NULL (no file); `yaml_name` is what errors call the file. `environment` is in
- * the form of environ. 0, or -1 with at least one error in the report. Both `config` and `report`
- * are initialised here and released with their done functions in either case.
+ * `yaml` may be NULL (no file); `yaml_name` is what errors call the file. `environment`
+ * is in the form of environ. 0, or -1 with at least one error in the report. Both
+ * `config` and `report` are initialised here and released with their done functions in
+ * either case.
  */
-int config_load(struct config *config, struct config_report *report, const char *yaml_name,
-                const char *yaml, size_t yaml_len, char *const *environment);
+int config_load(struct config *config, struct config_report *report,
+                const char *yaml_name, const char *yaml, size_t yaml_len,
+                char *const *environment);
 void config_done(struct config *config);
 void config_report_done(struct config_report *report);
 
-/* URL of the ACME directory in force: the configured one, else Let's Encrypt's. Borrowed. */
+/* URL of the ACME directory in force: the configured one, else Let's Encrypt's. Borrowed.
+ */
 const char *config_directory(const struct config *config);
 
 #endif

@@ -20,10 +20,10 @@ uint64_t pace_doubling(uint64_t first_ms, uint64_t longest_ms, unsigned failures
 
 uint64_t pace_challenge(unsigned failures, uint32_t random)
 {
-    static const uint64_t minutes[] = {1, 10, 100, 24 * 60};
+    static const uint64_t minutes[] = {1, 10, 100, 1440};
     unsigned last = sizeof minutes / sizeof minutes[0] - 1;
     unsigned index = failures == 0 ? 0 : failures - 1;
-    uint64_t wait = minutes[index < last ? index : last] * 60 * 1000;
+    uint64_t wait = minutes[index < last ? index : last] * 60000;
 
     return share(wait, 1000 + random % 101);
 }

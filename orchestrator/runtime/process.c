@@ -1,20 +1,20 @@
 /*
- *     start ─► FAILED ──────────── next round ───────────────────────────────► CLOSING ─►
- * done └───► RUNNING ─ time-out, cancel ─► STOPPING ─ grace is over ─► KILLED      ▲ │
- * exit                        │ exit                     │ exit    │ └───────────────►
- * DRAINING ◄──┘                          │         │ ├─ pipes at their end
- * ──────────────┼─────────┤ └─ wait is over: SIGKILL ─► LAST ◄──┘         │ └─ wait is
- * over ─┘
+ *     start ─┬─► FAILED ─ next round ──────────────────────────────► CLOSING ─► done
+ *            └─► RUNNING ─ time-out, cancel ─► STOPPING ─ grace over ─► KILLED
+ *                   │ exit                        │ exit                  │ exit
+ *                   └─────────► DRAINING ◄────────┘                       │
+ *                                  └─ wait over: SIGKILL ─► LAST ◄────────┘
  *
- * Every exit with nothing left to wait for leads to CLOSING at once. STOPPING has sent
- * SIGTERM and KILLED has sent SIGKILL to the group. DRAINING waits for descendants that
- * hold the pipes, and after a SIGTERM also for those that do not, as the grace time is
- * theirs, too. LAST takes what the killed ones have written; a pipe that is open even
- * then belongs to a descendant which has left the group, and is closed.
+ * DRAINING and LAST go on to CLOSING as soon as there is nothing left to wait for, LAST
+ * also when its wait is over.
  *
- * The group is signalled after its leader has been reaped only while waiting for others:
- * in theory its number could by then belong to a new group, within a fraction of a
- * second.
+ * STOPPING has sent SIGTERM and KILLED has sent SIGKILL to the group. DRAINING waits for
+ * descendants that hold the pipes, and after a SIGTERM also for those that do not, as the
+ * grace time is theirs, too. LAST takes what the killed ones have written; a pipe that is
+ * open even then belongs to a descendant which has left the group, and is closed.
+ *
+ * The group is signalled after its leader has been reaped only to end what is left of it:
+ * in theory its number could by then belong to a new group, within a fraction of a second.
  */
 #include "runtime/process.h"
 
@@ -43,9 +43,9 @@ enum state { FAILED, RUNNING, STOPPING, KILLED, DRAINING, LAST, CLOSING };
 #define TO(state) (1U << (state))
 static const unsigned allowed_moves[] = {
     [FAILED] = TO(CLOSING),
-    [RUNNING] = TO(STOPPING) | TO(DRAINING) | TO(CLOSING),
-    [STOPPING] = TO(KILLED) | TO(DRAINING) | TO(CLOSING),
-    [KILLED] = TO(LAST) | TO(CLOSING),
+    [RUNNING] = TO(STOPPING) | TO(DRAINING),
+    [STOPPING] = TO(KILLED) | TO(DRAINING),
+    [KILLED] = TO(LAST),
     [DRAINING] = TO(LAST) | TO(CLOSING),
     [LAST] = TO(CLOSING),
     [CLOSING] = 0,

@@ -137,7 +137,7 @@ def show(screen, stack):
     screen.line()
     for name, text in (
         ("HTTPS", screen.bold(url)),
-        ("leaf", f"issued by {pki.issuer_name(leaf)}, valid until {pki.last_day(leaf)}"),
+        ("leaf", f"issued by {pki.issuer_name(leaf)}, valid until {pki.expires(leaf).date()}"),
         ("account", account[0] if account else "not in the log"),
         ("event", f"New TLS Certificate {stack.agent.measured()[-1]}"),
         ("log", stack.root / "log"),
@@ -155,6 +155,8 @@ def demonstrate(screen, is_once):
             ca = cleanup.enter_context(Pebble())
             screen.done(f"Pebble is the CA, {ca.directory}")
             stack = cleanup.enter_context(Stack(ca, domain=DOMAIN))
+            # From the end of this block on nothing may cut the cleaning up short.
+            cleanup.callback(ignore_signals)
             stack.log.copy_to(stack.root / "log")
             stack.start()
             screen.done("supervisord, nginx, cert-manager and a simulated guest agent started")
@@ -175,6 +177,11 @@ def demonstrate(screen, is_once):
             return 1
     screen.line()
     return 0
+
+
+def ignore_signals():
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def stay_up(screen, stack):

@@ -12,6 +12,9 @@ from cryptography.x509.oid import NameOID
 PEM = serialization.Encoding.PEM
 DER = serialization.Encoding.DER
 DAY = datetime.timedelta(days=1)
+MINUTE = datetime.timedelta(minutes=1)
+# Known to everybody: 32 bytes of 1.
+DEVELOPMENT_KEY = ec.derive_private_key(int.from_bytes(b"\1" * 32, "big"), ec.SECP256R1())
 
 
 def derived_material(seed, path):
@@ -67,9 +70,10 @@ def issuer_name(certificate):
     return certificate.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
 
 
-def last_day(certificate):
-    expires = getattr(certificate, "not_valid_after_utc", None)  # cryptography 42 and later
-    return str((expires or certificate.not_valid_after).date())
+def expires(certificate):
+    if hasattr(certificate, "not_valid_after_utc"):  # cryptography 42 and later
+        return certificate.not_valid_after_utc
+    return certificate.not_valid_after.replace(tzinfo=datetime.timezone.utc)
 
 
 def name_of(common_name):

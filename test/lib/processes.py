@@ -32,6 +32,7 @@ class Process(NamedTuple):
     parent: int
     name: str  # the first 15 characters of the program's name
     state: str
+    session: int
     command: tuple
 
     @property
@@ -79,9 +80,10 @@ def all_processes():
         if not stat:
             continue
         name, _, fields = stat.partition("(")[2].rpartition(") ")
-        state, parent = fields.split()[:2]
+        state, parent, _, session = fields.split()[:4]
         command = read_proc(entry, "cmdline").rstrip(b"\0").decode(errors="replace")
-        yield Process(int(entry), int(parent), name, state, tuple(command.split("\0")))
+        words = tuple(command.split("\0"))
+        yield Process(int(entry), int(parent), name, state, int(session), words)
 
 
 def descendants(pid):
@@ -98,7 +100,7 @@ def descendants(pid):
 
 
 def orphans():
-    """What has been left to us by processes that we started. Those that have ended are reaped."""
+    """What processes that we started and that have ended have left to us. The dead are reaped."""
     living = []
     for process in all_processes():
         if process.parent != os.getpid() or process.pid in _spawned:
@@ -106,7 +108,8 @@ def orphans():
         if process.state == "Z":
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(process.pid, os.WNOHANG)
-        elif process.command != ("",):  # not a Popen elsewhere between fork and exec
+        # Of the session of a process that still runs: that one's stop() will look for it.
+        elif process.session not in _spawned | {os.getsid(0)}:
             living.append(process)
     return living
 

@@ -120,7 +120,7 @@ class Stack:
         self._container = spawn(
             self._in_namespace(command),
             cwd=self.root,
-            env=environment(CERT_MANAGER_CONFIG=str(self.config), **self.variables),
+            env=environment(**{"CERT_MANAGER_CONFIG": str(self.config)} | self.variables),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
@@ -269,7 +269,7 @@ class Stack:
     def put(self, name, text, mode=0o644):
         """A file on the volume, as somebody else would leave it."""
         path = self.tls / name
-        path.write_text(text)
+        path.write_bytes(text.encode("latin-1"))
         path.chmod(mode)
         return path
 
@@ -281,9 +281,9 @@ class Stack:
         return pki.read_chain(self.chain_file.read_text())
 
     def set_aside(self):
-        """The pairs that have been moved away, oldest first: name of the file to its text."""
+        """The pairs that have been moved away, oldest first: name of the file to its bytes."""
         folders = sorted(self.state.glob("set-aside/*"))
-        return [{file.name: file.read_text() for file in folder.iterdir()} for folder in folders]
+        return [{file.name: file.read_bytes() for file in folder.iterdir()} for folder in folders]
 
     def remount(self, options):
         """Mount the volume otherwise; needs volume_size."""

@@ -1,0 +1,81 @@
+"""What the end-to-end tests share: the CA, and containers that must leave nothing behind."""
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+TEST = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TEST / "lib"), str(TEST / "fakes")]
+
+from pebble import Pebble  # noqa: E402
+from stack import PROGRAM, Stack  # noqa: E402
+
+LOGS = pytest.StashKey()
+
+
+@pytest.fixture(scope="session", name="ca")
+def fixture_ca():
+    """The CA of all tests of one worker that do nothing to it."""
+    assert PROGRAM.exists(), f"{PROGRAM} is missing: build it first"
+    with Pebble() as ca:
+        yield ca
+
+
+@pytest.fixture(name="new_ca")
+def fixture_new_ca(request):
+    """Makes a CA of the test's own."""
+    with contextlib.ExitStack() as cleanup:
+
+        def make(**options):
+            ca = cleanup.enter_context(Pebble(**options))
+            logs_of(request.node)["a CA of the test's own"] = ca.log
+            return ca
+
+        yield make
+
+
+@pytest.fixture(name="new_stack")
+def fixture_new_stack(request, ca):
+    """Makes containers, not started yet. In the end each has to vanish without a trace."""
+    with contextlib.ExitStack() as cleanup:
+
+        def make(of_ca=ca, **options):
+            stack = cleanup.enter_context(Stack(of_ca, **options))
+            logs_of(request.node)[f"the container of {stack.domain}"] = stack.log
+            return stack
+
+        yield make
+
+
+@pytest.fixture(name="stack")
+def fixture_stack(new_stack):
+    """One container with usual settings, not started yet."""
+    return new_stack()
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items):
+    """Tests that only look at one container run in one process, so that it is made once."""
+    for item in items:
+        if "served" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-served"))
+
+
+def logs_of(node):
+    return node.stash.setdefault(LOGS, {})
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    """A failure shows the logs. In CI a test that did not run has failed."""
+    report = (yield).get_result()
+    if report.skipped and os.environ.get("CI") == "true" and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped in CI: {report.longrepr}"
+    if report.failed:
+        for node in item.listchain():
+            for what, log in node.stash.get(LOGS, {}).items():
+                report.sections.append((f"log of {what}", log.text()))
