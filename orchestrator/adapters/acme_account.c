@@ -91,6 +91,16 @@ static bool problem_is(const struct acme_account *a, const char *name)
     return same;
 }
 
+/* False, and `ret` is "", when the answer has no such header, or an empty or a longer one. */
+static bool take_header(const struct acme_account *a, const char *name, char *ret,
+                        size_t size)
+{
+    /* A longer one is cut to exactly size - 1 bytes. */
+    if (http_header(&a->http, name, ret, size) == NULL || strlen(ret) >= size - 1)
+        ret[0] = '\0';
+    return ret[0] != '\0';
+}
+
 /* ---- directory ---- */
 
 static int begin_directory(void *flow, struct err *err)
@@ -153,13 +163,14 @@ static int finish_nonce(void *flow, struct err *err)
 
     if (a->http.status != 200 && a->http.status != 204)
         return refuse(a, "newNonce", err);
-    if (http_header(&a->http, "Replay-Nonce", a->nonce, sizeof a->nonce) == NULL)
-        return err_set(err, ERR_PEER, "newNonce: the answer has no Replay-Nonce");
+    if (!take_header(a, "Replay-Nonce", a->nonce, sizeof a->nonce))
+        return err_set(err, ERR_PEER, "newNonce: the answer has no usable Replay-Nonce");
     return SEQ_NEXT;
 }
 
 /* ---- newAccount, first to find it, then to make it ---- */
 
+/* `payload` is consumed; NULL when it cannot be expressed in JSON. */
 static int begin_post(struct acme_account *a, json_t *payload, struct err *err)
 {
     char *text = json_dumps(payload, JSON_COMPACT);
@@ -188,16 +199,19 @@ static int begin_create(void *flow, struct err *err)
     struct acme_account *a = flow;
     json_t *payload = json_pack("{s:b}", "termsOfServiceAgreed", 1);
 
-    if (a->request.email[0] != '\0')
+    if (a->request.email[0] != '\0' &&
         json_object_set_new(payload, "contact",
-                            json_pack("[s+]", "mailto:", a->request.email));
+                            json_pack("[s+]", "mailto:", a->request.email)) < 0) {
+        json_decref(payload);
+        payload = NULL;
+    }
     return begin_post(a, payload, err);
 }
 
 /* A refused nonce comes with a fresh one: the same step again (RFC 8555 §6.5). */
 static bool take_fresh_nonce(struct acme_account *a)
 {
-    bool fresh = http_header(&a->http, "Replay-Nonce", a->nonce, sizeof a->nonce) != NULL;
+    bool fresh = take_header(a, "Replay-Nonce", a->nonce, sizeof a->nonce);
 
     return fresh && a->http.status == 400 && problem_is(a, "badNonce") &&
            ++a->nonce_refusals <= NONCE_REFUSALS_MAX;
@@ -205,8 +219,11 @@ static bool take_fresh_nonce(struct acme_account *a)
 
 static int take_url(struct acme_account *a, struct err *err)
 {
-    if (http_header(&a->http, "Location", a->url, sizeof a->url) == NULL)
-        return err_set(err, ERR_PEER, "newAccount: the answer has no Location");
+    if (!take_header(a, "Location", a->url, sizeof a->url))
+        return err_set(err, ERR_PEER,
+                       "newAccount: the answer has no usable Location, expected the URL "
+                       "of the account in less than %d bytes",
+                       ACME_URL_SIZE);
     return SEQ_END;
 }
 

@@ -105,13 +105,20 @@ int dstack_read_info(struct dstack_call *call, const char *body, struct err *err
     return call->tcb_info == NULL ? err_sys(err, ENOMEM, "cannot keep the answer") : 0;
 }
 
-/* The agent's own words about a refusal, cut to one short line; they hold no secret. */
+/*
+ * The agent's own words about a refusal, cut short: member "error", or a plain text. Any
+ * other JSON, whole or not, is not shown: it might hold a key.
+ */
 static void refusal_text(const struct http_call *http, char *ret, size_t size)
 {
-    json_t *root = json_loads(buf_str(&http->body), 0, NULL);
+    const char *body = buf_str(&http->body);
+    json_t *root = json_loads(body, JSON_DECODE_ANY, NULL);
     const char *text = json_string_value(json_object_get(root, "error"));
 
-    snprintf(ret, size, "%.200s", text != NULL ? text : buf_str(&http->body));
+    if (text == NULL && root == NULL && strchr(body, '{') == NULL)
+        text = body;
+    snprintf(ret, size, "%.200s",
+             text == NULL || text[0] == '\0' ? "no explanation" : text);
     json_decref(root);
 }
 
@@ -122,8 +129,7 @@ static int read_answer(struct dstack_call *call, struct err *err)
     if (call->http.status != 200) {
         refusal_text(&call->http, words, sizeof words);
         return err_set_code(err, ERR_PEER, call->http.status, "HTTP status %d: %s",
-                            call->http.status,
-                            words[0] == '\0' ? "no explanation" : words);
+                            call->http.status, words);
     }
     return call->read(call, buf_str(&call->http.body), err);
 }
@@ -140,7 +146,9 @@ static void on_http_done(void *owner, const struct err *http_err)
         err = *http_err;
         failed = -1;
         if (err.kind == ERR_NET && err.code == ENOENT)
-            err_wrap(&err, "is the agent's socket mounted into the container?");
+            err_set_code(&err, err.kind, err.code,
+                         "%s; is the agent's socket mounted into the container?",
+                         err.message);
     }
     http_call_done(&call->http);
     wipe_free(call->body);
@@ -158,6 +166,7 @@ static void start(struct dstack_call *call, const struct dstack *agent,
 {
     const char *socket = socket_in_use(agent);
     bool over_tcp = text_starts_with(socket, "http://");
+    size_t base;
     struct http_request request = {
         .method = "POST",
         .url = call->url,
@@ -170,8 +179,11 @@ static void start(struct dstack_call *call, const struct dstack *agent,
     *call = (struct dstack_call){
         .method = method, .read = read, .done = done, .owner = owner};
     snprintf(call->endpoint, sizeof call->endpoint, "%s", socket);
-    snprintf(call->url, sizeof call->url, "%.400s/%s",
-             over_tcp ? socket : "http://localhost", method);
+    snprintf(call->url, sizeof call->url, "%.400s",
+             over_tcp ? socket : "http://localhost");
+    for (base = strlen(call->url); call->url[base - 1] == '/'; base--)
+        ;
+    snprintf(call->url + base, sizeof call->url - base, "/%s", method);
     call->body = json_dumps(arguments, JSON_COMPACT);
     json_decref(arguments);
     /* A missing body (no memory, text that is not UTF-8) is refused by the agent, with a

@@ -90,6 +90,15 @@ bool nginx_configured(const struct config *config)
     return realpath(config->nginx.site_conf, target) != NULL;
 }
 
+bool nginx_has_site(const struct config *config, const struct buf *site)
+{
+    struct err ignored = ERR_INIT;
+    BUF_SCOPED live = {0};
+
+    return fs_read(config->nginx.site_conf, NGINX_CONF_MAX_BYTES, &live, &ignored) == 0 &&
+           strcmp(buf_str(&live), buf_str(site)) == 0;
+}
+
 /* The pid file is empty while nginx starts, and may name a process that is long gone. */
 pid_t nginx_master(const struct config *config)
 {

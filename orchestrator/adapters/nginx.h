@@ -41,6 +41,9 @@ int nginx_install(const struct config *config, const struct nginx_files *files,
 
 bool nginx_configured(const struct config *config); /* default.conf exists */
 
+/* Whether default.conf is `site` already. */
+bool nginx_has_site(const struct config *config, const struct buf *site);
+
 /* The running master, or 0: no pid file, an empty one, or a pid that is not nginx. */
 pid_t nginx_master(const struct config *config);
 

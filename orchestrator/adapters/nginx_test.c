@@ -217,11 +217,11 @@ static int write_main_conf(const struct nginx_test *test, const char *conf_folde
         return -1;
     snprintf(from, sizeof from, "%s/", conf_folder);
     snprintf(to, sizeof to, "%s/", test->mirror);
-    return write_replaced(
-        path, buf_str(&whole),
-        (const struct replacement[]){
-            {config->nginx.pid_file, pid}, {include, mirror_include}, {from, to}},
-        3, err);
+    return write_replaced(path, buf_str(&whole),
+                          (const struct replacement[]){{config->nginx.pid_file, pid},
+                                                       {include, mirror_include},
+                                                       {from, to}},
+                          3, err);
 }
 
 /* default.conf, naming the staged pair. */

@@ -34,11 +34,15 @@ int store_check_writable(const struct store *store, struct err *err)
     /* As large as a pair can be, so that a nearly full disk shows here and not after an
      * order. */
     static const char probe[CHAIN_PEM_MAX_BYTES + KEYS_PEM_MAX_BYTES];
-    char path[FS_PATH_MAX];
+    char staged[FS_PATH_MAX];
+    char live[FS_PATH_MAX];
 
+    /* The way that a pair goes: the state folder may be a file system of its own. */
     if (fs_make_folder(store->state, 0700, err) < 0 ||
-        fs_join(path, store->state, "write-probe", err) < 0 ||
-        fs_replace(path, probe, sizeof probe, 0600, err) < 0 || fs_remove(path, err) < 0)
+        fs_join(staged, store->state, "write-probe", err) < 0 ||
+        fs_join(live, store->folder, ".write-probe", err) < 0 ||
+        fs_replace(staged, probe, sizeof probe, 0600, err) < 0 ||
+        fs_rename(staged, live, err) < 0 || fs_remove(live, err) < 0)
         return err_wrap(err, "the TLS folder cannot be written");
     return 0;
 }
@@ -105,7 +109,11 @@ int store_set_aside(const struct store *store, const char *reason, int64_t now,
 int store_stage(const struct store *store, const struct buf *chain_pem,
                 const struct secret *key_pem, struct err *err)
 {
+    bool finished;
+
+    /* A promotion that was cut off would take what is staged now. */
     if (fs_make_folder(store->state, 0700, err) < 0 ||
+        store_finish_promotion(store, &finished, err) < 0 ||
         fs_replace(store->staged_chain, chain_pem->data, chain_pem->len, 0644, err) < 0)
         return -1;
     if (key_pem == NULL)
@@ -131,7 +139,9 @@ int store_promote(const struct store *store, struct err *err)
 
     if (fs_lock(store->lock, &lock, err) < 0)
         return -1;
-    if (fs_exists(store->staged_key))
+    if (!fs_exists(store->staged_chain))
+        failed = err_sys(err, ENOENT, "%s", store->staged_chain);
+    else if (fs_exists(store->staged_key))
         failed = fs_replace(store->intent, "", 0, 0600, err);
     if (failed == 0)
         failed = rename_staged(store, err);

@@ -234,8 +234,11 @@ static int serve_http_only(struct daemon *d, struct err *err)
     const struct nginx_files files = {.site = &site};
 
     buf_init(&site, NGINX_CONF_MAX_BYTES);
-    if (nginx_render(d->config, &d->facts, NGINX_HTTP_ONLY, &site, &include, err) < 0 ||
-        nginx_install(d->config, &files, err) < 0)
+    if (nginx_render(d->config, &d->facts, NGINX_HTTP_ONLY, &site, &include, err) < 0)
+        return -1;
+    if (nginx_has_site(d->config, &site))
+        return 0;
+    if (nginx_install(d->config, &files, err) < 0)
         return -1;
     /* A server that is still starting reads what was just written. */
     return nginx_master(d->config) == 0 ? 0 : nginx_reload(d->config, err);

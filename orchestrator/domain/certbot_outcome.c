@@ -6,20 +6,24 @@
 #include <string.h>
 #include <time.h>
 
-#define PROBLEM_MARK "acme.messages.Error: urn:ietf:params:acme:error:"
+#define PROBLEM_MARK "acme.messages.Error: "
+#define PROBLEM_TYPE "urn:ietf:params:acme:error:"
 
-/* Said by certbot, requests or urllib3 when the CA was not reached or did not speak ACME.
- */
-static const char *const unreachable_marks[] = {
-    "requests.exceptions.ConnectionError",
-    "requests.exceptions.ConnectTimeout",
-    "requests.exceptions.ReadTimeout",
-    "requests.exceptions.SSLError",
-    "requests.exceptions.ProxyError",
-    "ValueError: Requesting ", /* certbot 2 and 4 rewrite connection errors to this */
-    "acme.errors.ClientError: <Response [",
-    "acme.errors.TimeoutError",
-    "All authorizations were not finalized by the CA",
+/* What certbot and its libraries say when there is no problem document; the first that is
+ * found decides. */
+static const struct mark {
+    const char *text;
+    enum certbot_verdict verdict;
+} marks[] = {
+    {"Another instance of Certbot is already running", CERTBOT_LOCKED},
+    /* the order became invalid after it was finalized; why is in certbot's own log only */
+    {"acme.errors.IssuanceError", CERTBOT_CA_REFUSED},
+    {"acme.errors.",
+     CERTBOT_CA_UNREACHABLE}, /* no ACME: an HTTP error, no nonce, no end */
+    {"requests.exceptions.", CERTBOT_CA_UNREACHABLE},
+    /* certbot 2 and 4 rewrite connection errors to this */
+    {"ValueError: Requesting ", CERTBOT_CA_UNREACHABLE},
+    {"All authorizations were not finalized by the CA", CERTBOT_CA_UNREACHABLE},
 };
 
 /* Lines of standard error that say nothing about the reason. */
@@ -39,7 +43,7 @@ static const char *line_end(const char *line)
     return line + strcspn(line, "\n");
 }
 
-/* Text up to `end` without blanks around it; control characters become blanks. */
+/* Text up to `end` without blanks around it, as valid UTF-8 in one line. */
 static void copy_text(char *ret, size_t size, const char *text, const char *end)
 {
     size_t used = 0;
@@ -48,11 +52,17 @@ static void copy_text(char *ret, size_t size, const char *text, const char *end)
         text++;
     while (end > text && (end[-1] == ' ' || end[-1] == '\r' || end[-1] == '\t'))
         end--;
-    for (; text < end && used + 1 < size; text++) {
-        ret[used] = ' ';
-        if ((unsigned char)*text >= 0x20 && *text != 0x7f)
-            ret[used] = *text;
-        used++;
+    while (text < end) {
+        unsigned code = 0;
+        size_t len = text_character(text, (size_t)(end - text), &code);
+        bool good = len > 0 && !text_is_control(code);
+        size_t put = good ? len : 1;
+
+        if (used + put >= size)
+            break;
+        memcpy(ret + used, good ? text : " ", put);
+        used += put;
+        text += len > 0 ? len : 1;
     }
     ret[used] = '\0';
 }
@@ -87,38 +97,51 @@ static int64_t retry_time(const char *detail)
     return end == NULL ? 0 : (int64_t)timegm(&parts);
 }
 
-/* A problem document on standard error. */
+/* The last problem document on standard error: a badNonce, which certbot tries again after,
+ * may come before it. */
+static const char *find_problem(const char *text)
+{
+    const char *found = NULL;
+
+    while ((text = strstr(text, PROBLEM_MARK)) != NULL) {
+        text += strlen(PROBLEM_MARK);
+        found = text;
+    }
+    return found;
+}
+
 static bool read_problem(const char *text, struct certbot_outcome *ret)
 {
-    const char *mark = strstr(text, PROBLEM_MARK);
-    const char *type_end;
-    const char *detail;
+    const char *detail = find_problem(text);
+    const char *type;
     const char *end;
 
-    if (mark == NULL)
+    if (detail == NULL)
         return false;
-    mark += strlen(PROBLEM_MARK);
-    end = line_end(mark);
-    type_end =
-        mark + strspn(mark, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
-    copy_text(ret->problem, sizeof ret->problem, mark, type_end);
+    end = line_end(detail);
+    type = strstr(detail, PROBLEM_TYPE);
+    if (type != NULL && type < end) {
+        type += strlen(PROBLEM_TYPE);
+        detail = type + strspn(type,
+                               "abcdefghijklmnopqrstuvwxyz"
+                               "ABCDEFGHIJKLMNOPQRSTUVWXYZ");
+        copy_text(ret->problem, sizeof ret->problem, type, detail);
+    }
     /* "<type> :: <title> :: <detail>"; without a detail the title has to do. */
-    detail = type_end;
     for (int i = 0; i < 2; i++) {
         const char *next = strstr(detail, " :: ");
 
-        if (next == NULL || next > end)
+        if (next == NULL || next >= end)
             break;
         detail = next + strlen(" :: ");
     }
     copy_text(ret->detail, sizeof ret->detail, detail, end);
+    ret->verdict = CERTBOT_CA_REFUSED;
     if (strcmp(ret->problem, "rateLimited") == 0) {
         ret->verdict = CERTBOT_RATE_LIMITED;
         ret->retry_at = retry_time(ret->detail);
     } else if (strcmp(ret->problem, "accountDoesNotExist") == 0) {
         ret->verdict = CERTBOT_ACCOUNT_GONE;
-    } else {
-        ret->verdict = CERTBOT_CA_REFUSED;
     }
     return true;
 }
@@ -137,14 +160,13 @@ static bool read_challenge(const struct certbot_ending *ending,
     if (!labelled(report, "Domain:", ret->identifier, sizeof ret->identifier))
         labelled(report, "Identifier:", ret->identifier, sizeof ret->identifier);
     labelled(report, "Type:", ret->problem, sizeof ret->problem);
-    if (!labelled(report, "Detail:", ret->detail, sizeof ret->detail))
-        snprintf(ret->detail, sizeof ret->detail, "certbot gave no detail");
+    labelled(report, "Detail:", ret->detail, sizeof ret->detail);
     return true;
 }
 
 static bool is_noise(const char *line)
 {
-    if (*line == '\n' || *line == '\0')
+    if (line + strspn(line, " \t\r") == line_end(line))
         return true;
     for (size_t i = 0; i < sizeof noise / sizeof noise[0]; i++) {
         if (text_starts_with(line, noise[i]))
@@ -169,15 +191,18 @@ static void last_line(const char *text, char *ret, size_t size)
         copy_text(ret, size, found, line_end(found));
 }
 
-static enum certbot_verdict read_text(const char *text)
+static void read_text(const struct certbot_ending *ending, struct certbot_outcome *ret)
 {
-    if (strstr(text, "Another instance of Certbot is already running") != NULL)
-        return CERTBOT_LOCKED;
-    for (size_t i = 0; i < sizeof unreachable_marks / sizeof unreachable_marks[0]; i++) {
-        if (strstr(text, unreachable_marks[i]) != NULL)
-            return CERTBOT_CA_UNREACHABLE;
+    ret->verdict = CERTBOT_LOCAL_FAILURE;
+    for (size_t i = 0; i < sizeof marks / sizeof marks[0]; i++) {
+        if (strstr(ending->standard_error, marks[i].text) != NULL) {
+            ret->verdict = marks[i].verdict;
+            break;
+        }
     }
-    return CERTBOT_LOCAL_FAILURE;
+    last_line(ending->standard_error, ret->detail, sizeof ret->detail);
+    if (ret->detail[0] == '\0')
+        last_line(ending->standard_output, ret->detail, sizeof ret->detail);
 }
 
 void certbot_outcome_read(const struct certbot_ending *ending,
@@ -192,15 +217,11 @@ void certbot_outcome_read(const struct certbot_ending *ending,
                  ending->term_signal, strsignal(ending->term_signal));
         return;
     }
-    if (read_challenge(ending, ret) || read_problem(ending->standard_error, ret))
-        return;
-    ret->verdict = read_text(ending->standard_error);
-    last_line(ending->standard_error, ret->detail, sizeof ret->detail);
-    if (ret->detail[0] == '\0')
-        last_line(ending->standard_output, ret->detail, sizeof ret->detail);
+    if (!read_challenge(ending, ret) && !read_problem(ending->standard_error, ret))
+        read_text(ending, ret);
     if (ret->detail[0] == '\0')
         snprintf(ret->detail, sizeof ret->detail,
-                 "certbot ended with status %d and no message", ending->exit_status);
+                 "certbot ended with status %d and gave no reason", ending->exit_status);
 }
 
 const char *certbot_verdict_name(enum certbot_verdict verdict)
@@ -233,7 +254,8 @@ int certbot_outcome_err(const struct certbot_outcome *outcome, struct err *err)
 
     if (outcome->identifier[0] != '\0')
         return err_set(err, kind, "%s for %s (%s): %s", name, outcome->identifier,
-                       outcome->problem, outcome->detail);
+                       outcome->problem[0] == '\0' ? "no type" : outcome->problem,
+                       outcome->detail);
     if (outcome->problem[0] != '\0')
         return err_set(err, kind, "%s (%s): %s", name, outcome->problem, outcome->detail);
     return err_set(err, kind, "%s: %s", name, outcome->detail);

@@ -21,8 +21,8 @@ struct chain;
 
 /* What people and policy want to know of the leaf. */
 struct chain_leaf {
-    char sha256[65];   /* of the DER, lower-case hex: what the certificate event measures */
-    char serial[48];   /* lower-case hex */
+    char sha256[65]; /* of the DER, lower-case hex: what the certificate event measures */
+    char serial[48]; /* lower-case hex */
     char subject[256]; /* RFC 2253, "" when empty */
     char issuer[256];
     char issuer_name[128]; /* the issuer's common name, else its organization, else "" */
@@ -37,9 +37,13 @@ void chain_free(struct chain *chain);
 
 const struct chain_leaf *chain_leaf(const struct chain *chain);
 size_t chain_length(const struct chain *chain);
-bool chain_has_key(const struct chain *chain, const EVP_PKEY *key); /* is the leaf for this key */
-bool chain_covers(const struct chain *chain, const char *name);     /* by subjectAltName, RFC 6125; never by common name */
-bool chain_issuer_contains(const struct chain *chain, const char *word); /* in the issuer's CN, any case */
+bool chain_has_key(const struct chain *chain,
+                   const EVP_PKEY *key); /* is the leaf for this key */
+bool chain_covers(
+    const struct chain *chain,
+    const char *name); /* by subjectAltName, RFC 6125; never by common name */
+bool chain_issuer_contains(const struct chain *chain,
+                           const char *word); /* in the issuer's CN, any case */
 
 /*
  * Whether an ACME CA's answer may be used: leaf for `key`, covers `domain`, valid at `now`, and

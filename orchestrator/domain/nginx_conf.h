@@ -24,9 +24,11 @@ enum nginx_level {
 
 /* What the machine says, so that the text fits it. */
 struct nginx_facts {
-    bool ipv6;             /* the kernel has it: without it `listen [::]` is fatal to nginx */
-    unsigned version;      /* as in nginx's headers: 1022001 for 1.22.1; 0 unknown (treated as old) */
-    char nameservers[512]; /* for `resolver`: addresses of /etc/resolv.conf, IPv6 in brackets, "" when none */
+    bool ipv6; /* the kernel has it: without it `listen [::]` is fatal to nginx */
+    unsigned
+        version; /* as in nginx's headers: 1022001 for 1.22.1; 0 unknown (treated as old) */
+    char nameservers
+        [512]; /* for `resolver`: addresses of /etc/resolv.conf, IPv6 in brackets, "" when none */
 };
 
 /* What the templates folder holds for this mode. */
@@ -47,7 +49,8 @@ int nginx_conf_render(const struct config *config, const struct nginx_facts *fac
  * The include at http level at NGINX_HTTPS: `ekm_secret_file` with the path. At NGINX_HTTP_ONLY
  * the file is absent.
  */
-int nginx_conf_render_include(const char *ekm_secret_file, struct buf *ret, struct err *err);
+int nginx_conf_render_include(const char *ekm_secret_file, struct buf *ret,
+                              struct err *err);
 
 /* The nameservers of a resolv.conf(5) text in the form of nginx_facts. */
 void nginx_conf_nameservers(const char *resolv_conf, char *ret, size_t size);

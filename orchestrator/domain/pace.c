@@ -11,8 +11,8 @@ uint64_t pace_doubling(uint64_t first_ms, uint64_t longest_ms, unsigned failures
 {
     uint64_t wait = first_ms;
 
-    for (unsigned i = 1; i < failures && wait < longest_ms; i++)
-        wait *= 2;
+    for (unsigned i = 1; i < failures && wait > 0 && wait < longest_ms; i++)
+        wait = wait > longest_ms / 2 ? longest_ms : wait * 2;
     if (wait > longest_ms)
         wait = longest_ms;
     return share(wait, 900 + random % 201);

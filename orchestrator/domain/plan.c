@@ -8,7 +8,8 @@ enum { SHORT_LIFE_S = 10 * 24 * 3600 };
 
 int64_t plan_renew_at(int64_t not_before, int64_t not_after)
 {
-    int64_t life = not_after - not_before;
+    /* Never after the end, also when the dates are the wrong way round. */
+    int64_t life = not_after > not_before ? not_after - not_before : 0;
 
     return not_after - (life < SHORT_LIFE_S ? life / 2 : life / 3);
 }

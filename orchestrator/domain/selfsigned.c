@@ -1,13 +1,11 @@
 #include "domain/selfsigned.h"
 
 #include "domain/hostname.h"
+#include "domain/x509_parts.h"
 
-#include <openssl/bio.h>
 #include <openssl/bn.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
-#include <openssl/x509.h>
-#include <openssl/x509v3.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,7 +16,6 @@
 #define LOCALHOST "localhost"
 
 enum {
-    COMMON_NAME_MAX_BYTES = 64, /* RFC 5280 A.1, ub-common-name */
     DOMAIN_MAX_BYTES = 253,
     VALID_DAYS = 365,
     SERIAL_BITS = 159, /* positive, and at most 20 bytes (RFC 5280 §4.1.2.2) */
@@ -35,38 +32,16 @@ static bool set_serial(X509 *certificate)
     return set;
 }
 
-static bool add_name_entry(X509_NAME *name, int nid, const char *text)
-{
-    return X509_NAME_add_entry_by_NID(name, nid, V_ASN1_UTF8STRING,
-                                      (const unsigned char *)text, -1, -1, 0) == 1;
-}
-
 static bool set_names(X509 *certificate, const char *domain)
 {
     X509_NAME *name = X509_get_subject_name(certificate);
 
-    if (!add_name_entry(name, NID_organizationName, ORGANIZATION))
+    if (!x509_add_name_entry(name, NID_organizationName, ORGANIZATION))
         return false;
-    if (strlen(domain) <= COMMON_NAME_MAX_BYTES &&
-        !add_name_entry(name, NID_commonName, domain))
+    if (strlen(domain) <= X509_COMMON_NAME_MAX_BYTES &&
+        !x509_add_name_entry(name, NID_commonName, domain))
         return false;
     return X509_set_issuer_name(certificate, name) == 1;
-}
-
-static bool add_dns_name(GENERAL_NAMES *names, const char *domain)
-{
-    GENERAL_NAME *name = GENERAL_NAME_new();
-    ASN1_IA5STRING *text = ASN1_IA5STRING_new();
-
-    if (name != NULL && text != NULL && ASN1_STRING_set(text, domain, -1) == 1) {
-        GENERAL_NAME_set0_value(name, GEN_DNS, text);
-        text = NULL;
-        if (sk_GENERAL_NAME_push(names, name) > 0)
-            return true;
-    }
-    ASN1_IA5STRING_free(text);
-    GENERAL_NAME_free(name);
-    return false;
 }
 
 static bool add_alternative_names(X509 *certificate, const char *domain)
@@ -76,9 +51,9 @@ static bool add_alternative_names(X509 *certificate, const char *domain)
     bool added;
 
     snprintf(wildcard, sizeof wildcard, "*.%s", domain);
-    added = names != NULL && add_dns_name(names, domain) &&
-            add_dns_name(names, wildcard) &&
-            (strcasecmp(domain, LOCALHOST) == 0 || add_dns_name(names, LOCALHOST)) &&
+    added = names != NULL && x509_add_dns_name(names, domain) &&
+            x509_add_dns_name(names, wildcard) &&
+            (strcasecmp(domain, LOCALHOST) == 0 || x509_add_dns_name(names, LOCALHOST)) &&
             X509_add1_ext_i2d(certificate, NID_subject_alt_name, names, 0,
                               X509V3_ADD_DEFAULT) == 1;
     GENERAL_NAMES_free(names);
@@ -103,7 +78,6 @@ int selfsigned_build(EVP_PKEY *key, const char *domain, int64_t now, struct buf 
 {
     X509 *certificate = NULL;
     BIO *bio = NULL;
-    const char *text;
     int failed = 0;
 
     if (hostname_check(domain, err) < 0)
@@ -116,11 +90,8 @@ int selfsigned_build(EVP_PKEY *key, const char *domain, int64_t now, struct buf 
     if (certificate == NULL || bio == NULL || !fill(certificate, key, domain, now) ||
         PEM_write_bio_X509(bio, certificate) != 1)
         failed = err_openssl(err, "cannot make a self-signed certificate for %s", domain);
-    else {
-        size_t len = (size_t)BIO_get_mem_data(bio, &text);
-
-        failed = buf_append(ret, text, len, err);
-    }
+    else
+        failed = x509_append_written(bio, ret, err);
     BIO_free(bio);
     X509_free(certificate);
     ERR_clear_error();

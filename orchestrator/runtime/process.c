@@ -29,6 +29,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum {
@@ -152,9 +153,6 @@ static void close_output(struct output *output)
 
 static void close_all(struct process_io *io)
 {
-    /* What is left of a group that was told to end has had its grace time. */
-    if (io->group != 0 && (io->canceled || io->timed_out))
-        kill(-io->group, SIGKILL);
     move_to(io, CLOSING);
     for (int i = 0; i < PROCESS_STREAMS; i++)
         close_output(&io->outputs[i]);
@@ -165,13 +163,22 @@ static void close_all(struct process_io *io)
 
 /* ---- ending the group -------------------------------------------------------------- */
 
+/* Only after the leader has been reaped. */
+static bool group_is_empty(const struct process_io *io)
+{
+    /* Orphans are our children where we are process 1 of a container. Where process 1 is
+     * one that does not reap, the dead ones count until the grace time is over. */
+    while (waitpid(-io->group, NULL, WNOHANG) > 0)
+        ;
+    return kill(-io->group, 0) < 0;
+}
+
 static bool anything_to_wait_for(const struct process_io *io)
 {
     for (int i = 0; i < PROCESS_STREAMS; i++)
         if (io->outputs[i].open)
             return true;
-    return io->state != LAST && (io->canceled || io->timed_out) &&
-           kill(-io->group, 0) == 0;
+    return io->state != LAST && (io->canceled || io->timed_out) && !group_is_empty(io);
 }
 
 static void stop(struct process_io *io)

@@ -54,8 +54,9 @@ _numbers = itertools.count(1)
 class Stack:
     """`settings` are keys of the configuration file, `variables` the container's environment.
 
-    With `volume_size` the TLS folder is a tmpfs of that size, in a mount namespace of the stack's
-    own: it lasts as long as the container, and only root can have it.
+    With `volume` the TLS folder is mounted: a tmpfs with those mount options, which has what was put
+    there before the start and lasts as long as the container. `binds` puts files of the test in the
+    place of the machine's. Both happen in a mount namespace of the stack's own, which needs root.
     """
 
     def __init__(
@@ -67,7 +68,8 @@ class Stack:
         agent=None,
         settings=None,
         variables=None,
-        volume_size=None,
+        volume=None,
+        binds=None,
     ):
         self.ca, self.seed = ca, seed
         self.domain = domain or f"app-{os.getpid()}-{next(_numbers)}.example.test"
@@ -88,8 +90,9 @@ class Stack:
                 "temporary": "var/lib/nginx",
             }.items()
         }
-        self._volume, self._volume_size = self.root / "etc/nginx/ssl", volume_size
+        self._volume, self._volume_options = self.root / "etc/nginx/ssl", volume
         self._volume.mkdir(parents=True)
+        self._binds = binds or {}
         self.supervisord_conf = self.root / "etc/supervisord.conf"
         self.config = self.root / "etc/cert-manager.yaml"
         self.pid_file = self.folder["run"] / "nginx.pid"
@@ -244,7 +247,7 @@ class Stack:
     @property
     def tls(self):
         """The TLS folder, as the container sees it."""
-        if self._volume_size and self.is_running:
+        if self._volume_options and self.is_running:
             return Path(f"/proc/{self.pid}/root{self._volume}")
         return self._volume
 
@@ -286,7 +289,7 @@ class Stack:
         return [{file.name: file.read_bytes() for file in folder.iterdir()} for folder in folders]
 
     def remount(self, options):
-        """Mount the volume otherwise; needs volume_size."""
+        """Mount the volume with other options."""
         mount = ["mount", "-o", f"remount,{options}", str(self._volume)]
         command = ["nsenter", "--mount", "--target", str(self.pid), *mount]
         subprocess.run(command, env=environment(), check=True)
@@ -378,11 +381,20 @@ class Stack:
         _write(self.supervisord_conf, _replaced(text, replacements).encode())
 
     def _in_namespace(self, command):
-        if not self._volume_size:
+        mounts = [f"mount --bind {source} {target}" for target, source in self._binds.items()]
+        if self._volume_options:
+            there, aside = self._volume, self.root / "volume"
+            aside.mkdir(exist_ok=True)
+            mounts += [
+                f"mount -t tmpfs -o mode=0755 tmpfs {aside}",
+                f"cp -a {there}/. {aside}/",
+                f"mount --move {aside} {there}",
+                f"mount -o remount,{self._volume_options} {there}",
+            ]
+        if not mounts:
             return command
-        options = f"size={self._volume_size},mode=0755"
-        script = f'mount -t tmpfs -o {options} tmpfs "$0" && exec "$@"'
-        return ["unshare", "--mount", "sh", "-c", script, self._volume, *command]
+        script = " && ".join(mounts) + ' && exec "$@"'
+        return ["unshare", "--mount", "sh", "-c", script, "sh", *command]
 
 
 def certbot_user():

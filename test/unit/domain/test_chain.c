@@ -3,7 +3,6 @@
 #include "support/pki.h"
 #include "support/vectors.h"
 
-#include <openssl/pem.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
 #include <stdlib.h>
