@@ -129,6 +129,10 @@ e2e: program modules
 	@BUILD=$(BUILD) $(PYTHON) -m pytest -p no:cacheprovider -q -n $(TEST_JOBS) --dist worksteal \
 	  --durations=5 $(PYTEST_ARGS) test/e2e
 
+.PHONY: bench
+bench: program modules
+	@BUILD=$(BUILD) $(PYTHON) test/bench/start.py
+
 # ---- style -------------------------------------------------------------------------------
 FORMATTED := $(SOURCES) $(HEADERS) $(sort $(wildcard test/unit/*/*.[ch]))
 .PHONY: layers format format-check tidy compile-check
@@ -181,6 +185,7 @@ help:
 	@echo "make                   build/cert-manager and build/ngx_http_*_module.so"
 	@echo "make demo [ONCE=1]     a real certificate on loopback: Pebble, certbot, nginx, supervisord"
 	@echo "make test              all tests; VARIANT=asan for the sanitizers"
+	@echo "make bench             time to HTTPS, certbot's share, memory at rest"
 	@echo "make unit | e2e        one kind of tests (PYTEST_ARGS='-k name')"
 	@echo "make layers | format-check | tidy | compile-check | format"
 	@echo "make install DESTDIR=  the image's layout"

@@ -58,19 +58,43 @@ int nginx_render(const struct config *config, const struct nginx_facts *facts,
     return nginx_conf_render(config, facts, level, &templates, ret_site, err);
 }
 
+/*
+ * The file that default.conf is. With a read-only root it is a link into /run, which is
+ * empty when the container starts: then the link leads to a file that is not there yet.
+ */
+static int find_site(const struct config *config, char ret[PATH_MAX], struct err *err)
+{
+    const char *site = config->nginx.site_conf;
+    const char *slash = strrchr(site, '/');
+    char target[PATH_MAX];
+    ssize_t len;
+    int folder_len = 0;
+    int put;
+
+    if (realpath(site, ret) != NULL)
+        return 0;
+    len = readlink(site, target, sizeof target - 1);
+    if (len < 0) {
+        snprintf(ret, PATH_MAX, "%s", site);
+        return 0;
+    }
+    target[len] = '\0';
+    if (target[0] != '/' && slash != NULL)
+        folder_len = (int)(slash + 1 - site);
+    put = snprintf(ret, PATH_MAX, "%.*s%s", folder_len, site, target);
+    if (put < 0 || put >= PATH_MAX)
+        return err_set(err, ERR_CONFIG, "nginx.site_conf: the path is too long");
+    return 0;
+}
+
 int nginx_install(const struct config *config, const struct nginx_files *files,
                   struct err *err)
 {
     char include[FS_PATH_MAX];
-    char target[PATH_MAX];
-    const char *site = config->nginx.site_conf;
+    char site[PATH_MAX];
 
-    if (nginx_include_path(config, include, err) < 0)
+    if (nginx_include_path(config, include, err) < 0 || find_site(config, site, err) < 0)
         return -1;
-    /* With a read-only root default.conf is a link into /run: the file behind it is
-     * replaced. */
-    if (realpath(site, target) != NULL)
-        site = target;
     /* The include goes first and leaves last: templates may use what it switches on. */
     if (files->include != NULL &&
         fs_replace(include, files->include->data, files->include->len, 0644, err) < 0)

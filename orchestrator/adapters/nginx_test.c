@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/text.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
@@ -187,6 +188,45 @@ static int link_entries(const char *source, const char *mirror, const char *but,
     return failed;
 }
 
+/*
+ * The directive "pid …" without its semicolon; NULL, and length 0, when there is none. It
+ * starts at the beginning of a line or behind another directive.
+ */
+static const char *find_pid_directive(const char *text, size_t *ret_len)
+{
+    bool at_start = true;
+
+    for (; *text != '\0'; text++) {
+        if (at_start && text_starts_with(text, "pid") &&
+            isspace((unsigned char)text[3])) {
+            *ret_len = strcspn(text, ";");
+            return text;
+        }
+        if (*text == '#')
+            text += strcspn(text, "\n");
+        if (*text == '\0')
+            break;
+        at_start =
+            strchr("\n;{}", *text) != NULL || (at_start && isspace((unsigned char)*text));
+    }
+    *ret_len = 0;
+    return NULL;
+}
+
+/* `text` with another pid file: `nginx -t` makes that file. */
+static int replace_pid(const char *text, const char *pid, struct buf *ret,
+                       struct err *err)
+{
+    size_t len;
+    const char *directive = find_pid_directive(text, &len);
+
+    if (directive == NULL) /* then nginx takes the compiled-in one */
+        return buf_printf(ret, err, "pid %s;\n%s", pid, text);
+    if (buf_append(ret, text, (size_t)(directive - text), err) < 0)
+        return -1;
+    return buf_printf(ret, err, "pid %s%s", pid, directive + len);
+}
+
 /* nginx.conf, with every path that must not be the live one turned to the mirror. */
 static int write_main_conf(const struct nginx_test *test, const char *conf_folder,
                            struct err *err)
@@ -209,19 +249,13 @@ static int write_main_conf(const struct nginx_test *test, const char *conf_folde
         fs_read(config->nginx.conf, CONF_MAX_BYTES, &text, err) < 0)
         return -1;
     buf_init(&whole, CONF_MAX_BYTES);
-    /* A configuration that names no pid file would touch the compiled-in one. */
-    if (strstr(buf_str(&text), config->nginx.pid_file) == NULL &&
-        buf_printf(&whole, err, "pid %s;\n", config->nginx.pid_file) < 0)
-        return -1;
-    if (buf_append_str(&whole, buf_str(&text), err) < 0)
+    if (replace_pid(buf_str(&text), pid, &whole, err) < 0)
         return -1;
     snprintf(from, sizeof from, "%s/", conf_folder);
     snprintf(to, sizeof to, "%s/", test->mirror);
-    return write_replaced(path, buf_str(&whole),
-                          (const struct replacement[]){{config->nginx.pid_file, pid},
-                                                       {include, mirror_include},
-                                                       {from, to}},
-                          3, err);
+    return write_replaced(
+        path, buf_str(&whole),
+        (const struct replacement[]){{include, mirror_include}, {from, to}}, 2, err);
 }
 
 /* default.conf, naming the staged pair. */
@@ -254,7 +288,6 @@ static int begin_mirror(void *flow, struct err *err)
     char site_parent[FS_PATH_MAX];
     char mirror_site[FS_PATH_MAX];
     char include[FS_PATH_MAX];
-    char unwanted[FS_PATH_MAX];
 
     folder_of(test->config->nginx.conf, conf_folder);
     folder_of(test->config->nginx.site_conf, site_folder);
@@ -271,10 +304,6 @@ static int begin_mirror(void *flow, struct err *err)
         link_entries(conf_folder, test->mirror, name_of(site_folder), err) < 0 ||
         link_entries(site_folder, mirror_site, name_of(test->config->nginx.site_conf),
                      err) < 0)
-        return -1;
-    /* The link to the live nginx.conf must not be written through. */
-    if (fs_join(unwanted, test->mirror, name_of(test->config->nginx.conf), err) < 0 ||
-        fs_remove(unwanted, err) < 0)
         return -1;
     if (test->files.include != NULL &&
         fs_replace(include, test->files.include->data, test->files.include->len, 0600,
@@ -312,6 +341,8 @@ static void complaint(const char *output, char *ret, size_t size)
     if (line == NULL)
         line = output;
     snprintf(ret, size, "%.*s", (int)strcspn(line, "\n"), line);
+    if (ret[0] == '\0')
+        snprintf(ret, size, "no reason given");
 }
 
 static int finish_test(void *flow, struct err *err)
@@ -321,6 +352,11 @@ static int finish_test(void *flow, struct err *err)
 
     if (test->process.exit_status == 0)
         return SEQ_END;
+    if (test->process.term_signal != 0)
+        return err_set(err, ERR_SYS,
+                       "nginx was ended by signal %d while it tested the "
+                       "configuration",
+                       test->process.term_signal);
     complaint(buf_str(&test->process.output[PROCESS_STDERR]), why, sizeof why);
     return err_set(err, ERR_CONFIG, "nginx refuses the configuration: %s", why);
 }

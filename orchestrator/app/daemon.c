@@ -344,6 +344,18 @@ static void start_apply(struct daemon *d)
     apply_flow_start(&d->flow.apply, &request, on_apply_done, d);
 }
 
+/* What is begun says so itself, and a failure has said when the next try is. */
+static void log_plan(struct daemon *d, const struct plan *plan)
+{
+    bool scheduled = plan->action == PLAN_WAIT;
+
+    for (int i = 0; i < PLAN_ACTIVITIES; i++)
+        scheduled = scheduled && d->failures[i] == 0;
+    if (strcmp(plan->reason, d->last_reason) != 0)
+        log_write(scheduled ? LOG_INFO : LOG_DEBUG, "%s", plan->reason);
+    snprintf(d->last_reason, sizeof d->last_reason, "%s", plan->reason);
+}
+
 static void proceed(struct daemon *d)
 {
     struct plan plan = plan_next(&d->plan_facts, (int64_t)time(NULL), uptime_ms(d));
@@ -353,9 +365,7 @@ static void proceed(struct daemon *d)
         examine(d);
         plan = plan_next(&d->plan_facts, (int64_t)time(NULL), uptime_ms(d));
     }
-    if (strcmp(plan.reason, d->last_reason) != 0)
-        log_info("%s", plan.reason);
-    snprintf(d->last_reason, sizeof d->last_reason, "%s", plan.reason);
+    log_plan(d, &plan);
     switch (plan.action) {
     case PLAN_WAIT:
         timer_set(&d->wake, plan.wait_ms);

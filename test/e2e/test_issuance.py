@@ -154,6 +154,15 @@ def test_certbot_is_unprivileged_and_sees_no_secret(new_stack):
     stack.wait_for_https()
 
 
+def test_certbot_works_in_the_run_folder_when_that_is_a_tmpfs(new_stack):
+    stack = new_stack(parent="/dev/shm").start()
+    certbot = wait_until(stack.certbot, "certbot runs")
+    work = stack.folder["run_dir"] / "certbot"
+    assert str(work / "config") in certbot.command and work.is_dir()
+    stack.wait_for_https()
+    assert not work.exists()
+
+
 # The order of things
 
 
@@ -230,6 +239,18 @@ def test_nginx_that_died_comes_back_with_https(stack):
     stack.log.wait_for(r"exited: nginx", since=log)
     assert stack.wait_for_https() == leaf
     assert stack.agent.measured() == [pki.sha256(leaf)]
+
+
+def test_read_only_image_has_its_configuration_behind_a_link(stack):
+    target = stack.folder["run"] / "default.conf"
+
+    def make_link():
+        (stack.folder["sites"] / "default.conf").symlink_to(target)
+
+    stack.alter_image = make_link
+    stack.start().wait_for_https()
+    assert (stack.folder["sites"] / "default.conf").is_symlink()
+    assert "ssl_certificate" in target.read_text()
 
 
 # Renewal

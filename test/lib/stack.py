@@ -45,7 +45,7 @@ IS_ROOT = os.geteuid() == 0
 # What must never be in a log: crashes, findings of sanitizers, and nginx in trouble.
 TROUBLE = re.compile(
     r"AddressSanitizer|LeakSanitizer|runtime error:|Assertion .* failed|exited on signal"
-    r"|\[(alert|emerg)\]|; not expected\)|Traceback"
+    r"|^\[nginx\] .*\[(alert|emerg)\]|; not expected\)|Traceback"
 )
 
 _numbers = itertools.count(1)
@@ -70,13 +70,14 @@ class Stack:
         variables=None,
         volume=None,
         binds=None,
+        parent="/tmp",
     ):
         self.ca, self.seed = ca, seed
         self.domain = domain or f"app-{os.getpid()}-{next(_numbers)}.example.test"
         self.address = LoopbackAddress()
         self.http_port, self.https_port = ca.http_port, self.address.port(8443)
         # mkdtemp makes it 0700, and certbot's user has to reach its part.
-        self.root = Path(tempfile.mkdtemp(prefix="cert-manager-"))
+        self.root = Path(tempfile.mkdtemp(prefix="cert-manager-", dir=parent))
         self.root.chmod(0o755)
         self.folder = {
             name: self.root / path
@@ -100,6 +101,7 @@ class Stack:
         self.variables = {"DOMAIN": self.domain} | (variables or {})
         self.log = Log()
         self.expected_trouble = None  # pattern of lines that a test brings about itself
+        self.alter_image = lambda: None  # called when the files are there, before anything runs
         self._container = None
         self._agent_is_ours = agent is None
         self.agent = agent or GuestAgent(self.root / "dstack.sock", seed=seed)
@@ -119,6 +121,7 @@ class Stack:
         if self._agent_is_ours and with_agent:
             self.agent.start()
         self._lay_out()
+        self.alter_image()
         command = [PROGRAM, "prestart", "--boot", "--", SUPERVISORD, "-c", self.supervisord_conf]
         self._container = spawn(
             self._in_namespace(command),

@@ -19,9 +19,9 @@
 /* ---- a flow whose steps a, b and c do what the test has written down for them ---- */
 
 enum begin { READY, WAIT, FAIL, CANCEL_AND_READY, CANCEL_AND_WAIT };
-enum operation { SUCCEEDS, FAILS, HANGS };
+enum operation { SUCCEEDS, FAILS, HANGS, IS_SLOW };
 /* What a canceled operation reports. */
-enum abort_report { CANCELED, SUCCESS, OTHER_ERROR };
+enum abort_report { CANCELED, SUCCESS, OTHER_ERROR, IN_ITS_OWN_TIME };
 
 struct script {
     enum begin begin;
@@ -86,7 +86,9 @@ static void start_operation(struct flow *flow, enum operation operation)
     timer_init(&flow->operation, flow->seq.timer.handle.loop, on_operation_ends, flow);
     if (operation == FAILS)
         err_set_code(&flow->operation_err, ERR_PEER, 404, "refused");
-    timer_set(&flow->operation, operation == HANGS ? 1000000 : 1);
+    timer_set(&flow->operation, operation == HANGS     ? 1000000
+                                : operation == IS_SLOW ? 60
+                                                       : 1);
 }
 
 static int begin(void *owner, struct err *err)
@@ -128,6 +130,8 @@ static void abort_operation(void *owner)
     enum abort_report report = script(flow)->report;
 
     trace(flow, '!');
+    if (report == IN_ITS_OWN_TIME)
+        return;
     if (report == CANCELED)
         err_set(&flow->operation_err, ERR_CANCELED, "as you wish");
     else if (report == OTHER_ERROR)
@@ -394,6 +398,27 @@ static void test_cancel_by_a_step_itself(void **state)
     assert_string_equal(last.trace, "+a -a +b -b +c -c ");
 }
 
+static bool waits_in_b(void *owner)
+{
+    struct flow *flow = owner;
+
+    return flow->seq.waiting && seq_step_name(&flow->seq)[0] == 'b';
+}
+
+/* The step's limit passes while the canceled operation is still on its way to its end. */
+static void test_time_out_after_cancel(void **state)
+{
+    struct flow flow = {
+        .b = {.begin = WAIT, .operation = IS_SLOW, .report = IN_ITS_OWN_TIME}};
+
+    start(&flow, *state);
+    loop_run_until(*state, waits_in_b, &flow);
+    seq_cancel(&flow.seq);
+    loop_run(*state);
+    ended_assert_failed(&flow.ended, ERR_CANCELED, "step b: canceled");
+    assert_string_equal(flow.trace, "+a -a +b !b ");
+}
+
 static bool has_timed_out(void *owner)
 {
     return ((struct flow *)owner)->seq.timed_out;
@@ -576,6 +601,7 @@ int main(void)
         loop_test(test_cancel_before_the_first_step),
         loop_test(test_cancel_while_waiting),
         loop_test(test_cancel_by_a_step_itself),
+        loop_test(test_time_out_after_cancel),
         loop_test(test_cancel_after_the_time_out),
         loop_test(test_cancel_after_done),
         loop_test(test_done_may_restart_and_free),

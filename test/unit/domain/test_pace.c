@@ -1,0 +1,129 @@
+#include "domain/pace.h"
+
+#include <limits.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+enum {
+    FIRST = 1000,
+    LONGEST = 60 * 1000,
+    MINUTE = 60 * 1000,
+    DAY = 24 * 60 * MINUTE,
+    /* What spreads nothing, and what spreads most: the share is `random` modulo 201. */
+    LEAST = 0,
+    MIDDLE = 100,
+    MOST = 200,
+};
+
+static void waits_double_up_to_the_longest(void **state)
+{
+    static const uint64_t expected[] = {1000,  1000,  2000,  4000,  8000,
+                                        16000, 32000, 60000, 60000, 60000};
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof expected / sizeof expected[0]; i++)
+        assert_int_equal(pace_doubling(FIRST, LONGEST, i, MIDDLE), expected[i]);
+}
+
+static void doubling_spreads_by_a_tenth_in_both_directions(void **state)
+{
+    (void)state;
+    assert_int_equal(pace_doubling(FIRST, LONGEST, 1, LEAST), 900);
+    assert_int_equal(pace_doubling(FIRST, LONGEST, 1, MOST), 1100);
+    assert_int_equal(pace_doubling(FIRST, LONGEST, 100, LEAST), 54000);
+    assert_int_equal(pace_doubling(FIRST, LONGEST, 100, MOST), 66000);
+    assert_int_equal(pace_doubling(FIRST, LONGEST, 1, MOST + 1), 900);
+}
+
+static void doubling_stays_within_its_bounds(void **state)
+{
+    (void)state;
+    for (unsigned failures = 0; failures < 100; failures++) {
+        for (uint32_t random = 0; random < 500; random++) {
+            uint64_t wait = pace_doubling(FIRST, LONGEST, failures, random);
+
+            assert_in_range(wait, FIRST * 9 / 10, LONGEST * 11 / 10);
+        }
+        assert_in_range(pace_doubling(FIRST, LONGEST, failures, UINT32_MAX),
+                        FIRST * 9 / 10, LONGEST * 11 / 10);
+    }
+}
+
+static void huge_numbers_do_not_overflow(void **state)
+{
+    const uint64_t most = UINT64_MAX / 2;
+
+    (void)state;
+    assert_int_equal(pace_doubling(FIRST, LONGEST, UINT_MAX, MIDDLE), LONGEST);
+    assert_int_equal(pace_doubling(FIRST, most, UINT_MAX, MIDDLE), most);
+    assert_int_equal(pace_doubling(3, most, 64, MIDDLE), most);
+    assert_int_equal(pace_doubling(most, most, 2, MIDDLE), most);
+    for (unsigned failures = 2; failures < 200; failures++)
+        assert_true(pace_doubling(FIRST, most, failures, MIDDLE) >=
+                    pace_doubling(FIRST, most, failures - 1, MIDDLE));
+}
+
+static void limits_may_be_the_wrong_way_round(void **state)
+{
+    (void)state;
+    assert_int_equal(pace_doubling(LONGEST, FIRST, 1, MIDDLE), FIRST);
+    assert_int_equal(pace_doubling(LONGEST, FIRST, 50, MIDDLE), FIRST);
+    assert_int_equal(pace_doubling(0, LONGEST, UINT_MAX, MIDDLE), 0);
+    assert_int_equal(pace_doubling(FIRST, 0, 5, MIDDLE), 0);
+}
+
+static void no_millisecond_is_lost_to_rounding(void **state)
+{
+    (void)state;
+    assert_int_equal(pace_doubling(1, 1, 1, MIDDLE), 1);
+    assert_int_equal(pace_doubling(1234567, 1234567, 1, MIDDLE), 1234567);
+    assert_int_equal(pace_doubling(1999, 1999, 1, MOST), 2198);
+}
+
+static void challenges_are_spaced_as_the_ca_advises(void **state)
+{
+    static const uint64_t expected[] = {MINUTE, MINUTE, 10 * MINUTE, 100 * MINUTE,
+                                        DAY,    DAY,    DAY};
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof expected / sizeof expected[0]; i++)
+        assert_int_equal(pace_challenge(i, 0), expected[i]);
+    assert_int_equal(pace_challenge(UINT_MAX, 0), DAY);
+}
+
+/* Earlier than advised would cost one of the attempts that the CA counts. */
+static void challenges_are_only_ever_delayed(void **state)
+{
+    (void)state;
+    for (unsigned failures = 1; failures < 10; failures++) {
+        uint64_t advised = pace_challenge(failures, 0);
+
+        for (uint32_t random = 0; random < 500; random++)
+            assert_in_range(pace_challenge(failures, random), advised,
+                            advised + advised / 10);
+        assert_int_equal(pace_challenge(failures, 100), advised + advised / 10);
+        assert_int_equal(pace_challenge(failures, 101), advised);
+        assert_in_range(pace_challenge(failures, UINT32_MAX), advised,
+                        advised + advised / 10);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(waits_double_up_to_the_longest),
+        cmocka_unit_test(doubling_spreads_by_a_tenth_in_both_directions),
+        cmocka_unit_test(doubling_stays_within_its_bounds),
+        cmocka_unit_test(huge_numbers_do_not_overflow),
+        cmocka_unit_test(limits_may_be_the_wrong_way_round),
+        cmocka_unit_test(no_millisecond_is_lost_to_rounding),
+        cmocka_unit_test(challenges_are_spaced_as_the_ca_advises),
+        cmocka_unit_test(challenges_are_only_ever_delayed),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

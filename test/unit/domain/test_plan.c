@@ -1,0 +1,359 @@
+#include "domain/plan.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define NOW INT64_C(1795459747) /* 2026-11-23 18:49:07 UTC */
+#define DAY INT64_C(86400)
+#define UPTIME UINT64_C(5000)
+
+static const uint64_t longest_ms = PLAN_LONGEST_WAIT_MS;
+
+/* A served leaf of 90 days, 10 days old. */
+static struct plan_facts served(void)
+{
+    return (struct plan_facts){
+        .keys = true,
+        .examined = true,
+        .served = true,
+        .not_before = NOW - 10 * DAY,
+        .not_after = NOW + 80 * DAY,
+    };
+}
+
+static struct plan decide(const struct plan_facts *facts)
+{
+    return plan_next(facts, NOW, UPTIME);
+}
+
+static void expect(const struct plan_facts *facts, enum plan_action action,
+                   const char *reason)
+{
+    struct plan plan = decide(facts);
+
+    assert_int_equal(plan.action, action);
+    assert_string_equal(plan.reason, reason);
+    if (action != PLAN_WAIT)
+        assert_int_equal(plan.wait_ms, 0);
+}
+
+static void expect_wait(const struct plan_facts *facts, uint64_t wait_ms,
+                        const char *reason)
+{
+    expect(facts, PLAN_WAIT, reason);
+    assert_int_equal(decide(facts).wait_ms, wait_ms);
+}
+
+/* ---- when a leaf is due ---- */
+
+static void a_third_of_the_life_is_left_at_renewal(void **state)
+{
+    (void)state;
+    assert_int_equal(plan_renew_at(NOW, NOW + 90 * DAY), NOW + 60 * DAY);
+    assert_int_equal(plan_renew_at(NOW, NOW + 45 * DAY), NOW + 30 * DAY);
+    assert_int_equal(plan_renew_at(NOW, NOW + 365 * DAY), NOW + 365 * DAY - 10512000);
+    assert_int_equal(plan_renew_at(NOW, NOW + 10 * DAY), NOW + 10 * DAY - 288000);
+    /* As CAs make them: the last second belongs to the life. */
+    assert_int_equal(plan_renew_at(NOW, NOW + 90 * DAY - 1), NOW + 60 * DAY);
+}
+
+static void half_of_a_short_life_is_left_at_renewal(void **state)
+{
+    (void)state;
+    assert_int_equal(plan_renew_at(NOW, NOW + 6 * DAY), NOW + 3 * DAY);
+    assert_int_equal(plan_renew_at(NOW, NOW + 160 * 3600), NOW + 80 * 3600);
+    assert_int_equal(plan_renew_at(NOW, NOW + 60), NOW + 30);
+    assert_int_equal(plan_renew_at(NOW, NOW + 10 * DAY - 2), NOW + 5 * DAY - 1);
+    assert_int_equal(plan_renew_at(NOW, NOW + 1), NOW + 1);
+}
+
+static void a_life_without_length_ends_at_its_end(void **state)
+{
+    (void)state;
+    assert_int_equal(plan_renew_at(NOW, NOW), NOW);
+    assert_int_equal(plan_renew_at(NOW + 90 * DAY, NOW), NOW);
+}
+
+/* ---- one action after the other ---- */
+
+static void the_actions_come_in_their_order(void **state)
+{
+    struct plan_facts facts = {0};
+
+    (void)state;
+    expect(&facts, PLAN_FETCH_KEYS, "the keys are not at hand yet");
+    facts.keys = true;
+    expect(&facts, PLAN_EXAMINE, "the stored certificate has not been judged yet");
+    facts.examined = true;
+    expect(&facts, PLAN_ISSUE, "no usable certificate is stored");
+    facts.candidate = true;
+    expect(&facts, PLAN_APPLY, "a certificate waits to be served");
+    facts = served();
+    expect_wait(&facts, longest_ms, "the next renewal is due on 2027-01-12 18:49:07 UTC");
+}
+
+static void the_keys_come_before_all_else(void **state)
+{
+    struct plan_facts facts = served();
+
+    (void)state;
+    facts.candidate = true;
+    facts.not_after = NOW - 1;
+    facts.keys = false;
+    expect(&facts, PLAN_FETCH_KEYS, "the keys are not at hand yet");
+    facts.keys = true;
+    facts.examined = false;
+    expect(&facts, PLAN_EXAMINE, "the stored certificate has not been judged yet");
+}
+
+static void a_candidate_is_applied_before_another_is_asked_for(void **state)
+{
+    struct plan_facts facts = served();
+
+    (void)state;
+    facts.not_after = NOW + 1;
+    facts.candidate = true;
+    expect(&facts, PLAN_APPLY, "a certificate waits to be served");
+}
+
+static void a_served_leaf_is_renewed_when_due(void **state)
+{
+    struct plan_facts facts = served();
+
+    (void)state;
+    facts.not_before = NOW - 60 * DAY;
+    facts.not_after = NOW + 30 * DAY;
+    expect(&facts, PLAN_ISSUE, "the certificate expires on 2026-12-23 18:49:07 UTC");
+    facts.not_after = NOW - DAY;
+    expect(&facts, PLAN_ISSUE, "the certificate expires on 2026-11-22 18:49:07 UTC");
+}
+
+/* ---- waiting ---- */
+
+static void the_wait_ends_when_the_renewal_is_due(void **state)
+{
+    struct plan_facts facts = served();
+
+    (void)state;
+    facts.not_before = NOW - 60 * DAY + 1;
+    facts.not_after = NOW + 30 * DAY + 1;
+    expect_wait(&facts, 1000, "the next renewal is due on 2026-11-23 18:49:08 UTC");
+    facts.not_before += 3599;
+    facts.not_after += 3599;
+    expect_wait(&facts, longest_ms, "the next renewal is due on 2026-11-23 19:49:07 UTC");
+    facts.not_before -= 1;
+    facts.not_after -= 1;
+    expect_wait(&facts, longest_ms - 1000,
+                "the next renewal is due on 2026-11-23 19:49:06 UTC");
+}
+
+static void a_far_end_does_not_overflow(void **state)
+{
+    struct plan_facts facts = served();
+
+    (void)state;
+    facts.not_after = INT64_C(253402300799); /* 99991231235959Z, RFC 5280 §4.1.2.5 */
+    expect_wait(&facts, longest_ms, "the next renewal is due on 7342-04-16 06:16:22 UTC");
+}
+
+/* What an activity says while it has to wait, and when it may act. */
+static void expect_retry(struct plan_facts facts, enum plan_activity activity,
+                         enum plan_action action, const char *waiting)
+{
+    facts.retry_at_ms[activity] = UPTIME + 1;
+    expect_wait(&facts, 1, waiting);
+    facts.retry_at_ms[activity] = UPTIME + longest_ms;
+    expect_wait(&facts, longest_ms, waiting);
+    facts.retry_at_ms[activity] = UPTIME + longest_ms + 1;
+    expect_wait(&facts, longest_ms, waiting);
+    facts.retry_at_ms[activity] = UINT64_MAX;
+    expect_wait(&facts, longest_ms, waiting);
+    facts.retry_at_ms[activity] = UPTIME;
+    assert_int_equal(decide(&facts).action, action);
+    facts.retry_at_ms[activity] = 0;
+    assert_int_equal(decide(&facts).action, action);
+}
+
+static void a_failed_activity_waits_for_its_time(void **state)
+{
+    struct plan_facts facts = {0};
+
+    (void)state;
+    expect_retry(facts, PLAN_KEYS, PLAN_FETCH_KEYS,
+                 "the keys are not at hand yet; waiting after a failed attempt");
+    facts.keys = true;
+    expect_retry(facts, PLAN_EXAMINING, PLAN_EXAMINE,
+                 "the stored certificate has not been judged yet; "
+                 "waiting after a failed attempt");
+    facts.examined = true;
+    expect_retry(facts, PLAN_ISSUING, PLAN_ISSUE,
+                 "no usable certificate is stored; waiting after a failed attempt");
+    facts.candidate = true;
+    expect_retry(facts, PLAN_APPLYING, PLAN_APPLY,
+                 "a certificate waits to be served; waiting after a failed attempt");
+    facts = served();
+    facts.not_after = NOW + DAY;
+    expect_retry(facts, PLAN_ISSUING, PLAN_ISSUE,
+                 "the certificate expires on 2026-11-24 18:49:07 UTC; "
+                 "waiting after a failed attempt");
+}
+
+static void a_failed_activity_does_not_hold_up_another(void **state)
+{
+    struct plan_facts facts = {.keys = true, .examined = true, .candidate = true};
+
+    (void)state;
+    facts.retry_at_ms[PLAN_KEYS] = UINT64_MAX;
+    facts.retry_at_ms[PLAN_EXAMINING] = UINT64_MAX;
+    facts.retry_at_ms[PLAN_ISSUING] = UINT64_MAX;
+    assert_int_equal(decide(&facts).action, PLAN_APPLY);
+    facts.candidate = false;
+    facts.retry_at_ms[PLAN_ISSUING] = 0;
+    facts.retry_at_ms[PLAN_APPLYING] = UINT64_MAX;
+    assert_int_equal(decide(&facts).action, PLAN_ISSUE);
+}
+
+/* ---- clocks ---- */
+
+static void a_clock_before_the_life_waits(void **state)
+{
+    struct plan_facts facts = served();
+    struct plan plan = plan_next(&facts, facts.not_before - DAY, UPTIME);
+
+    (void)state;
+    assert_int_equal(plan.action, PLAN_WAIT);
+    assert_int_equal(plan.wait_ms, longest_ms);
+    plan = plan_next(&facts, 0, UPTIME);
+    assert_int_equal(plan.action, PLAN_WAIT);
+    plan = plan_next(&facts, -DAY, UPTIME);
+    assert_int_equal(plan.action, PLAN_WAIT);
+}
+
+static void a_jump_of_the_wall_clock_is_seen_at_the_next_look(void **state)
+{
+    struct plan_facts facts = served();
+    int64_t renew_at = plan_renew_at(facts.not_before, facts.not_after);
+
+    (void)state;
+    assert_int_equal(plan_next(&facts, NOW, UPTIME).action, PLAN_WAIT);
+    assert_int_equal(plan_next(&facts, renew_at, UPTIME).action, PLAN_ISSUE);
+    assert_int_equal(plan_next(&facts, facts.not_after + 1000 * DAY, UPTIME).action,
+                     PLAN_ISSUE);
+    assert_int_equal(plan_next(&facts, NOW, UPTIME).action, PLAN_WAIT);
+}
+
+static void a_jump_of_the_wall_clock_leaves_retries_alone(void **state)
+{
+    static const int64_t jumps[] = {-100 * 365 * DAY, -DAY, DAY, 100 * 365 * DAY};
+    struct plan_facts facts = {.keys = true, .examined = true};
+
+    (void)state;
+    facts.retry_at_ms[PLAN_ISSUING] = UPTIME + 90000;
+    for (size_t i = 0; i < sizeof jumps / sizeof jumps[0]; i++) {
+        struct plan plan = plan_next(&facts, NOW + jumps[i], UPTIME);
+
+        assert_int_equal(plan.action, PLAN_WAIT);
+        assert_int_equal(plan.wait_ms, 90000);
+        plan = plan_next(&facts, NOW + jumps[i], UPTIME + 90000);
+        assert_int_equal(plan.action, PLAN_ISSUE);
+    }
+}
+
+/* ---- whatever the facts ---- */
+
+/* xorshift64*: the same numbers in every run. */
+static uint64_t number(void)
+{
+    static uint64_t bits = UINT64_C(0x9e3779b97f4a7c15);
+
+    bits ^= bits >> 12;
+    bits ^= bits << 25;
+    bits ^= bits >> 27;
+    return bits * UINT64_C(0x2545f4914f6cdd1d);
+}
+
+static int64_t number_below(int64_t limit)
+{
+    return (int64_t)(number() % (uint64_t)limit);
+}
+
+static void the_renewal_is_always_inside_the_life(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 200000; i++) {
+        int64_t not_before = number_below(INT64_C(253402300800));
+        int64_t life = number_below(i % 2 == 0 ? 20 * DAY : 4000 * DAY);
+        int64_t not_after = not_before + life;
+        int64_t renew_at = plan_renew_at(not_before, not_after);
+
+        assert_true(renew_at >= not_before && renew_at <= not_after);
+        /* Room for several tries: never less than a third, rounded down, is left. */
+        assert_true(not_after - renew_at >= life / 3);
+        assert_true(not_after - renew_at <= life / 2);
+    }
+}
+
+static void every_plan_is_sound(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 200000; i++) {
+        uint64_t flags = number();
+        struct plan_facts facts = {
+            .keys = (flags & 7) != 0,
+            .examined = (flags & 0x70) != 0,
+            .candidate = (flags & 0x300) == 0,
+            .served = (flags & 0x1000) != 0,
+            .not_before = NOW - number_below(200 * DAY),
+            .not_after = NOW - 10 * DAY + number_below(200 * DAY),
+        };
+        uint64_t uptime_ms = number() % UINT64_C(10000000000);
+        struct plan plan;
+
+        for (int activity = 0; activity < PLAN_ACTIVITIES; activity++)
+            if (number() % 2 == 0)
+                facts.retry_at_ms[activity] =
+                    uptime_ms - uptime_ms % 1000 + number() % 1000;
+        plan = plan_next(&facts, NOW, uptime_ms);
+        assert_true(plan.reason[0] != '\0');
+        assert_true(strlen(plan.reason) < sizeof plan.reason - 1); /* never cut */
+        /* A wait that is over at once would make the daemon spin. */
+        if (plan.action == PLAN_WAIT)
+            assert_true(plan.wait_ms > 0 && plan.wait_ms <= longest_ms);
+        else
+            assert_int_equal(plan.wait_ms, 0);
+        if (plan.action == PLAN_APPLY)
+            assert_true(facts.candidate);
+        if (plan.action == PLAN_ISSUE)
+            assert_true(!facts.served ||
+                        NOW >= plan_renew_at(facts.not_before, facts.not_after));
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_third_of_the_life_is_left_at_renewal),
+        cmocka_unit_test(half_of_a_short_life_is_left_at_renewal),
+        cmocka_unit_test(a_life_without_length_ends_at_its_end),
+        cmocka_unit_test(the_actions_come_in_their_order),
+        cmocka_unit_test(the_keys_come_before_all_else),
+        cmocka_unit_test(a_candidate_is_applied_before_another_is_asked_for),
+        cmocka_unit_test(a_served_leaf_is_renewed_when_due),
+        cmocka_unit_test(the_wait_ends_when_the_renewal_is_due),
+        cmocka_unit_test(a_far_end_does_not_overflow),
+        cmocka_unit_test(a_failed_activity_waits_for_its_time),
+        cmocka_unit_test(a_failed_activity_does_not_hold_up_another),
+        cmocka_unit_test(a_clock_before_the_life_waits),
+        cmocka_unit_test(a_jump_of_the_wall_clock_is_seen_at_the_next_look),
+        cmocka_unit_test(a_jump_of_the_wall_clock_leaves_retries_alone),
+        cmocka_unit_test(the_renewal_is_always_inside_the_life),
+        cmocka_unit_test(every_plan_is_sound),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
