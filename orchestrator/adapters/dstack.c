@@ -32,11 +32,18 @@ static const char *socket_in_use(const struct dstack *agent)
     return well_known_sockets[0]; /* so that the error names it */
 }
 
-static int read_nothing(struct dstack_call *call, const char *body, struct err *err)
+/* An empty body or any JSON: whoever answers otherwise is not the agent. */
+static int read_emitted(struct dstack_call *call, const char *body, struct err *err)
 {
+    json_t *root;
+
     (void)call;
-    (void)body;
-    (void)err;
+    if (body[0] == '\0')
+        return 0;
+    root = json_loads(body, JSON_DECODE_ANY, NULL);
+    if (root == NULL)
+        return err_set(err, ERR_PEER, "the answer is not JSON");
+    json_decref(root);
     return 0;
 }
 
@@ -205,7 +212,7 @@ void dstack_emit_event(struct dstack_call *call, const struct dstack *agent,
                        void *owner)
 {
     start(call, agent, "EmitEvent",
-          json_pack("{s:s, s:s}", "event", event, "payload", payload_hex), read_nothing,
+          json_pack("{s:s, s:s}", "event", event, "payload", payload_hex), read_emitted,
           done, owner);
 }
 

@@ -404,17 +404,27 @@ static void check_domain(struct config_load *load)
                      err.message);
 }
 
+/* One that is bad has been reported, and what stands in its place says nothing. */
+static bool any_bad(const struct config_load *load, size_t a, size_t b)
+{
+    return load->origins[a].bad || load->origins[b].bad;
+}
+
 static void check_pairs(struct config_load *load)
 {
     const struct config *config = load->config;
+    size_t http = index_of(offsetof(struct config, nginx.http_port));
     size_t https = index_of(offsetof(struct config, nginx.https_port));
+    size_t shortest = index_of(offsetof(struct config, acme.retry_min_ms));
     size_t longest = index_of(offsetof(struct config, acme.retry_max_ms));
     char name[NAME_SIZE];
 
-    if (config->nginx.http_port == config->nginx.https_port)
+    if (config->nginx.http_port == config->nginx.https_port &&
+        !any_bad(load, http, https))
         config_error(load, "%s: %u is also nginx.http_port; they must differ",
                      name_of(load, https, name, sizeof name), config->nginx.https_port);
-    if (config->acme.retry_min_ms > config->acme.retry_max_ms)
+    if (config->acme.retry_min_ms > config->acme.retry_max_ms &&
+        !any_bad(load, shortest, longest))
         config_error(load, "%s: shorter than acme.retry_min",
                      name_of(load, longest, name, sizeof name));
 }
