@@ -119,6 +119,9 @@ $(UNIT_RUNS): %.passed: %
 	@$< >$<.log 2>&1 || { cat $<.log; echo "$<: FAILED"; exit 1; }
 	@touch $@
 
+.PHONY: objects
+objects: $(OBJECTS) $(UNIT_OBJECTS)
+
 .PHONY: unit
 unit: $(UNIT_RUNS)
 	@echo "unit: $$(cat $(UNIT_PROGRAMS:%=%.log) | grep -c '^\[       OK \]') tests in $(words $(UNIT_PROGRAMS)) programs passed"
@@ -146,8 +149,8 @@ tidy:
 	@$(CLANG_TIDY) --quiet $(SOURCES) -- -std=c17 $(CPPFLAGS) 2>&1 | sed '/warnings generated\.$$/d'
 # Not one warning, with both compilers.
 compile-check:
-	@$(MAKE) --no-print-directory VARIANT=release WERROR=1 CC=gcc BUILD=build/check-gcc build/check-gcc/cert-manager
-	@$(MAKE) --no-print-directory VARIANT=release WERROR=1 CC=clang-19 BUILD=build/check-clang build/check-clang/cert-manager
+	@$(MAKE) --no-print-directory VARIANT=release WERROR=1 CC=gcc BUILD=build/check-gcc objects
+	@$(MAKE) --no-print-directory VARIANT=release WERROR=1 CC=clang-19 BUILD=build/check-clang objects
 
 # ---- the two commands --------------------------------------------------------------------
 .PHONY: deps test demo

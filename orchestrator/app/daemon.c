@@ -381,7 +381,7 @@ static void proceed(struct daemon *d)
         start_apply(d);
         break;
     case PLAN_EXAMINE:
-        assert(!"handled above");
+        assert(false && "handled above");
         break;
     }
 }

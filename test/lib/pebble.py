@@ -160,7 +160,7 @@ class Pebble:
 
     def _is_up(self, place):
         for process in filter(None, (self._ca, self._dns)):
-            assert process.poll() is None, f"{process.args[0]} ended:\n{self.log.text()}"
+            assert process.poll() is None, f"{process.args} ended:\n{self.log.text()}"
         host, port = place.split(":")
         return is_listening(host, int(port))
 

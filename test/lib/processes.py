@@ -54,11 +54,14 @@ def environment(**more):
 
 
 def spawn(command, **options):
-    """Popen with an explicit environment, in a session of its own, so that Ctrl-C is ours alone."""
+    """Popen with an explicit environment, in a session of its own, so that Ctrl-C is ours alone.
+
+    Should this process be killed, the other one gets a SIGTERM.
+    """
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
     options = {"env": environment(), "stdin": subprocess.DEVNULL} | options
-    command = [str(word) for word in command]
+    command = ["setpriv", "--pdeathsig", "TERM", *map(str, command)]
     process = subprocess.Popen(command, start_new_session=True, **options)
     _spawned.add(process.pid)
     return process

@@ -1,7 +1,7 @@
-"""A complete container without a container: the image's files in a folder, its programs on loopback.
+"""A complete container without a container: the image's files in a folder, programs on loopback.
 
-What runs is real: the repository's supervisord.conf, nginx.conf and templates with the paths of the
-folder in them, cert-manager, nginx and certbot. Only the guest agent behind the socket is simulated.
+What runs is real: the repository's supervisord.conf, nginx.conf and templates with the paths of
+the folder in them, cert-manager, nginx and certbot. Only the guest agent is simulated.
 
     with Pebble() as ca, Stack(ca) as stack:
         stack.start()
@@ -54,9 +54,9 @@ _numbers = itertools.count(1)
 class Stack:
     """`settings` are keys of the configuration file, `variables` the container's environment.
 
-    With `volume` the TLS folder is mounted: a tmpfs with those mount options, which has what was put
-    there before the start and lasts as long as the container. `binds` puts files of the test in the
-    place of the machine's. Both happen in a mount namespace of the stack's own, which needs root.
+    With `volume` the TLS folder is mounted: a tmpfs with those mount options, which has what was
+    put there before the start and lasts as long as the container. `binds` puts files of the test
+    in the place of the machine's. Both happen in a mount namespace of its own, which needs root.
     """
 
     def __init__(
