@@ -129,7 +129,7 @@ unit: $(UNIT_RUNS)
 # ---- end-to-end tests --------------------------------------------------------------------
 .PHONY: e2e
 e2e: program modules
-	@BUILD=$(BUILD) $(PYTHON) -m pytest -p no:cacheprovider -q -n $(TEST_JOBS) \
+	@BUILD=$(BUILD) $(PYTHON) -m pytest -p no:cacheprovider -q -n $(TEST_JOBS) --dist loadgroup \
 	  --durations=5 $(PYTEST_ARGS) test/e2e
 
 .PHONY: bench

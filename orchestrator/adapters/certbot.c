@@ -347,8 +347,8 @@ static void abort_run(void *flow)
 
 /* The process has its own time limit: certbot.timeout. */
 static const struct seq_step steps[] = {
-    {"prepare certbot's folders", begin_prepare, NULL, NULL, 0},
-    {"run certbot", begin_run, finish_run, abort_run, 0},
+    {"prepare folders", begin_prepare, NULL, NULL, 0},
+    {"certbot", begin_run, finish_run, abort_run, 0},
     {0},
 };
 

@@ -65,11 +65,16 @@ void nginx_probe_start(struct nginx_probe *probe, uv_loop_t *loop,
                        done_fn done, void *owner);
 void nginx_probe_cancel(struct nginx_probe *probe);
 
-/* ---- wait until a master runs ---- */
+/* ---- wait until a master runs; ERR_SYS when there is none in NGINX_WAIT_MS ---- */
+enum { NGINX_WAIT_MS = 30 * 1000 };
 struct nginx_wait {
     struct timer timer;
+    uv_loop_t *loop;
     const struct config *config;
+    uint64_t deadline_ms; /* on the loop's clock */
+    bool running;
     bool canceled;
+    struct err err;
     done_fn done;
     void *owner;
 };

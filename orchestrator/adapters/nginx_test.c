@@ -64,38 +64,51 @@ void nginx_probe_cancel(struct nginx_probe *probe)
 static void on_wait_closed(void *owner)
 {
     struct nginx_wait *wait = owner;
-    struct err err = ERR_INIT;
 
-    if (wait->canceled)
-        err_set(&err, ERR_CANCELED, "canceled while nginx is not running (%s)",
-                wait->config->nginx.pid_file);
-    wait->done(wait->owner, wait->canceled ? &err : NULL);
+    wait->running = false;
+    wait->done(wait->owner, wait->err.kind == ERR_NONE ? NULL : &wait->err);
 }
 
 static void on_wait_fired(void *owner)
 {
     struct nginx_wait *wait = owner;
 
-    if (wait->canceled || nginx_master(wait->config) != 0)
-        timer_close(&wait->timer, on_wait_closed);
-    else
+    if (wait->canceled)
+        err_set(&wait->err, ERR_CANCELED, "canceled");
+    else if (nginx_master(wait->config) == 0 && uv_now(wait->loop) < wait->deadline_ms) {
         timer_set(&wait->timer, WAIT_INTERVAL_MS);
+        return;
+    } else if (nginx_master(wait->config) == 0)
+        err_set(
+            &wait->err, ERR_SYS,
+            "nginx is not running: for %d s %s has not named a running nginx; its own "
+            "lines in the log say why",
+            NGINX_WAIT_MS / 1000, wait->config->nginx.pid_file);
+    timer_close(&wait->timer, on_wait_closed);
 }
 
 void nginx_wait_start(struct nginx_wait *wait, uv_loop_t *loop,
                       const struct config *config, done_fn done, void *owner)
 {
-    *wait = (struct nginx_wait){.config = config, .done = done, .owner = owner};
+    *wait = (struct nginx_wait){
+        .loop = loop,
+        .config = config,
+        .deadline_ms = uv_now(loop) + NGINX_WAIT_MS,
+        .running = true,
+        .done = done,
+        .owner = owner,
+    };
     timer_init(&wait->timer, loop, on_wait_fired, wait);
     timer_set(&wait->timer, 0);
 }
 
 void nginx_wait_cancel(struct nginx_wait *wait)
 {
-    if (wait->canceled)
+    if (!wait->running || wait->canceled)
         return;
     wait->canceled = true;
-    timer_set(&wait->timer, 0);
+    if (!uv_is_closing((uv_handle_t *)&wait->timer.handle))
+        timer_set(&wait->timer, 0);
 }
 
 /* ---- test in a mirror ---- */
@@ -369,8 +382,8 @@ static void abort_test(void *flow)
 }
 
 static const struct seq_step steps[] = {
-    {"mirror the configuration", begin_mirror, NULL, NULL, 0},
-    {"run nginx -t", begin_test, finish_test, abort_test, 0},
+    {"mirror", begin_mirror, NULL, NULL, 0},
+    {"nginx -t", begin_test, finish_test, abort_test, 0},
     {0},
 };
 

@@ -47,15 +47,25 @@ int store_check_writable(const struct store *store, struct err *err)
     return 0;
 }
 
-int store_load_chain(const struct store *store, struct buf *ret, struct err *err)
+/* A missing file leaves an empty buffer. */
+static int load_if_there(const char *path, size_t max, struct buf *ret, struct err *err)
 {
     struct err failure = ERR_INIT;
 
-    if (fs_read(store->chain, CHAIN_PEM_MAX_BYTES, ret, &failure) == 0 ||
-        failure.code == ENOENT)
+    if (fs_read(path, max, ret, &failure) == 0 || failure.code == ENOENT)
         return 0;
     *err = failure;
     return -1;
+}
+
+int store_load_chain(const struct store *store, struct buf *ret, struct err *err)
+{
+    return load_if_there(store->chain, CHAIN_PEM_MAX_BYTES, ret, err);
+}
+
+int store_load_staged_chain(const struct store *store, struct buf *ret, struct err *err)
+{
+    return load_if_there(store->staged_chain, CHAIN_PEM_MAX_BYTES, ret, err);
 }
 
 int store_load_key(const struct store *store, struct secret **ret, struct err *err)
@@ -171,15 +181,11 @@ int store_read_state(const struct store *store, const char *name, struct buf *re
                      struct err *err)
 {
     char path[FS_PATH_MAX];
-    struct err failure = ERR_INIT;
 
     buf_init(ret, STATE_MAX_BYTES);
     if (fs_join(path, store->state, name, err) < 0)
         return -1;
-    if (fs_read(path, STATE_MAX_BYTES, ret, &failure) == 0 || failure.code == ENOENT)
-        return 0;
-    *err = failure;
-    return -1;
+    return load_if_there(path, STATE_MAX_BYTES, ret, err);
 }
 
 int store_write_state(const struct store *store, const char *name, const char *text,

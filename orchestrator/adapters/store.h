@@ -47,6 +47,9 @@ int store_check_writable(const struct store *store, struct err *err);
 int store_load_chain(const struct store *store, struct buf *ret, struct err *err);
 int store_load_key(const struct store *store, struct secret **ret, struct err *err);
 
+/* The chain that an earlier run has staged and not promoted, or an empty buffer. */
+int store_load_staged_chain(const struct store *store, struct buf *ret, struct err *err);
+
 /* Move the pair into a folder of its own below the state folder, with the reason in a
  * file. */
 int store_set_aside(const struct store *store, const char *reason, int64_t now,

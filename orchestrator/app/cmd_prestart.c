@@ -29,8 +29,8 @@ static const char help[] =
     "  --log-prefix TEXT  put TEXT before every line that COMMAND writes\n"
     "  --config FILE      settings file, as for `cert-manager run`\n"
     "\n"
-    "exit status: COMMAND's own; 1 COMMAND cannot be run, 2 wrong use, 78 unusable "
-    "setting\n"
+    "exit status: COMMAND's own; 1 COMMAND cannot be run, 2 wrong use, 78 unusable\n"
+    "setting (with --boot; later COMMAND starts with the configuration of before)\n"
     "\n"
     "example: cert-manager prestart --log-prefix '[nginx] ' -- nginx -g 'daemon off;'\n";
 
@@ -125,8 +125,12 @@ int cmd_prestart(int argc, char **argv)
     if (code == 0)
         prepare(&config, arguments.boot);
     config_done(&config);
-    if (code != 0)
+    /* Settings that were spoilt later must not keep nginx from coming back. */
+    if (code != 0 && arguments.boot)
         return code;
+    if (code != 0)
+        log_error("prestart: %s starts with the configuration of before",
+                  arguments.command[0]);
     umask(old_umask);
     if (arguments.log_prefix != NULL && log_prefix_attach(arguments.log_prefix, &err) < 0)
         log_error("prestart: %s", err.message);

@@ -5,7 +5,11 @@
 
 #include <string.h>
 
-enum { NGINX_START_TIMEOUT_MS = 30 * 1000 };
+enum {
+    PROBE_LIMIT_MS = 10 * 1000, /* for nginx to present the leaf after a reload */
+    PROBE_INTERVAL_MS = 10,
+    HANDSHAKE_TIMEOUT_MS = 3 * 1000,
+};
 
 /* ---- stage ---- */
 
@@ -214,18 +218,97 @@ static int begin_reload(void *owner, struct err *err)
 {
     struct apply_flow *flow = owner;
 
+    flow->probe_deadline_ms = uv_now(flow->request.loop) + PROBE_LIMIT_MS;
     return nginx_reload(flow->request.config, err) < 0 ? -1 : SEQ_READY;
 }
 
-/* Calls of the agent and nginx -t have time limits of their own. */
+/* ---- is it really served: a reload only asks nginx, which may refuse in its log ---- */
+
+static void on_probe_done(void *owner, const struct err *err)
+{
+    struct apply_flow *flow = owner;
+    const char *leaf = chain_leaf(flow->request.chain)->sha256;
+
+    flow->presented = err == NULL && strcmp(flow->probe.leaf_sha256, leaf) == 0;
+    if (err != NULL)
+        flow->probe_err = *err;
+    else
+        err_set(&flow->probe_err, ERR_PEER, "%s: another leaf is presented, %s",
+                flow->probe.where, flow->probe.leaf_sha256);
+    /* Until the time is over a refusal is an answer: old workers may be at the port. */
+    seq_resume(&flow->seq, NULL);
+}
+
+static int begin_probe(void *owner, struct err *err)
+{
+    struct apply_flow *flow = owner;
+    const struct config *config = flow->request.config;
+    const char *address = config->nginx.address;
+
+    (void)err;
+    tls_probe_start(&flow->probe, flow->request.loop,
+                    address == NULL ? "127.0.0.1" : address, config->nginx.https_port,
+                    config->domain, HANDSHAKE_TIMEOUT_MS, on_probe_done, flow);
+    return SEQ_WAIT;
+}
+
+static int finish_probe(void *owner, struct err *err)
+{
+    struct apply_flow *flow = owner;
+
+    if (flow->presented)
+        return SEQ_END;
+    if (uv_now(flow->request.loop) < flow->probe_deadline_ms)
+        return SEQ_NEXT;
+    *err = flow->probe_err;
+    return err_wrap(err,
+                    "nginx was reloaded, but does not serve the new certificate (its "
+                    "own lines in the log say why)");
+}
+
+static void abort_probe(void *owner)
+{
+    struct apply_flow *flow = owner;
+
+    tls_probe_cancel(&flow->probe);
+}
+
+static int begin_pause(void *owner, struct err *err)
+{
+    struct apply_flow *flow = owner;
+
+    (void)err;
+    delay_start(&flow->pause, flow->request.loop, PROBE_INTERVAL_MS, seq_resume,
+                &flow->seq);
+    return SEQ_WAIT;
+}
+
+static int finish_pause(void *owner, struct err *err)
+{
+    struct apply_flow *flow = owner;
+
+    (void)err;
+    return seq_go_to(&flow->seq, "probe");
+}
+
+static void abort_pause(void *owner)
+{
+    struct apply_flow *flow = owner;
+
+    delay_cancel(&flow->pause);
+}
+
+/* Calls of the agent, nginx -t, waits and probes have time limits of their own. */
 static const struct seq_step steps[] = {
     {"stage", begin_stage, NULL, NULL, 0},
-    {"wait for nginx", begin_wait, NULL, abort_wait, NGINX_START_TIMEOUT_MS},
+    {"wait for nginx", begin_wait, NULL, abort_wait, 0},
     {"test configuration", begin_test, NULL, abort_test, 0},
     {"read event log", begin_event_log, NULL, abort_call, 0},
     {"measure", begin_measure, finish_measure, abort_call, 0},
     {"promote", begin_promote, NULL, NULL, 0},
     {"reload nginx", begin_reload, NULL, NULL, 0},
+    {"probe", begin_probe, finish_probe, abort_probe, 0},
+    {"wait before the next probe", begin_pause, finish_pause, abort_pause, 0},
     {0},
 };
 

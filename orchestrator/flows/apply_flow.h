@@ -1,16 +1,16 @@
 /*
  * apply flow: a chain becomes the one that nginx serves, measured first.
  *
- *     stage → wait for nginx → test configuration → read event log → measure → promote →
- * reload
+ *     stage → wait for nginx → test configuration → read event log → measure → promote
+ *     → reload nginx → probe ⟲
  *
  * "stage" writes nothing when the pair on disk is already the one to serve, and "measure"
  * emits nothing when the last certificate event already names the leaf: applying the same
  * chain again changes nothing. An agent without EmitEvent (dstack 0.6 and later answers
  * 400, unknown methods 404) does not keep HTTPS away: clients that verify refuse by
- * themselves, and `attested` says so. Any other failure ends the flow, and whoever
- * started it tries again. Once the event is out, the steps that can still fail are
- * promote and reload.
+ * themselves, and `attested` says so. "probe" makes handshakes with the listening port
+ * until it presents the leaf. Any failure ends the flow, and whoever started it tries
+ * again; nothing that was done has to be undone for that.
  */
 #ifndef CM_FLOWS_APPLY_FLOW_H
 #define CM_FLOWS_APPLY_FLOW_H
@@ -18,8 +18,10 @@
 #include "adapters/dstack.h"
 #include "adapters/nginx.h"
 #include "adapters/store.h"
+#include "adapters/tls_probe.h"
 #include "domain/chain.h"
 #include "domain/measurement.h"
+#include "runtime/delay.h"
 #include "runtime/seq.h"
 
 #include <openssl/evp.h>
@@ -53,6 +55,11 @@ struct apply_flow {
     struct dstack_call call;
     bool already_measured;
     struct err measure_err;
+    struct tls_probe probe;
+    struct err probe_err; /* why the last probe did not show the leaf */
+    uint64_t probe_deadline_ms;
+    bool presented;
+    struct delay pause;
     struct seq seq;
 };
 

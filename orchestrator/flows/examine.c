@@ -48,6 +48,12 @@ static void load_key(const struct store *store, struct loaded *loaded)
     }
 }
 
+static void loaded_done(struct loaded *loaded)
+{
+    chain_free(loaded->chain);
+    EVP_PKEY_free(loaded->key);
+}
+
 static int64_t last_forced(const struct store *store)
 {
     struct err ignored = ERR_INIT;
@@ -79,6 +85,40 @@ static int set_aside(const struct store *store, const struct stored_rules *rules
     return 0;
 }
 
+/*
+ * A chain that an earlier run obtained and could not bring live, say because nginx refused
+ * its configuration: without it every restart would order another one. It is judged as if
+ * it lay there with our key, and is of use when it outlives what is live.
+ */
+static struct chain *find_staged(const struct store *store,
+                                 const struct stored_rules *rules,
+                                 const struct chain *live, int64_t now)
+{
+    struct stored_rules unforced = *rules;
+    struct stored_pair pair = {.present = true, .key = rules->derived};
+    char reason[STORED_REASON_SIZE];
+    char date[TEXT_TIME_SIZE];
+    struct err unusable = ERR_INIT;
+    struct chain *staged = NULL;
+    BUF_SCOPED pem = {0};
+
+    unforced.force_rm = false;
+    if (store_load_staged_chain(store, &pem, &unusable) < 0 || pem.len == 0 ||
+        chain_parse(pem.data, pem.len, &staged, &unusable) < 0)
+        return NULL;
+    pair.chain = staged;
+    if (stored_judge(&pair, &unforced, now, reason) == STORED_SERVE &&
+        (live == NULL || chain_leaf(staged)->not_after > chain_leaf(live)->not_after)) {
+        text_time(date, chain_leaf(staged)->not_after);
+        log_info(
+            "a certificate obtained earlier, valid until %s, still waits to be served",
+            date);
+        return staged;
+    }
+    chain_free(staged);
+    return NULL;
+}
+
 int examine_stored(const struct store *store, const struct config *config,
                    const EVP_PKEY *tls_key, struct chain **ret_chain, struct err *err)
 {
@@ -92,9 +132,10 @@ int examine_stored(const struct store *store, const struct config *config,
         .force_rm = config->tls.force_rm,
         .forced_at = config->tls.force_rm ? last_forced(store) : 0,
     };
+    const bool forced = stored_force_acts(&rules, now);
     char reason[STORED_REASON_SIZE];
     enum stored_verdict verdict;
-    int failed = 0;
+    struct chain *staged;
 
     load_chain(store, &loaded);
     load_key(store, &loaded);
@@ -104,19 +145,26 @@ int examine_stored(const struct store *store, const struct config *config,
     verdict = stored_judge(&loaded.pair, &rules, now, reason);
     *ret_chain = NULL;
     if (verdict == STORED_SET_ASIDE) {
-        failed = set_aside(store, &rules, reason, now, err);
+        if (set_aside(store, &rules, reason, now, err) < 0) {
+            loaded_done(&loaded);
+            return -1;
+        }
     } else {
         log_info("%s", reason);
         if (config->tls.force_rm && loaded.pair.present)
             log_warning(
-                "FORCE_RM_CERT_FILES is still set; it acts at most once in 24 hours, so "
-                "the stored pair is kept. Remove the setting");
+                "FORCE_RM_CERT_FILES is still set; it acts at most once in 24 "
+                "hours, so the stored pair is kept. Remove the setting");
     }
     if (verdict == STORED_SERVE) {
         *ret_chain = loaded.chain;
         loaded.chain = NULL;
     }
-    chain_free(loaded.chain);
-    EVP_PKEY_free(loaded.key);
-    return failed;
+    staged = forced ? NULL : find_staged(store, &rules, *ret_chain, now);
+    if (staged != NULL) {
+        chain_free(*ret_chain);
+        *ret_chain = staged;
+    }
+    loaded_done(&loaded);
+    return 0;
 }

@@ -21,6 +21,25 @@ static int begin_check_disk(void *owner, struct err *err)
     return store_check_writable(flow->request.store, err) < 0 ? -1 : SEQ_READY;
 }
 
+/* ---- nginx is there to answer challenges ---- */
+
+static int begin_nginx(void *owner, struct err *err)
+{
+    struct issue_flow *flow = owner;
+
+    (void)err;
+    nginx_wait_start(&flow->nginx, flow->request.loop, flow->request.config, seq_resume,
+                     &flow->seq);
+    return SEQ_WAIT;
+}
+
+static void abort_nginx(void *owner)
+{
+    struct issue_flow *flow = owner;
+
+    nginx_wait_cancel(&flow->nginx);
+}
+
 /* ---- account key ---- */
 
 static int begin_account_key(void *owner, struct err *err)
@@ -266,6 +285,7 @@ static int begin_check_chain(void *owner, struct err *err)
 /* Calls of agent, CA, resolver and certbot have time limits of their own. */
 static const struct seq_step acme_steps[] = {
     {"check disk", begin_check_disk, NULL, NULL, 0},
+    {"wait for nginx", begin_nginx, NULL, abort_nginx, 0},
     {"get account key", begin_account_key, finish_account_key, abort_account_key, 0},
     {"resolve domain", begin_resolve, finish_resolve, abort_resolve, 0},
     {"wait for domain", begin_pause, finish_pause, abort_pause, 0},

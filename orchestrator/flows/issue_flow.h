@@ -2,14 +2,15 @@
  * issue flow: a new chain for our key, from the ACME CA through certbot, or self-signed
  * in development.
  *
- *     check disk → get account key → resolve domain ⟲ → find account → run certbot →
- * check chain
+ *     check disk → wait for nginx → get account key → resolve domain ⟲ → find account
+ *     → run certbot → check chain
  *
- * "resolve domain" is repeated until the name resolves or acme.resolve_max_tries is used
- * up; then the CA is asked all the same, since it may see another DNS than we do. "find
- * account" is skipped while the account URL of an earlier run is remembered; when certbot
- * reports that the CA does not know that account, the URL is forgotten and found anew,
- * once.
+ * "wait for nginx" and "check disk" come first: without the one an order is a failed
+ * validation, without the other a lost certificate, and CAs limit both. "resolve domain"
+ * is repeated until the name resolves or acme.resolve_max_tries is used up; then the CA is
+ * asked all the same, since it may see another DNS than we do. "find account" is skipped
+ * while the account URL of an earlier run is remembered; when certbot reports that the CA
+ * does not know that account, the URL is forgotten and found anew, once.
  */
 #ifndef CM_FLOWS_ISSUE_FLOW_H
 #define CM_FLOWS_ISSUE_FLOW_H
@@ -17,6 +18,7 @@
 #include "adapters/acme_account.h"
 #include "adapters/certbot.h"
 #include "adapters/dstack.h"
+#include "adapters/nginx.h"
 #include "adapters/store.h"
 #include "domain/chain.h"
 #include "domain/keys.h"
@@ -42,6 +44,7 @@ struct issue_flow {
 
     /* Private. */
     struct issue_request request;
+    struct nginx_wait nginx;
     struct dstack_call call;
     EVP_PKEY *account_key;
     char account_url[ACME_URL_SIZE];

@@ -30,7 +30,7 @@ static void on_closed(void *owner)
     struct err err;
 
     if (seq->canceled && step != NULL)
-        err_set(&seq->err, ERR_CANCELED, "step %s: canceled", step);
+        err_set(&seq->err, ERR_CANCELED, "%s: canceled", step);
     else if (seq->canceled)
         err_set(&seq->err, ERR_CANCELED, "canceled after the last step");
     if (seq->err.kind == ERR_NONE)
@@ -49,7 +49,7 @@ static void fail(struct seq *seq, const struct err *err)
 {
     assert(err->kind != ERR_NONE);
     seq->err = *err;
-    err_wrap(&seq->err, "step %s", current_step(seq)->name);
+    err_wrap(&seq->err, "%s", current_step(seq)->name);
     end(seq);
 }
 

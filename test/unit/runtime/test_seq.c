@@ -285,7 +285,7 @@ static void test_begin_fails(void **state)
 
     start(&flow, *state);
     loop_run(*state);
-    ended_assert_failed(&flow.ended, ERR_CONFIG, "step b: cannot begin");
+    ended_assert_failed(&flow.ended, ERR_CONFIG, "b: cannot begin");
     assert_string_equal(flow.trace, "+a -a +b ");
 }
 
@@ -295,7 +295,7 @@ static void test_first_begin_fails(void **state)
 
     start(&flow, *state);
     loop_run(*state);
-    ended_assert_failed(&flow.ended, ERR_CONFIG, "step a: cannot begin");
+    ended_assert_failed(&flow.ended, ERR_CONFIG, "a: cannot begin");
 }
 
 static void test_operation_fails(void **state)
@@ -304,7 +304,7 @@ static void test_operation_fails(void **state)
 
     start(&flow, *state);
     loop_run(*state);
-    ended_assert_failed(&flow.ended, ERR_PEER, "step a: refused");
+    ended_assert_failed(&flow.ended, ERR_PEER, "a: refused");
     assert_int_equal(flow.ended.err.code, 404);
     assert_string_equal(flow.trace, "+a ");
 }
@@ -315,7 +315,7 @@ static void test_finish_fails(void **state)
 
     start(&flow, *state);
     loop_run(*state);
-    ended_assert_failed(&flow.ended, ERR_CRYPTO, "step a: cannot finish");
+    ended_assert_failed(&flow.ended, ERR_CRYPTO, "a: cannot finish");
     assert_string_equal(flow.trace, "+a -a ");
 }
 
@@ -330,7 +330,7 @@ static void test_time_out_whatever_the_operation_reports(void **state)
         start(&flow, *state);
         loop_run(*state);
         ended_assert_failed(&flow.ended, ERR_TIMEOUT,
-                            "step b: not finished within 30 ms");
+                            "b: not finished within 30 ms");
         assert_string_equal(flow.trace, "+a -a +b !b ");
     }
 }
@@ -346,7 +346,7 @@ static void test_cancel_before_the_first_step(void **state)
     seq_cancel(&flow.seq);
     assert_int_equal(flow.ended.times, 0);
     loop_run(*state);
-    ended_assert_failed(&flow.ended, ERR_CANCELED, "step a: canceled");
+    ended_assert_failed(&flow.ended, ERR_CANCELED, "a: canceled");
     assert_string_equal(flow.trace, "");
 }
 
@@ -364,7 +364,7 @@ static void test_cancel_while_waiting(void **state)
         seq_cancel(&flow.seq);
         assert_int_equal(flow.ended.times, 0);
         loop_run(*state);
-        ended_assert_failed(&flow.ended, ERR_CANCELED, "step a: canceled");
+        ended_assert_failed(&flow.ended, ERR_CANCELED, "a: canceled");
         assert_string_equal(flow.trace, "+a !a ");
     }
 }
@@ -387,11 +387,11 @@ static void test_cancel_by_a_step_itself(void **state)
     start(&failing, *state);
     loop_run(*state);
     ended_assert_failed(&ready.ended, ERR_CANCELED, "canceled");
-    ended_assert_failed(&wait.ended, ERR_CANCELED, "step a: canceled");
+    ended_assert_failed(&wait.ended, ERR_CANCELED, "a: canceled");
     ended_assert_failed(&finishing.ended, ERR_CANCELED, "canceled");
-    ended_assert_failed(&ending.ended, ERR_CANCELED, "step a: canceled");
+    ended_assert_failed(&ending.ended, ERR_CANCELED, "a: canceled");
     ended_assert_failed(&last.ended, ERR_CANCELED, "canceled after the last step");
-    ended_assert_failed(&failing.ended, ERR_CANCELED, "step a: canceled");
+    ended_assert_failed(&failing.ended, ERR_CANCELED, "a: canceled");
     assert_string_equal(ready.trace, "+a ");
     assert_string_equal(wait.trace, "+a !a ");
     assert_string_equal(finishing.trace, "+a -a ");
@@ -415,7 +415,7 @@ static void test_time_out_after_cancel(void **state)
     loop_run_until(*state, waits_in_b, &flow);
     seq_cancel(&flow.seq);
     loop_run(*state);
-    ended_assert_failed(&flow.ended, ERR_CANCELED, "step b: canceled");
+    ended_assert_failed(&flow.ended, ERR_CANCELED, "b: canceled");
     assert_string_equal(flow.trace, "+a -a +b !b ");
 }
 
@@ -432,7 +432,7 @@ static void test_cancel_after_the_time_out(void **state)
     loop_run_until(*state, has_timed_out, &flow);
     seq_cancel(&flow.seq);
     loop_run(*state);
-    ended_assert_failed(&flow.ended, ERR_CANCELED, "step b: canceled");
+    ended_assert_failed(&flow.ended, ERR_CANCELED, "b: canceled");
     assert_string_equal(flow.trace, "+a -a +b !b "); /* aborted once */
 }
 
@@ -482,7 +482,7 @@ static void on_again_done(void *owner, const struct err *err)
     else
         free(again);
     /* It outlives the sequence. */
-    assert_string_equal(err->message, "step fail: always");
+    assert_string_equal(err->message, "fail: always");
 }
 
 static void test_done_may_restart_and_free(void **state)
@@ -537,8 +537,8 @@ static void test_sequence_in_a_sequence(void **state)
     seq_cancel(&canceled.seq);
     loop_run(*state);
     ended_assert_ok(&good.ended);
-    ended_assert_failed(&bad.ended, ERR_PEER, "step inner: step b: refused");
-    ended_assert_failed(&canceled.ended, ERR_CANCELED, "step inner: canceled");
+    ended_assert_failed(&bad.ended, ERR_PEER, "inner: b: refused");
+    ended_assert_failed(&canceled.ended, ERR_CANCELED, "inner: canceled");
 }
 
 /* ---- programming errors assert ---- */

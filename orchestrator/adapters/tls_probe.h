@@ -1,0 +1,51 @@
+/*
+ * TLS probe: which leaf does a listening port present, asked by a real handshake.
+ *
+ * The chain is not verified: the question is what is served, not whether to trust it.
+ * Ownership and order of calls: done.h.
+ */
+#ifndef CM_ADAPTERS_TLS_PROBE_H
+#define CM_ADAPTERS_TLS_PROBE_H
+
+#include "base/err.h"
+#include "runtime/done.h"
+#include "runtime/timer.h"
+
+#include <openssl/ssl.h>
+#include <stdbool.h>
+#include <uv.h>
+
+struct tls_probe {
+    char leaf_sha256[65]; /* result: of the leaf's DER, lower-case hex */
+
+    /* Private. */
+    uv_tcp_t tcp;
+    uv_connect_t connect;
+    uv_write_t write;
+    struct timer timer;
+    SSL_CTX *context;
+    SSL *ssl;
+    BIO *from_peer; /* owned by ssl */
+    BIO *to_peer;
+    char where[80]; /* address and port, for messages */
+    char out[4096]; /* on its way while `writing` */
+    char in[4096];
+    bool writing;
+    bool running;
+    bool finished; /* the outcome is settled, handles are closing */
+    unsigned open_handles;
+    struct err err;
+    done_fn done;
+    void *owner;
+};
+
+/*
+ * `address` is an IPv4 or IPv6 address, `server_name` goes into SNI. ERR_NET when nobody
+ * listens, ERR_PEER when TLS fails, ERR_TIMEOUT, ERR_CANCELED; messages name address and port.
+ */
+void tls_probe_start(struct tls_probe *probe, uv_loop_t *loop, const char *address,
+                     unsigned port, const char *server_name, unsigned timeout_ms,
+                     done_fn done, void *owner);
+void tls_probe_cancel(struct tls_probe *probe);
+
+#endif
