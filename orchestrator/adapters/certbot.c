@@ -20,7 +20,7 @@
 
 enum {
     OUTPUT_MAX_BYTES = 256 * 1024,
-    TERM_GRACE_MS = 5000,
+    TERM_GRACE_MS = 2000,
 };
 
 /* How long certbot waits for the CA after the challenges are through. */
@@ -59,13 +59,24 @@ int certbot_make_challenge_folder(const struct config *config, struct err *err)
     gid_t gid;
 
     other_user = find_user(config, &uid, &gid);
-    if (certbot_challenge_folder(config, folder, err) < 0 ||
+    if (fs_join(folder, config->nginx.webroot, ".well-known", err) < 0 ||
+        fs_make_folder(folder, 0755, err) < 0 ||
+        certbot_challenge_folder(config, folder, err) < 0 ||
         fs_make_folder(folder, other_user ? 0775 : 0755, err) < 0)
         return -1;
-    if (other_user && chown(folder, (uid_t)-1, gid) < 0)
+    if (other_user && lchown(folder, (uid_t)-1, gid) < 0)
         return err_sys(err, errno, "%s: cannot give it to group %u", folder,
                        (unsigned)gid);
     return 0;
+}
+
+/* The form of an ACME token: base64url of at least 128 bits (RFC 8555 §8.3). */
+static bool is_token(const char *name)
+{
+    size_t len =
+        strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_");
+
+    return name[len] == '\0' && len >= 22 && len <= 128;
 }
 
 /*
@@ -92,6 +103,8 @@ static int remove_stale_challenges(const struct certbot *c, struct err *err)
         struct err unreadable = ERR_INIT;
         BUF_SCOPED content = {0};
 
+        if (!is_token(entry->d_name))
+            continue;
         snprintf(expected, sizeof expected, "%s.%s", entry->d_name, thumbprint);
         if (fs_join(path, folder_path, entry->d_name, &unreadable) == 0 &&
             fs_read(path, sizeof expected, &content, &unreadable) == 0 &&
@@ -222,11 +235,12 @@ static int begin_prepare(void *flow, struct err *err)
                     c->request.config->certbot.user);
     if (choose_folder(c, err) < 0 || fs_remove_tree(c->folder, err) < 0)
         return -1;
-    /* In a world-writable /dev/shm the folder must be ours from its first moment. */
+    /*
+     * In a world-writable /dev/shm the folder must be ours from its first moment, and nobody
+     * else's until it is filled: whoever owned it could turn what we make in it elsewhere.
+     */
     if (mkdir(c->folder, 0700) < 0)
         return err_sys(err, errno, "%s: cannot create folder", c->folder);
-    if (c->change_user && lchown(c->folder, c->uid, c->gid) < 0)
-        return err_sys(err, errno, "%s: cannot give it to certbot's user", c->folder);
     for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) {
         if (make_own_folder(c, folders[i], err) < 0)
             return -1;
@@ -234,9 +248,11 @@ static int begin_prepare(void *flow, struct err *err)
     if (write_own_file(c, c->folder, "request.csr", c->request.csr_pem,
                        strlen(c->request.csr_pem), err) < 0 ||
         certbot_make_challenge_folder(c->request.config, err) < 0 ||
-        remove_stale_challenges(c, err) < 0)
+        remove_stale_challenges(c, err) < 0 || seed_account(c, err) < 0)
         return -1;
-    return seed_account(c, err);
+    if (c->change_user && lchown(c->folder, c->uid, c->gid) < 0)
+        return err_sys(err, errno, "%s: cannot give it to certbot's user", c->folder);
+    return SEQ_READY;
 }
 
 static void on_line(void *owner, enum process_stream stream, const char *line)

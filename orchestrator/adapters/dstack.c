@@ -9,7 +9,7 @@
 #include <string.h>
 
 /* Info carries the whole event log and, for some agents, certificates. */
-enum { ANSWER_MAX_BYTES = 4 * 1024 * 1024 };
+enum { ANSWER_MAX_BYTES = 4 * 1024 * 1024, EMIT_PATIENCE = 10 };
 
 static const char *const well_known_sockets[] = {
     "/var/run/dstack.sock",
@@ -180,7 +180,7 @@ static void start(struct dstack_call *call, const struct dstack *agent,
         .unix_socket = over_tcp ? NULL : call->endpoint,
         .headers = json_headers,
         .max_body = ANSWER_MAX_BYTES,
-        .timeout_ms = agent->timeout_ms,
+        .timeout_ms = agent->timeout_ms * (read == read_emitted ? EMIT_PATIENCE : 1),
     };
 
     *call = (struct dstack_call){

@@ -42,7 +42,11 @@ struct dstack_call {
 void dstack_get_key(struct dstack_call *call, const struct dstack *agent,
                     const char *path, done_fn done, void *owner);
 
-/* EmitEvent; `payload_hex` is the hex of the payload's bytes. One at a time, ever. */
+/*
+ * EmitEvent; `payload_hex` is the hex of the payload's bytes. One at a time, ever: calls that
+ * overlap inside the agent (dstack up to 0.5.11) can spoil every later quote. So it has ten
+ * times the usual limit, since a call that we give up may still be at work there.
+ */
 void dstack_emit_event(struct dstack_call *call, const struct dstack *agent,
                        const char *event, const char *payload_hex, done_fn done,
                        void *owner);

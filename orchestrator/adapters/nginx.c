@@ -1,8 +1,9 @@
 #include "adapters/nginx.h"
 
 #include "base/fs.h"
+#include "base/text.h"
 
-#include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <limits.h>
 #include <signal.h>
@@ -10,9 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-enum { RESOLV_CONF_MAX_BYTES = 64 * 1024, PID_FILE_MAX_BYTES = 64 };
+enum {
+    RESOLV_CONF_MAX_BYTES = 64 * 1024,
+    PID_FILE_MAX_BYTES = 64,
+    PROC_STAT_MAX_BYTES = 4096
+};
 
 int nginx_include_path(const struct config *config, char *ret, struct err *err)
 {
@@ -123,30 +129,94 @@ bool nginx_has_site(const struct config *config, const struct buf *site)
            strcmp(buf_str(&live), buf_str(site)) == 0;
 }
 
-/* The pid file is empty while nginx starts, and may name a process that is long gone. */
-pid_t nginx_master(const struct config *config)
+bool nginx_has_read_site(const struct config *config)
+{
+    struct stat site;
+    struct stat pid_file;
+
+    if (nginx_master(config) == 0)
+        return true;
+    /* A reload does not write the pid file, so a file that came by one counts as unread. */
+    return stat(config->nginx.site_conf, &site) == 0 &&
+           stat(config->nginx.pid_file, &pid_file) == 0 &&
+           (site.st_mtim.tv_sec < pid_file.st_mtim.tv_sec ||
+            (site.st_mtim.tv_sec == pid_file.st_mtim.tv_sec &&
+             site.st_mtim.tv_nsec < pid_file.st_mtim.tv_nsec));
+}
+
+/* The number in the pid file, or 0: none, or empty, as it is while nginx starts. */
+static pid_t named_master(const struct config *config)
 {
     struct err ignored = ERR_INIT;
     BUF_SCOPED text = {0};
-    BUF_SCOPED name = {0};
-    const char *program = strrchr(config->nginx.path, '/');
-    char path[64];
-    char expected[17];
     long pid;
 
     if (fs_read(config->nginx.pid_file, PID_FILE_MAX_BYTES, &text, &ignored) < 0)
         return 0;
     pid = strtol(buf_str(&text), NULL, 10);
-    if (pid <= 1 || pid > INT_MAX)
-        return 0;
-    /* The kernel keeps the first 15 characters of a program's name. */
-    snprintf(expected, sizeof expected, "%.15s\n",
+    return pid > 1 && pid <= INT_MAX ? (pid_t)pid : 0;
+}
+
+/* Whether a process of that number runs nginx, and its process group. */
+static bool is_nginx(const struct config *config, long pid, pid_t *ret_group)
+{
+    struct err ignored = ERR_INIT;
+    BUF_SCOPED stat = {0};
+    const char *program = strrchr(config->nginx.path, '/');
+    const char *name;
+    const char *rest;
+    char path[64];
+    char expected[20];
+    char state;
+    int group;
+
+    /* proc(5): "pid (name) state ppid pgrp …"; the kernel keeps 15 characters of the name. */
+    snprintf(expected, sizeof expected, "(%.15s)",
              program == NULL ? config->nginx.path : program + 1);
-    snprintf(path, sizeof path, "/proc/%ld/comm", pid);
-    if (fs_read(path, PID_FILE_MAX_BYTES, &name, &ignored) < 0 ||
-        strcmp(buf_str(&name), expected) != 0)
+    snprintf(path, sizeof path, "/proc/%ld/stat", pid);
+    if (fs_read(path, PROC_STAT_MAX_BYTES, &stat, &ignored) < 0)
+        return false;
+    name = strchr(buf_str(&stat), '(');
+    rest = strrchr(buf_str(&stat), ')');
+    if (name == NULL || rest == NULL || !text_starts_with(name, expected) ||
+        sscanf(rest + 1, " %c %*d %d", &state, &group) != 2 || state == 'Z')
+        return false;
+    *ret_group = group;
+    return true;
+}
+
+/* The pid file may name a process that is long gone, or another one by now. */
+pid_t nginx_master(const struct config *config)
+{
+    pid_t pid = named_master(config);
+    pid_t group;
+
+    return pid != 0 && is_nginx(config, pid, &group) ? pid : 0;
+}
+
+int nginx_end_orphans(const struct config *config)
+{
+    pid_t master = named_master(config);
+    const struct dirent *entry;
+    int ended = 0;
+    DIR *processes;
+
+    if (master == 0 || nginx_master(config) != 0)
         return 0;
-    return (pid_t)pid;
+    processes = opendir("/proc");
+    if (processes == NULL)
+        return 0;
+    while ((entry = readdir(processes)) != NULL) {
+        long pid = strtol(entry->d_name, NULL, 10);
+        pid_t group;
+
+        /* supervisord gives every program a group of its own, led by the master. */
+        if (pid > 1 && is_nginx(config, pid, &group) && group == master &&
+            kill((pid_t)pid, SIGQUIT) == 0)
+            ended++;
+    }
+    closedir(processes);
+    return ended;
 }
 
 int nginx_reload(const struct config *config, struct err *err)

@@ -44,8 +44,18 @@ bool nginx_configured(const struct config *config); /* default.conf exists */
 /* Whether default.conf is `site` already. */
 bool nginx_has_site(const struct config *config, const struct buf *site);
 
+/* Whether nginx was started after default.conf was written, or is not running. */
+bool nginx_has_read_site(const struct config *config);
+
 /* The running master, or 0: no pid file, an empty one, or a pid that is not nginx. */
 pid_t nginx_master(const struct config *config);
+
+/*
+ * Workers whose master was killed keep its ports, and no new nginx can bind them. Those of the
+ * master that the pid file names are told to quit, which closes their listening sockets at
+ * once. Returns how many. For whoever is about to start nginx.
+ */
+int nginx_end_orphans(const struct config *config);
 
 /* SIGHUP to the master. ERR_SYS when there is none. */
 int nginx_reload(const struct config *config, struct err *err);

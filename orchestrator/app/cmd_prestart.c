@@ -4,6 +4,8 @@
 #include "app/log_prefix.h"
 #include "app/setup.h"
 #include "base/log.h"
+#include "domain/chain.h"
+#include "domain/keys.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -93,13 +95,55 @@ static int render_http_only(const struct config *config, struct err *err)
     return nginx_install(config, &files, err);
 }
 
-/* Failures are logged and do not keep the command from running: nginx says what it lacks.
- */
+/* Whether the pair would keep nginx from starting with HTTPS configured. */
+static bool pair_is_unusable(const struct store *store, struct err *err)
+{
+    BUF_SCOPED chain_pem = {0};
+    SECRET_SCOPED key_pem = NULL;
+    struct chain *chain = NULL;
+    EVP_PKEY *key = NULL;
+    bool unusable = true;
+
+    if (store_load_chain(store, &chain_pem, err) < 0 ||
+        store_load_key(store, &key_pem, err) < 0)
+        unusable = true;
+    else if (chain_pem.len == 0 || key_pem == NULL)
+        err_set(err, ERR_CONFIG, "a file of the pair is missing");
+    else if (chain_parse(chain_pem.data, chain_pem.len, &chain, err) == 0 &&
+             keys_from_pem(key_pem, &key, err) == 0) {
+        unusable = !chain_has_key(chain, key);
+        if (unusable)
+            err_set(err, ERR_CONFIG, "key.pem does not belong to cert.pem");
+    }
+    EVP_PKEY_free(key);
+    chain_free(chain);
+    return unusable;
+}
+
+/* HTTP-only at boot, without any configuration, and when the pair is of no use. */
+static bool needs_http_only(const struct config *config, const struct store *store,
+                            bool boot)
+{
+    char include[FS_PATH_MAX];
+    struct err err = ERR_INIT;
+
+    if (boot || !nginx_configured(config))
+        return true;
+    if (nginx_include_path(config, include, &err) < 0 || !fs_exists(include) ||
+        !pair_is_unusable(store, &err))
+        return false;
+    log_error("prestart: HTTPS is off until cert-manager has put the pair right: %s",
+              err.message);
+    return true;
+}
+
+/* Failures are logged and do not keep the command from running: nginx says what it lacks. */
 static void prepare(const struct config *config, bool boot)
 {
     struct store store;
     struct err err = ERR_INIT;
     bool finished = false;
+    int ended;
 
     if (fs_make_folder(config->run_dir, 0755, &err) < 0 ||
         store_init(&store, config, &err) < 0 ||
@@ -107,8 +151,11 @@ static void prepare(const struct config *config, bool boot)
         log_error("prestart: %s", err.message);
     if (finished)
         log_info("prestart: finished the promotion of a pair that was cut off");
-    if ((boot || !nginx_configured(config)) && render_http_only(config, &err) < 0)
-        log_error("prestart: port 80 cannot be configured: %s", err.message);
+    ended = nginx_end_orphans(config);
+    if (ended > 0)
+        log_warning("prestart: told %d nginx workers without a master to quit", ended);
+    if (needs_http_only(config, &store, boot) && render_http_only(config, &err) < 0)
+        log_error("prestart: port 80 is not served: %s", err.message);
 }
 
 int cmd_prestart(int argc, char **argv)
@@ -121,7 +168,8 @@ int cmd_prestart(int argc, char **argv)
 
     if (code != 0)
         return code - 1;
-    code = setup_load(&config, arguments.config_file);
+    code = setup_load(&config, arguments.config_file,
+                      arguments.boot ? SETUP_LOG_WARNINGS : SETUP_SKIP_WARNINGS);
     if (code == 0)
         prepare(&config, arguments.boot);
     config_done(&config);

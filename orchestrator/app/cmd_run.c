@@ -44,7 +44,7 @@ int cmd_run(int argc, char **argv)
         return 2;
     }
     setup_harden();
-    code = setup_load(&config, config_file);
+    code = setup_load(&config, config_file, SETUP_LOG_WARNINGS);
     if (code == 0)
         code = daemon_run(&config);
     config_done(&config);

@@ -34,6 +34,7 @@ enum {
     /* A CA or network that is down is asked again soon, then every few minutes. */
     NETWORK_RETRY_MIN_MS = 5 * 1000,
     NETWORK_RETRY_MAX_MS = 10 * 60 * 1000,
+    RATE_LIMIT_LONGEST_S = 7 * 24 * 3600,
 };
 
 enum { SIGNALS = 2 };
@@ -55,6 +56,7 @@ struct daemon {
 
     EVP_PKEY *tls_key;
     struct chain *candidate; /* obtained or found on disk, not served yet */
+    char last_emitted[65];   /* leaf of the last event of this process, "" for none */
     struct plan_facts plan_facts;
     unsigned failures[PLAN_ACTIVITIES]; /* in a row */
     char last_reason[PLAN_REASON_SIZE]; /* logged last */
@@ -111,34 +113,46 @@ static bool is_lets_encrypt(const char *directory)
     return strstr(directory, ".api.letsencrypt.org/") != NULL;
 }
 
+/* Until the time that the CA named, within reason: a text from outside must not stop us. */
+static uint64_t rate_limit_pace(const struct daemon *d, int64_t retry_at, uint32_t random)
+{
+    int64_t wait_s = retry_at - (int64_t)time(NULL);
+
+    if (wait_s > RATE_LIMIT_LONGEST_S)
+        wait_s = RATE_LIMIT_LONGEST_S;
+    if (wait_s > 0)
+        return (uint64_t)wait_s * 1000 + random % 60000;
+    return pace_doubling(d->config->acme.retry_min_ms, d->config->acme.retry_max_ms,
+                         d->failures[PLAN_ISSUING], random);
+}
+
 /* How long to leave the CA alone after a failed issue. */
 static uint64_t issue_pace(const struct daemon *d, const struct issue_flow *flow,
                            const struct err *err)
 {
     const struct config *config = d->config;
+    const enum certbot_verdict verdict = flow->outcome.verdict;
     unsigned failures = d->failures[PLAN_ISSUING];
     uint32_t random = random_number();
-    const struct certbot_outcome *outcome = &flow->outcome;
 
-    if (flow->certbot_ran && outcome->verdict == CERTBOT_RATE_LIMITED &&
-        outcome->retry_at != 0) {
-        int64_t wait_s = outcome->retry_at - (int64_t)time(NULL);
-
-        return wait_s > 0 ? (uint64_t)wait_s * 1000 + random % 60000
-                          : config->acme.retry_min_ms;
-    }
-    if (flow->certbot_ran && outcome->verdict == CERTBOT_CHALLENGE_FAILED &&
+    if (!flow->asked_ca) /* nobody counts */
+        return local_pace(d, PLAN_ISSUING);
+    if (flow->certbot_ran &&
+        verdict == CERTBOT_ISSUED) /* and what it issued is of no use */
+        return config->acme.retry_max_ms;
+    if (flow->certbot_ran && verdict == CERTBOT_RATE_LIMITED)
+        return rate_limit_pace(d, flow->outcome.retry_at, random);
+    if (flow->certbot_ran && verdict == CERTBOT_CHALLENGE_FAILED &&
         is_lets_encrypt(config_directory(config)))
         return pace_challenge(failures, random);
     if (err->kind == ERR_CONFIG)
         return config->acme.retry_max_ms;
-    if (err->kind == ERR_NET || err->kind == ERR_TIMEOUT)
+    /* Not reached at all. Once certbot runs, a silent CA may have issued. */
+    if (!flow->certbot_ran && (err->kind == ERR_NET || err->kind == ERR_TIMEOUT))
         return pace_doubling(config->acme.retry_min_ms < NETWORK_RETRY_MIN_MS
                                  ? config->acme.retry_min_ms
                                  : NETWORK_RETRY_MIN_MS,
                              NETWORK_RETRY_MAX_MS, failures, random);
-    if (!flow->certbot_ran && err->kind != ERR_PEER)
-        return local_pace(d, PLAN_ISSUING); /* nobody outside was asked */
     return pace_doubling(config->acme.retry_min_ms, config->acme.retry_max_ms, failures,
                          random);
 }
@@ -225,8 +239,7 @@ static void on_keys_done(void *owner, const struct err *err)
 
 /* ---- the stored pair ---- */
 
-/* Port 80 answers, HTTPS is off. Port 80 must not depend on anything else that may be
- * broken. */
+/* Port 80 answers, HTTPS is off. Port 80 must not depend on anything else that may be broken. */
 static int serve_http_only(struct daemon *d, struct err *err)
 {
     BUF_SCOPED site = {0};
@@ -235,13 +248,36 @@ static int serve_http_only(struct daemon *d, struct err *err)
 
     buf_init(&site, NGINX_CONF_MAX_BYTES);
     if (nginx_render(d->config, &d->facts, NGINX_HTTP_ONLY, &site, &include, err) < 0)
-        return -1;
-    if (nginx_has_site(d->config, &site))
+        return err_wrap(err, "port 80 is not served");
+    if (nginx_has_site(d->config, &site) && nginx_has_read_site(d->config))
         return 0;
     if (nginx_install(d->config, &files, err) < 0)
-        return -1;
+        return err_wrap(err, "port 80 is not served");
     /* A server that is still starting reads what was just written. */
     return nginx_master(d->config) == 0 ? 0 : nginx_reload(d->config, err);
+}
+
+/*
+ * Somebody else may have changed default.conf since: `prestart`, when nginx had to be started
+ * while the pair on disk was damaged, or a person. Then all is looked at again.
+ */
+static void look_after_site(struct daemon *d)
+{
+    struct err err = ERR_INIT;
+    BUF_SCOPED site = {0};
+    BUF_SCOPED include = {0};
+
+    if (!d->plan_facts.served)
+        return;
+    buf_init(&site, NGINX_CONF_MAX_BYTES);
+    buf_init(&include, NGINX_CONF_MAX_BYTES);
+    if (nginx_render(d->config, &d->facts, NGINX_HTTPS, &site, &include, &err) < 0 ||
+        nginx_has_site(d->config, &site))
+        return;
+    log_warning("%s is not the one that was installed; looking at everything again",
+                d->config->nginx.site_conf);
+    d->plan_facts.served = false;
+    d->plan_facts.examined = false;
 }
 
 static void examine(struct daemon *d)
@@ -260,6 +296,19 @@ static void examine(struct daemon *d)
 
 /* ---- issue ---- */
 
+static void rest_after_issue(struct daemon *d, const struct chain_leaf *leaf)
+{
+    char date[TEXT_TIME_SIZE];
+
+    d->plan_facts.retry_at_ms[PLAN_ISSUING] =
+        uptime_ms(d) + plan_rest_after_issue_ms(leaf->not_before, leaf->not_after);
+    if (plan_renew_at(leaf->not_before, leaf->not_after) <= (int64_t)time(NULL))
+        log_warning(
+            "the new certificate is due for renewal already, valid until %s: is this "
+            "machine's clock right?",
+            text_time(date, leaf->not_after));
+}
+
 static void on_issue_done(void *owner, const struct err *err)
 {
     struct daemon *d = owner;
@@ -273,12 +322,20 @@ static void on_issue_done(void *owner, const struct err *err)
         d->flow.issue.chain = NULL;
         d->plan_facts.candidate = true;
         d->plan_facts.retry_at_ms[PLAN_APPLYING] = 0;
+        rest_after_issue(d, chain_leaf(d->candidate));
     }
     issue_flow_done(&d->flow.issue);
     flow_ended(d);
 }
 
 /* ---- apply ---- */
+
+static void drop_candidate(struct daemon *d)
+{
+    d->plan_facts.candidate = false;
+    chain_free(d->candidate);
+    d->candidate = NULL;
+}
 
 static void record_served(struct daemon *d)
 {
@@ -293,9 +350,7 @@ static void record_served(struct daemon *d)
     d->plan_facts.served = true;
     d->plan_facts.not_before = leaf->not_before;
     d->plan_facts.not_after = leaf->not_after;
-    d->plan_facts.candidate = false;
-    chain_free(d->candidate);
-    d->candidate = NULL;
+    drop_candidate(d);
 }
 
 static void on_apply_done(void *owner, const struct err *err)
@@ -303,10 +358,14 @@ static void on_apply_done(void *owner, const struct err *err)
     struct daemon *d = owner;
 
     count(d, PLAN_APPLYING, err != NULL);
+    if (d->flow.apply.measured)
+        memcpy(d->last_emitted, chain_leaf(d->candidate)->sha256, sizeof d->last_emitted);
     if (err != NULL)
         retry_later(d, PLAN_APPLYING, err, local_pace(d, PLAN_APPLYING));
     else
         record_served(d);
+    if (err != NULL && chain_leaf(d->candidate)->not_after <= (int64_t)time(NULL))
+        drop_candidate(d);
     apply_flow_done(&d->flow.apply);
     flow_ended(d);
 }
@@ -338,6 +397,7 @@ static void start_apply(struct daemon *d)
         .store = &d->store,
         .chain = d->candidate,
         .tls_key = d->tls_key,
+        .last_emitted = d->last_emitted,
     };
 
     d->activity = APPLYING;
@@ -390,8 +450,10 @@ static void on_wake(void *owner)
 {
     struct daemon *d = owner;
 
-    if (d->activity == IDLE && !d->stopping)
-        proceed(d);
+    if (d->activity != IDLE || d->stopping)
+        return;
+    look_after_site(d);
+    proceed(d);
 }
 
 /* ---- the start ---- */
@@ -434,7 +496,7 @@ static void take_over(struct daemon *d)
     else if (finished)
         log_info("finished the promotion of a pair that an earlier run had begun");
     if (!nginx_configured(d->config) && serve_http_only(d, &err) < 0)
-        log_error("port 80 cannot be configured: %s", err.message);
+        log_error("%s", err.message);
 }
 
 static int set_up(struct daemon *d, struct err *err)

@@ -2,10 +2,13 @@
 
 #include "base/fs.h"
 #include "base/log.h"
+#include "base/text.h"
 
+#include <errno.h>
 #include <jansson.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -25,22 +28,73 @@ void setup_harden(void)
 #endif
 }
 
-/* Path of the settings file, or NULL when there is none to read. */
-static const char *find_file(const char *given)
-{
-    const char *named = given != NULL ? given : getenv("CERT_MANAGER_CONFIG");
+struct file {
+    const char *path;     /* NULL: there is none */
+    const char *named_by; /* NULL: nobody, it is the default */
+};
 
-    if (named != NULL && named[0] != '\0')
-        return named;
-    return access(SETUP_DEFAULT_CONFIG, F_OK) == 0 ? SETUP_DEFAULT_CONFIG : NULL;
+static int refuse_file(const struct file *file, const struct err *err)
+{
+    size_t len = strlen(file->path);
+    const char *reason = err->message;
+    bool missing = err->kind == ERR_SYS && err->code == ENOENT;
+
+    /* The path stands before who named it, and is not said twice. */
+    if (text_starts_with(reason, file->path) && text_starts_with(reason + len, ": "))
+        reason += len + 2;
+    if (missing && fs_exists(file->path))
+        reason = "a link to a file that does not exist";
+    if (file->named_by == NULL)
+        log_fatal("settings file %s: %s", file->path, reason);
+    else
+        log_fatal("settings file %s (named by %s): %s", file->path, file->named_by,
+                  reason);
+    return EXIT_CONFIG;
 }
 
-int setup_load(struct config *config, const char *config_file)
+/* 0, or the exit code. The path is NULL when there is no file. */
+static int read_file(const char *given, const char **ret_path, struct buf *ret_text)
+{
+    const char *variable = getenv("CERT_MANAGER_CONFIG");
+    struct file file = {.path = SETUP_DEFAULT_CONFIG};
+    struct err err = ERR_INIT;
+
+    if (given != NULL && given[0] == '\0') {
+        log_fatal("--config: found \"\", expected the path of the settings file");
+        return EXIT_CONFIG;
+    }
+    if (given != NULL)
+        file = (struct file){.path = given, .named_by = "--config"};
+    else if (variable != NULL && variable[0] != '\0')
+        file = (struct file){.path = variable, .named_by = "CERT_MANAGER_CONFIG"};
+    *ret_path = file.path;
+    if (fs_read(file.path, CONFIG_YAML_MAX_BYTES, ret_text, &err) == 0)
+        return 0;
+    /* A dangling link is there: somebody meant a file by it. */
+    if (file.named_by != NULL || err.kind != ERR_SYS ||
+        (err.code != ENOENT && err.code != ENOTDIR) || fs_exists(file.path))
+        return refuse_file(&file, &err);
+    *ret_path = NULL;
+    return 0;
+}
+
+static void log_report(const struct config_report *report, enum setup_warnings warnings)
+{
+    enum log_level level = warnings == SETUP_LOG_WARNINGS ? LOG_WARNING : LOG_DEBUG;
+
+    for (size_t i = 0; i < report->warning_count; i++)
+        log_write(level, "%s", report->warnings[i]);
+    for (size_t i = 0; i < report->error_count; i++)
+        log_fatal("%s", report->errors[i]);
+}
+
+int setup_load(struct config *config, const char *config_file,
+               enum setup_warnings warnings)
 {
     struct config_report report;
     struct err err = ERR_INIT;
     BUF_SCOPED text = {0};
-    const char *path = find_file(config_file);
+    const char *path = NULL;
     int failed;
 
     log_open(STDOUT_FILENO, LOG_INFO);
@@ -50,18 +104,14 @@ int setup_load(struct config *config, const char *config_file)
         return EXIT_FAILURE;
     }
     json_set_alloc_funcs(wipe_malloc, wipe_free);
-    if (path != NULL && fs_read(path, CONFIG_YAML_MAX_BYTES, &text, &err) < 0) {
-        log_fatal("settings file: %s", err.message);
-        return EXIT_CONFIG;
-    }
+    failed = read_file(config_file, &path, &text);
+    if (failed != 0)
+        return failed;
     failed = config_load(config, &report, path, path == NULL ? NULL : buf_str(&text),
                          text.len, environ);
     if (failed == 0)
         log_open(STDOUT_FILENO, config->log_level);
-    for (size_t i = 0; i < report.warning_count; i++)
-        log_warning("%s", report.warnings[i]);
-    for (size_t i = 0; i < report.error_count; i++)
-        log_fatal("%s", report.errors[i]);
+    log_report(&report, warnings);
     config_report_done(&report);
     return failed != 0 ? EXIT_CONFIG : 0;
 }

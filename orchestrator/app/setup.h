@@ -12,12 +12,16 @@ enum { EXIT_CONFIG = 78 };
 
 #define SETUP_DEFAULT_CONFIG "/etc/cert-manager/config.yaml"
 
+/* Commands that repeat what another one has just logged skip them: level debug. */
+enum setup_warnings { SETUP_LOG_WARNINGS, SETUP_SKIP_WARNINGS };
+
 /*
- * `config_file` as given on the command line, or NULL: then CERT_MANAGER_CONFIG, then
- * SETUP_DEFAULT_CONFIG when that exists. 0, or the exit code after the reasons were
- * logged. `config` is released with config_done in either case.
+ * `config_file` as given on the command line, or NULL: then CERT_MANAGER_CONFIG unless it
+ * is empty, then SETUP_DEFAULT_CONFIG when that exists. 0, or the exit code after the
+ * reasons were logged. `config` is released with config_done in either case.
  */
-int setup_load(struct config *config, const char *config_file);
+int setup_load(struct config *config, const char *config_file,
+               enum setup_warnings warnings);
 
 /* No core dumps, not dumpable, umask 077, SIGPIPE ignored. */
 void setup_harden(void);

@@ -25,7 +25,7 @@ bool fs_exists(const char *path)
 {
     struct stat status;
 
-    return lstat(path, &status) == 0;
+    return lstat(path, &status) == 0 || (errno != ENOENT && errno != ENOTDIR);
 }
 
 static int open_regular(const char *path, size_t max, size_t *ret_size, struct err *err)
@@ -261,18 +261,25 @@ static int make_parents(const char *path, struct err *err)
 int fs_make_folder(const char *path, mode_t mode, struct err *err)
 {
     struct stat status;
+    int failed = 0;
+    int fd;
 
     if (make_parents(path, err) < 0)
         return -1;
     if (mkdir(path, mode) < 0 && errno != EEXIST)
         return err_sys(err, errno, "%s: cannot create folder", path);
-    if (stat(path, &status) < 0)
-        return err_sys(err, errno, "%s", path);
-    if (!S_ISDIR(status.st_mode))
+    /* A link that somebody put there must not have us change the mode of what it names. */
+    fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 && (errno == ENOTDIR || errno == ELOOP))
         return err_set(err, ERR_CONFIG, "%s: is not a folder", path);
-    if ((status.st_mode & 07777) != mode && chmod(path, mode) < 0)
-        return err_sys(err, errno, "%s: cannot set mode %04o", path, (unsigned)mode);
-    return 0;
+    if (fd < 0)
+        return err_sys(err, errno, "%s", path);
+    if (fstat(fd, &status) < 0)
+        failed = err_sys(err, errno, "%s", path);
+    else if ((status.st_mode & 07777) != mode && fchmod(fd, mode) < 0)
+        failed = err_sys(err, errno, "%s: cannot set mode %04o", path, (unsigned)mode);
+    close(fd);
+    return failed;
 }
 
 /* Depth is bounded: what we remove is our own, and a hostile tree must not exhaust the
@@ -324,6 +331,8 @@ int fs_remove_tree(const char *path, struct err *err)
 {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
+    if (fd < 0 && (errno == ENOTDIR || errno == ELOOP))
+        return fs_remove(path, err);
     if (fd < 0)
         return errno == ENOENT ? 0 : err_sys(err, errno, "%s: cannot remove", path);
     if (remove_entries(fd, path, 0, err) < 0)

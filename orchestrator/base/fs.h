@@ -20,7 +20,8 @@
 /* "<folder>/<name>" into `ret` (FS_PATH_MAX bytes); ERR_CONFIG when it does not fit. */
 int fs_join(char *ret, const char *folder, const char *name, struct err *err);
 
-bool fs_exists(const char *path); /* of any type; a dangling link counts */
+/* Of any type; a dangling link counts, and so does what cannot be looked at. */
+bool fs_exists(const char *path);
 
 /*
  * The whole of a regular file of at most `max` bytes; links are followed, FIFOs and
@@ -46,7 +47,8 @@ int fs_remove(const char *path, struct err *err);
  */
 int fs_make_folder(const char *path, mode_t mode, struct err *err);
 
-/* Remove a folder and all below it, following no link; a missing folder is no error. */
+/* Remove a folder and all below it, following no link, or whatever else is at the path; a
+ * missing one is no error. */
 int fs_remove_tree(const char *path, struct err *err);
 
 /* fsync of a folder, after changes to its entries. */

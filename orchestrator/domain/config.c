@@ -383,6 +383,13 @@ static void decide_log_level(struct config_load *load)
         config->log_level = LOG_DEBUG;
 }
 
+/* What is in force may not be what is meant: the file is only partly understood. */
+static bool is_guess(const struct config_load *load, size_t i)
+{
+    return load->origins[i].bad ||
+           (load->unread && load->origins[i].source == CONFIG_FROM_DEFAULT);
+}
+
 /* A public CA is never asked for a name that it cannot validate. */
 static void check_domain(struct config_load *load)
 {
@@ -391,17 +398,35 @@ static void check_domain(struct config_load *load)
     struct err err = ERR_INIT;
     char name[NAME_SIZE];
 
-    if (load->config->development || load->origins[domain].bad ||
-        load->origins[development].bad)
+    if (load->config->development || is_guess(load, domain) ||
+        is_guess(load, development))
         return;
-    if (hostname_check_public(load->config->domain, &err) < 0)
-        config_error(load,
-                     "%s: %s%s; set DOMAIN to the public name of this service, or "
-                     "DEV_MODE=true for a self-signed certificate",
-                     name_of(load, domain, name, sizeof name),
-                     load->origins[domain].source == CONFIG_FROM_DEFAULT ? "not set; "
-                                                                         : "",
-                     err.message);
+    if (load->origins[domain].source == CONFIG_FROM_DEFAULT)
+        err_set(&err, ERR_CONFIG, "not set");
+    else if (hostname_check_public(load->config->domain, &err) == 0)
+        return;
+    config_error(
+        load,
+        "%s: %s; set it to the public name of this service, or DEV_MODE=true for "
+        "a self-signed certificate",
+        name_of(load, domain, name, sizeof name), err.message);
+}
+
+/* The directory alone says which CA is asked; the two may agree. */
+static void check_directory(struct config_load *load)
+{
+    const struct config *config = load->config;
+    size_t staging = index_of(offsetof(struct config, acme.staging));
+    size_t directory = index_of(offsetof(struct config, acme.directory));
+    char staging_name[NAME_SIZE];
+    char directory_name[NAME_SIZE];
+
+    if (config->acme.staging && config->acme.directory != NULL &&
+        strcmp(config->acme.directory, LETSENCRYPT_STAGING_DIRECTORY) != 0)
+        config_warn(load,
+                    "%s: does not choose the CA, because %s is set; remove one of them",
+                    name_of(load, staging, staging_name, sizeof staging_name),
+                    name_of(load, directory, directory_name, sizeof directory_name));
 }
 
 /* One that is bad has been reported, and what stands in its place says nothing. */
@@ -493,6 +518,7 @@ int config_load(struct config *config, struct config_report *report,
     apply_environment(&load, environment);
     if (config->domain != NULL)
         check_domain(&load);
+    check_directory(&load);
     check_pairs(&load);
     decide_log_level(&load);
     decide_ekm_secret(&load, environment);

@@ -26,7 +26,7 @@ enum config_type {
     CONFIG_ADDRESS,
     CONFIG_SIZE,
     CONFIG_FRAGMENT, /* nginx text of any number of lines */
-    CONFIG_LIST,
+    CONFIG_LIST,     /* of regular expressions */
     CONFIG_SECRET,
 };
 
@@ -65,6 +65,7 @@ struct config_load {
     struct config_report *report;
     const char *yaml_name;
     bool failed;
+    bool unread; /* part of the file was not understood: any setting may be in it */
     struct config_origin origins[CONFIG_SETTING_COUNT];
 };
 

@@ -2,12 +2,15 @@
 #include "domain/config_internal.h"
 #include "domain/hostname.h"
 
+#define PCRE2_CODE_UNIT_WIDTH 8
+
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <openssl/crypto.h>
 #include <openssl/http.h>
+#include <pcre2.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -85,7 +88,8 @@ const char *config_expected(char ret[CONFIG_EXPECTED_SIZE],
         [CONFIG_HOST] = "the name of a host, an IPv4 address or an IPv6 address in []",
         [CONFIG_HOST_PORT] = "host:port",
         [CONFIG_ADDRESS] = "an IPv4 or IPv6 address",
-        [CONFIG_SIZE] = "digits and after them nothing, k, m or g",
+        [CONFIG_SIZE] =
+            "a size such as 20m, 512k or 1g (digits, then nothing, k, m or g)",
         [CONFIG_FRAGMENT] = "nginx text",
         [CONFIG_LIST] = "a sequence of texts",
         [CONFIG_SECRET] = "a text",
@@ -416,6 +420,24 @@ static bool set_scalar(void *field, const struct config_setting *setting,
     return true;
 }
 
+/* nginx compiles it with the same library and without options. */
+static int check_regex(const char *text, size_t len, struct err *err)
+{
+    enum { REASON_SIZE = 128 };
+    PCRE2_UCHAR reason[REASON_SIZE] = "";
+    PCRE2_SIZE offset = 0;
+    int problem = 0;
+    char quoted[CONFIG_QUOTED_SIZE];
+    pcre2_code *code = pcre2_compile((PCRE2_SPTR)text, len, 0, &problem, &offset, NULL);
+
+    pcre2_code_free(code);
+    if (code != NULL)
+        return 0;
+    pcre2_get_error_message(problem, reason, sizeof reason);
+    return err_set(err, ERR_CONFIG, "%s is not a regular expression: %s at offset %zu",
+                   config_quoted(quoted, text, len), (const char *)reason, offset);
+}
+
 static int add_item(struct config_list *list, const char *text, size_t len,
                     struct err *err)
 {
@@ -425,6 +447,8 @@ static int add_item(struct config_list *list, const char *text, size_t len,
         return err_set(err, ERR_CONFIG, "more than %d items", LIST_MAX_ITEMS);
     if (len == 0)
         return err_set(err, ERR_CONFIG, "found an empty text");
+    if (check_regex(text, len, err) < 0)
+        return -1;
     longer = realloc(list->items, (list->count + 1) * sizeof *longer);
     if (longer == NULL)
         return err_sys(err, ENOMEM, "cannot keep the value");

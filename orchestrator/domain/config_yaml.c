@@ -340,6 +340,7 @@ static void report_unknown(struct walk *walk, const yaml_node_t *key, const char
     bool whole = len >= 0 && (size_t)len < sizeof path &&
                  strlen(text_of(key)) == key->data.scalar.length;
 
+    walk->load->unread = true;
     if (is_plain(key) && strcmp(text_of(key), "<<") == 0) {
         config_error(walk->load, AT_FORMAT "merge keys are not allowed",
                      AT(walk, key->start_mark));
@@ -378,6 +379,7 @@ static void walk_pair(struct walk *walk, const char *section, const yaml_node_t 
     if (key->type != YAML_SCALAR_NODE) {
         config_error(walk->load, AT_FORMAT "found %s as a key, expected a name",
                      AT(walk, key->start_mark), kind_of(key));
+        walk->load->unread = true;
         return;
     }
     /* A name with a dot is no path: sections are mappings. */
@@ -422,11 +424,13 @@ static void walk_section(struct walk *walk, size_t first, const yaml_node_t *key
     /* A section whose keys are all comments is empty. */
     if (is_nothing(value))
         return;
-    if (value->type != YAML_MAPPING_NODE)
+    if (value->type != YAML_MAPPING_NODE) {
         config_error(walk->load, AT_FORMAT "%s: found %s, expected a mapping of settings",
                      AT(walk, value->start_mark), text_of(key), kind_of(value));
-    else
+        walk->load->unread = true;
+    } else {
         walk_mapping(walk, section, value);
+    }
 }
 
 static void walk_document(struct walk *walk, const char *yaml, size_t len)
@@ -446,11 +450,14 @@ static void walk_document(struct walk *walk, const char *yaml, size_t len)
         return;
     }
     root = yaml_document_get_root_node(&walk->document);
-    if (root != NULL && root->type == YAML_MAPPING_NODE)
+    walk->load->unread = false;
+    if (root != NULL && root->type == YAML_MAPPING_NODE) {
         walk_mapping(walk, "", root);
-    else if (root != NULL && !is_nothing(root))
+    } else if (root != NULL && !is_nothing(root)) {
         config_error(walk->load, AT_FORMAT "found %s, expected a mapping of settings",
                      AT(walk, root->start_mark), kind_of(root));
+        walk->load->unread = true;
+    }
     yaml_document_delete(&walk->document);
     yaml_parser_delete(&parser);
 }
@@ -459,6 +466,7 @@ void config_yaml_apply(struct config_load *load, const char *yaml, size_t len)
 {
     struct walk walk = {.load = load};
 
+    load->unread = true; /* until the document stands */
     if (len > CONFIG_YAML_MAX_BYTES)
         config_error(load, "%s: larger than the %d bytes allowed", load->yaml_name,
                      CONFIG_YAML_MAX_BYTES);

@@ -9,7 +9,8 @@
 /*
  * Syntax: labels of letters, digits, hyphens (not first or last), at most 63 bytes each and 253
  * together; no trailing dot, no address, no wildcard, no underscore, at most ASCII (an
- * internationalised name is given as A-label, "xn--…"). ERR_CONFIG says what is wrong.
+ * internationalised name is given as A-label, "xn--…"). ERR_CONFIG: the name, what is wrong with
+ * it and what to write; a text with an @ (of a URL with a password) is not repeated.
  */
 int hostname_check(const char *name, struct err *err);
 

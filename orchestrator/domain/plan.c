@@ -4,7 +4,7 @@
 
 #include <stdio.h>
 
-enum { SHORT_LIFE_S = 10 * 24 * 3600 };
+enum { SHORT_LIFE_S = 10 * 24 * 3600, LONGEST_REST_S = 3600 };
 
 int64_t plan_renew_at(int64_t not_before, int64_t not_after)
 {
@@ -12,6 +12,14 @@ int64_t plan_renew_at(int64_t not_before, int64_t not_after)
     int64_t life = not_after > not_before ? not_after - not_before : 0;
 
     return not_after - (life < SHORT_LIFE_S ? life / 2 : life / 3);
+}
+
+uint64_t plan_rest_after_issue_ms(int64_t not_before, int64_t not_after)
+{
+    int64_t quarter = (not_after - not_before) / 4;
+    int64_t rest = quarter < LONGEST_REST_S ? quarter : LONGEST_REST_S;
+
+    return rest > 0 ? (uint64_t)rest * 1000 : 1000;
 }
 
 static struct plan act(enum plan_action action, const char *reason)
@@ -22,8 +30,7 @@ static struct plan act(enum plan_action action, const char *reason)
     return plan;
 }
 
-/* Waking at least once an hour notices a wall clock that jumped and a machine that slept.
- */
+/* Waking every minute notices a wall clock that jumped and a machine that slept. */
 static struct plan wait_ms(uint64_t ms, const char *reason)
 {
     struct plan plan = act(PLAN_WAIT, reason);
@@ -39,7 +46,7 @@ static struct plan act_or_wait(enum plan_action action, uint64_t retry_at_ms,
 
     if (retry_at_ms <= uptime_ms)
         return act(action, reason);
-    snprintf(text, sizeof text, "%s; waiting after a failed attempt", reason);
+    snprintf(text, sizeof text, "%s; not before the time is up", reason);
     return wait_ms(retry_at_ms - uptime_ms, text);
 }
 

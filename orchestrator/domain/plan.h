@@ -38,7 +38,13 @@ struct plan_facts {
     uint64_t retry_at_ms[PLAN_ACTIVITIES]; /* 0: at once */
 };
 
-enum { PLAN_REASON_SIZE = 160, PLAN_LONGEST_WAIT_MS = 3600 * 1000 };
+/*
+ * How long to leave the CA alone after it has issued a leaf: a quarter of its life, at most an
+ * hour. A leaf that our clock calls due at once must not have us order without end.
+ */
+uint64_t plan_rest_after_issue_ms(int64_t not_before, int64_t not_after);
+
+enum { PLAN_REASON_SIZE = 160, PLAN_LONGEST_WAIT_MS = 60 * 1000 };
 
 struct plan {
     enum plan_action action;

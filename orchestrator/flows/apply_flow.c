@@ -3,7 +3,9 @@
 #include "base/log.h"
 #include "domain/keys.h"
 
+#include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 enum {
     PROBE_LIMIT_MS = 10 * 1000, /* for nginx to present the leaf after a reload */
@@ -22,8 +24,8 @@ static int compare_key(struct apply_flow *flow, struct err *err)
     EVP_PKEY *stored = NULL;
 
     flow->key_changed = true;
-    if (store_load_key(flow->request.store, &pem, err) < 0)
-        return -1;
+    if (store_load_key(flow->request.store, &pem, &unusable) < 0)
+        return unusable.kind == ERR_SYS ? (*err = unusable, -1) : 0;
     if (pem == NULL || keys_from_pem(pem, &stored, &unusable) < 0)
         return 0;
     flow->key_changed = !keys_same(stored, flow->request.tls_key);
@@ -41,8 +43,8 @@ static int compare_chain(struct apply_flow *flow, struct err *err)
     struct chain *stored = NULL;
 
     flow->chain_changed = true;
-    if (store_load_chain(flow->request.store, &file, err) < 0)
-        return -1;
+    if (store_load_chain(flow->request.store, &file, &unusable) < 0)
+        return unusable.kind == ERR_SYS ? (*err = unusable, -1) : 0;
     buf_init(&canonical, CHAIN_PEM_MAX_BYTES);
     if (chain_parse(file.data, file.len, &stored, &unusable) == 0 &&
         chain_to_pem(stored, &canonical, &unusable) == 0)
@@ -56,6 +58,8 @@ static int begin_stage(void *owner, struct err *err)
     struct apply_flow *flow = owner;
     SECRET_SCOPED key_pem = NULL;
 
+    if (chain_leaf(flow->request.chain)->not_after <= (int64_t)time(NULL))
+        return err_set(err, ERR_CRYPTO, "the certificate has expired meanwhile");
     if (chain_to_pem(flow->request.chain, &flow->chain_pem, err) < 0 ||
         compare_chain(flow, err) < 0 || compare_key(flow, err) < 0)
         return -1;
@@ -112,23 +116,30 @@ static void abort_test(void *owner)
 
 /* ---- measure ---- */
 
+/*
+ * An agent that answers but shows no log (simulators) leaves us with our own memory. One that
+ * does not answer is not asked to emit either: an earlier event may still be on its way.
+ */
 static void on_info_done(void *owner, const struct err *err)
 {
     struct apply_flow *flow = owner;
     const char *leaf = chain_leaf(flow->request.chain)->sha256;
+    bool answered = err == NULL || err->kind == ERR_PEER;
     struct err unreadable = ERR_INIT;
     char last[65] = "";
     bool found = false;
 
-    /* An agent that does not show its log does not stop us: the event is then emitted
-     * anew. */
-    if (err != NULL)
-        log_debug("event log: %s", err->message);
-    else if (measurement_last_event(flow->call.tcb_info, last, &found, &unreadable) < 0)
+    snprintf(last, sizeof last, "%s", flow->request.last_emitted);
+    if (err == NULL &&
+        measurement_last_event(flow->call.tcb_info, last, &found, &unreadable) < 0) {
         log_debug("event log: %s", unreadable.message);
-    flow->already_measured = found && strcmp(last, leaf) == 0;
+        snprintf(last, sizeof last, "%s", flow->request.last_emitted);
+    } else if (err == NULL && !found) {
+        last[0] = '\0';
+    }
+    flow->already_measured = strcmp(last, leaf) == 0;
     dstack_call_done(&flow->call);
-    seq_resume(&flow->seq, NULL);
+    seq_resume(&flow->seq, answered ? NULL : err);
 }
 
 static int begin_event_log(void *owner, struct err *err)

@@ -36,6 +36,7 @@ struct apply_request {
     const struct store *store;
     const struct chain *chain;
     EVP_PKEY *tls_key;
+    const char *last_emitted; /* leaf of the last event that we emitted, "" for none */
 };
 
 struct apply_flow {

@@ -5,6 +5,7 @@
 #include "domain/keys.h"
 #include "domain/stored.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,32 +21,56 @@ struct loaded {
     struct stored_pair pair;
 };
 
-static void load_chain(const struct store *store, struct loaded *loaded)
+/* What cannot be read now may be read later: only what can be read and is wrong is damage. */
+static int note_damage(struct loaded *loaded, struct err *found, const char *name,
+                       struct err *err)
 {
+    err_wrap(found, "%s cannot be used", name);
+    if (found->kind == ERR_SYS && found->code != ELOOP) {
+        *err = *found;
+        return -1;
+    }
+    if (loaded->damage.kind == ERR_NONE)
+        loaded->damage = *found;
+    return 0;
+}
+
+static int load_chain(const struct store *store, struct loaded *loaded, struct err *err)
+{
+    struct err found = ERR_INIT;
     BUF_SCOPED pem = {0};
 
     if (!fs_exists(store->chain))
-        return;
+        return 0;
     loaded->pair.present = true;
-    if (store_load_chain(store, &pem, &loaded->damage) < 0 ||
-        chain_parse(pem.data, pem.len, &loaded->chain, &loaded->damage) < 0)
-        err_wrap(&loaded->damage, "cert.pem cannot be used");
+    if (store_load_chain(store, &pem, &found) < 0 ||
+        chain_parse(pem.data, pem.len, &loaded->chain, &found) < 0)
+        return note_damage(loaded, &found, "cert.pem", err);
+    return 0;
 }
 
-static void load_key(const struct store *store, struct loaded *loaded)
+static int load_key(const struct store *store, struct loaded *loaded, struct err *err)
 {
     SECRET_SCOPED pem = NULL;
-    struct err err = ERR_INIT;
+    struct err found = ERR_INIT;
 
     if (!fs_exists(store->key))
-        return;
+        return 0;
     loaded->pair.present = true;
-    if ((store_load_key(store, &pem, &err) < 0 ||
-         (pem != NULL && keys_from_pem(pem, &loaded->key, &err) < 0)) &&
-        loaded->damage.kind == ERR_NONE) {
-        loaded->damage = err;
-        err_wrap(&loaded->damage, "key.pem cannot be used");
-    }
+    if (store_load_key(store, &pem, &found) < 0 ||
+        (pem != NULL && keys_from_pem(pem, &loaded->key, &found) < 0))
+        return note_damage(loaded, &found, "key.pem", err);
+    return 0;
+}
+
+static int load(const struct store *store, struct loaded *loaded, struct err *err)
+{
+    if (load_chain(store, loaded, err) < 0 || load_key(store, loaded, err) < 0)
+        return -1;
+    loaded->pair.chain = loaded->chain;
+    loaded->pair.key = loaded->key;
+    loaded->pair.damage = loaded->damage.kind == ERR_NONE ? NULL : loaded->damage.message;
+    return 0;
 }
 
 static void loaded_done(struct loaded *loaded)
@@ -74,15 +99,36 @@ static int mark_forced(const struct store *store, int64_t now, struct err *err)
     return store_write_state(store, FORCED_STATE, text, err);
 }
 
-static int set_aside(const struct store *store, const struct stored_rules *rules,
-                     const char *reason, int64_t now, struct err *err)
+static int set_aside(const struct store *store, const char *reason, int64_t now,
+                     struct err *err)
 {
-    if (stored_force_acts(rules, now) && mark_forced(store, now, err) < 0)
-        return -1;
     if (store_set_aside(store, reason, now, err) < 0)
         return err_wrap(err, "cannot set the stored pair aside (%s)", reason);
     log_warning("the stored pair is set aside in %s/set-aside: %s", store->state, reason);
     return 0;
+}
+
+/*
+ * FORCE_RM_CERT_FILES acts when its mark can be kept; otherwise every restart would order a
+ * certificate. When it cannot act the pair is judged without it: HTTPS comes first.
+ */
+static void decide_force(const struct store *store, struct stored_rules *rules,
+                         const struct loaded *loaded, int64_t now)
+{
+    struct err err = ERR_INIT;
+
+    if (!rules->force_rm)
+        return;
+    if (!stored_force_acts(rules, now)) {
+        if (loaded->pair.present)
+            log_warning(
+                "FORCE_RM_CERT_FILES is still set; it acts at most once in 24 "
+                "hours, so the stored pair is kept. Remove the setting");
+    } else if (mark_forced(store, now, &err) < 0) {
+        rules->force_rm = false;
+        log_warning("FORCE_RM_CERT_FILES cannot act, the stored pair is kept: %s",
+                    err.message);
+    }
 }
 
 /*
@@ -119,12 +165,44 @@ static struct chain *find_staged(const struct store *store,
     return NULL;
 }
 
+/* Judges what `loaded` holds; sets it aside when it must not stay. */
+static int judge(const struct store *store, struct stored_rules *rules,
+                 struct loaded *loaded, int64_t now, struct chain **ret_chain,
+                 struct err *err)
+{
+    char reason[STORED_REASON_SIZE];
+    enum stored_verdict verdict;
+    struct chain *staged = NULL;
+
+    decide_force(store, rules, loaded, now);
+    verdict = stored_judge(&loaded->pair, rules, now, reason);
+    if (verdict != STORED_SET_ASIDE)
+        log_info("%s", reason);
+    else if (set_aside(store, reason, now, err) < 0) {
+        struct err ignored = ERR_INIT;
+
+        if (stored_force_acts(rules, now)) /* it has not: the next try may */
+            (void)mark_forced(store, 0, &ignored);
+        return -1;
+    }
+    if (verdict == STORED_SERVE) {
+        *ret_chain = loaded->chain;
+        loaded->chain = NULL;
+    }
+    if (!stored_force_acts(rules, now))
+        staged = find_staged(store, rules, *ret_chain, now);
+    if (staged != NULL) {
+        chain_free(*ret_chain);
+        *ret_chain = staged;
+    }
+    return 0;
+}
+
 int examine_stored(const struct store *store, const struct config *config,
                    const EVP_PKEY *tls_key, struct chain **ret_chain, struct err *err)
 {
     struct loaded loaded = {0};
-    const int64_t now = (int64_t)time(NULL);
-    const struct stored_rules rules = {
+    struct stored_rules rules = {
         .domain = config->domain,
         .development = config->development,
         .production = !config->development && !config->acme.staging,
@@ -132,39 +210,16 @@ int examine_stored(const struct store *store, const struct config *config,
         .force_rm = config->tls.force_rm,
         .forced_at = config->tls.force_rm ? last_forced(store) : 0,
     };
-    const bool forced = stored_force_acts(&rules, now);
-    char reason[STORED_REASON_SIZE];
-    enum stored_verdict verdict;
-    struct chain *staged;
+    bool finished;
+    int failed;
 
-    load_chain(store, &loaded);
-    load_key(store, &loaded);
-    loaded.pair.chain = loaded.chain;
-    loaded.pair.key = loaded.key;
-    loaded.pair.damage = loaded.damage.kind == ERR_NONE ? NULL : loaded.damage.message;
-    verdict = stored_judge(&loaded.pair, &rules, now, reason);
     *ret_chain = NULL;
-    if (verdict == STORED_SET_ASIDE) {
-        if (set_aside(store, &rules, reason, now, err) < 0) {
-            loaded_done(&loaded);
-            return -1;
-        }
-    } else {
-        log_info("%s", reason);
-        if (config->tls.force_rm && loaded.pair.present)
-            log_warning(
-                "FORCE_RM_CERT_FILES is still set; it acts at most once in 24 "
-                "hours, so the stored pair is kept. Remove the setting");
-    }
-    if (verdict == STORED_SERVE) {
-        *ret_chain = loaded.chain;
-        loaded.chain = NULL;
-    }
-    staged = forced ? NULL : find_staged(store, &rules, *ret_chain, now);
-    if (staged != NULL) {
-        chain_free(*ret_chain);
-        *ret_chain = staged;
-    }
+    /* Half a promotion must not be judged. */
+    if (store_finish_promotion(store, &finished, err) < 0)
+        return err_wrap(err, "cannot finish the promotion of a pair");
+    failed = load(store, &loaded, err);
+    if (failed == 0)
+        failed = judge(store, &rules, &loaded, (int64_t)time(NULL), ret_chain, err);
     loaded_done(&loaded);
-    return 0;
+    return failed;
 }

@@ -176,8 +176,10 @@ static int begin_account(void *owner, struct err *err)
     if (!flow->account_forgotten)
         account_memory_load(flow->request.store, config_directory(config), thumbprint,
                             flow->account_url, sizeof flow->account_url);
-    if (flow->account_url[0] != '\0')
+    flow->account_remembered = flow->account_url[0] != '\0';
+    if (flow->account_remembered)
         return SEQ_READY;
+    flow->asked_ca = true;
     acme_account_start(&flow->account, &request, seq_resume, &flow->seq);
     return SEQ_WAIT;
 }
@@ -187,7 +189,7 @@ static int finish_account(void *owner, struct err *err)
     struct issue_flow *flow = owner;
     const char *directory = config_directory(flow->request.config);
     char thumbprint[JOSE_THUMBPRINT_SIZE];
-    bool asked = flow->account_url[0] == '\0';
+    bool asked = !flow->account_remembered;
 
     if (asked)
         snprintf(flow->account_url, sizeof flow->account_url, "%s", flow->account.url);
@@ -212,15 +214,29 @@ static void abort_account(void *owner)
 
 /* ---- certbot ---- */
 
+/* What a CA says of a request that is signed for an account that it does not have. */
+static bool account_is_in_doubt(const struct issue_flow *flow)
+{
+    static const char *const doubts[] = {"accountDoesNotExist", "malformed",
+                                         "unauthorized"};
+
+    if (!flow->certbot_ran || !flow->account_remembered ||
+        flow->outcome.verdict == CERTBOT_CHALLENGE_FAILED)
+        return false;
+    for (size_t i = 0; i < sizeof doubts / sizeof doubts[0]; i++) {
+        if (strcmp(flow->outcome.problem, doubts[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
 static void on_certbot_done(void *owner, const struct err *err)
 {
     struct issue_flow *flow = owner;
-    bool gone;
 
     flow->certbot_ran = flow->certbot.ran;
     flow->outcome = flow->certbot.outcome;
-    gone = flow->certbot_ran && flow->outcome.verdict == CERTBOT_ACCOUNT_GONE;
-    seq_resume(&flow->seq, gone && !flow->account_forgotten ? NULL : err);
+    seq_resume(&flow->seq, account_is_in_doubt(flow) ? NULL : err);
 }
 
 static int begin_certbot(void *owner, struct err *err)
@@ -239,6 +255,7 @@ static int begin_certbot(void *owner, struct err *err)
     if (csr_build(flow->request.tls_key, config->domain, &flow->csr, err) < 0)
         return -1;
     request.csr_pem = buf_str(&flow->csr);
+    flow->asked_ca = true;
     log_info("asking %s for a certificate for %s", config_directory(config),
              config->domain);
     certbot_start(&flow->certbot, &request, on_certbot_done, flow);
@@ -250,10 +267,11 @@ static int finish_certbot(void *owner, struct err *err)
     struct issue_flow *flow = owner;
 
     (void)err;
-    if (flow->outcome.verdict != CERTBOT_ACCOUNT_GONE)
+    if (!account_is_in_doubt(flow))
         return SEQ_NEXT;
-    log_warning("the CA does not know the account %s any more; asking for it anew",
-                flow->account_url);
+    log_warning(
+        "the CA does not accept the remembered account %s (%s); asking for it anew",
+        flow->account_url, flow->outcome.detail);
     flow->account_forgotten = true;
     flow->account_url[0] = '\0';
     return seq_go_to(&flow->seq, "find account");

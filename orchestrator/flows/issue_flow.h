@@ -9,8 +9,8 @@
  * validation, without the other a lost certificate, and CAs limit both. "resolve domain"
  * is repeated until the name resolves or acme.resolve_max_tries is used up; then the CA is
  * asked all the same, since it may see another DNS than we do. "find account" is skipped
- * while the account URL of an earlier run is remembered; when certbot reports that the CA
- * does not know that account, the URL is forgotten and found anew, once.
+ * while the account URL of an earlier run is remembered; when the CA does not accept that
+ * account, the URL is forgotten and found anew, once.
  */
 #ifndef CM_FLOWS_ISSUE_FLOW_H
 #define CM_FLOWS_ISSUE_FLOW_H
@@ -41,6 +41,7 @@ struct issue_flow {
     struct chain *chain; /* on success; taken over (set to NULL) by the caller */
     struct certbot_outcome outcome; /* when certbot_ran */
     bool certbot_ran;
+    bool asked_ca; /* the CA was talked to: it counts what it is asked */
 
     /* Private. */
     struct issue_request request;
@@ -48,6 +49,7 @@ struct issue_flow {
     struct dstack_call call;
     EVP_PKEY *account_key;
     char account_url[ACME_URL_SIZE];
+    bool account_remembered; /* the URL is from an earlier run */
     bool account_forgotten;
     struct lookup lookup;
     bool resolved;

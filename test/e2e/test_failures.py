@@ -209,7 +209,7 @@ def test_ca_that_has_lost_the_account(new_ca, new_stack):
     mark = ca.log.mark()
     leaf = stack.start().wait_for_https()
     assert leaf == stack.stored_chain()[0] and pki.issuer_name(leaf).startswith("Pebble")
-    assert stack.log.find("WARNING - the CA does not know the account")
+    assert stack.log.find("WARNING - the CA does not accept the remembered account")
     assert ca.accounts(mark) == 1
 
 

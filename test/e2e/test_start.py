@@ -87,9 +87,13 @@ def missing_chain(stack):
     return None, stack.tls_key
 
 
-@unusable("the private key is missing")
-def missing_key(stack):
-    return issue(stack), None
+def test_missing_key_is_written_again(ca, stack):
+    stack.put("cert.pem", issue(stack))
+    mark = ca.log.mark()
+    leaf = stack.start().wait_for_https()
+    assert leaf == stack.stored_chain()[0]
+    assert stack.key_file.read_text() == pki.key_pem(stack.tls_key)
+    assert ca.orders(mark) == 0
 
 
 @pytest.mark.parametrize("name", UNUSABLE)
@@ -215,13 +219,13 @@ def test_development_pair_does_not_survive_into_production(ca, new_stack):
 @pytest.mark.parametrize(
     ("variable", "value", "problem"),
     [
-        ("DOMAIN", "", "localhost"),
+        ("DOMAIN", "", "not set"),
         ("DOMAIN", "localhost", "localhost"),
         ("DOMAIN", "host", "label"),
         ("DOMAIN", "192.0.2.1", "address"),
         ("DOMAIN", "2001:db8::1", "address"),
         ("DOMAIN", "*.example.test", "wildcard"),
-        ("DOMAIN", "app example.test", "not allowed"),
+        ("DOMAIN", "app example.test", "remove the blank"),
         ("DOMAIN", "app.example.test; return 200", "not allowed"),
         ("NGINX_MAX_BODY_SIZE", "10 megabytes", "10 megabytes"),
         ("LOG_LEVEL", "loud", "loud"),

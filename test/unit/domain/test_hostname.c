@@ -24,22 +24,44 @@ static const struct {
     {".", "empty label"},
     {".example.org", "empty label"},
     {"a..example", "empty label"},
-    {"example.org.", "ends with a dot"},
+    {"example.org.", "\"example.org.\" ends with a dot; remove the dot"},
     {"a" L63 ".example", "at most 63"},
     {"-a.example", "hyphen"},
     {"a-.example", "hyphen"},
     {"a.-", "hyphen"},
-    {"*.example.org", "wildcards"},
-    {"a_b.example", "0x5f at position 2"},
-    {"a b.example", "0x20"},
+    {"*.example.org", "is a wildcard; expected one name such as service.example.org"},
+    {"a.*.example", "is a wildcard"},
+    {"a_b.example", "'_' at position 2"},
+    {"a,b.example", "not allowed, ',' at position 2"},
+    {"a b.example", "has a blank at position 2; remove the blank"},
+    {" a.example", "has a blank at position 1; remove the blank"},
     {"a\n.example", "0x0a"},
     {"b\xc3\xbc"
      "cher.example",
      "A-label"},
-    {"::1", "address or a port"},
-    {"example.org:443", "address or a port"},
-    {"192.0.2.1", "is an address"},
-    {"a/b.example", "0x2f"},
+    {"::1", "is an address; expected a name such as service.example.org"},
+    {"[2001:db8::1]", "is an address"},
+    {"[2001:db8::1]:443", "is an address"},
+    {"192.0.2.1", "is an address; expected a name such as service.example.org"},
+    {"[a]", "'['"},
+    {"[1111:1111:1111:1111:1111:1111:1111:1111:1111:1111]", "'['"},
+    {"example.org:443", "has a port; write only the name: example.org"},
+    {"example.org:443/", "has a port; write only the name: example.org"},
+    {"192.0.2.1:443", "has a port; write only the name, such as service.example.org"},
+    {":443", "has a port; write only the name, such as service.example.org"},
+    {"a:b", "':' at position 2"},
+    {"a:", "':' at position 2"},
+    {"a.example/b", "has a path; write only the name: a.example"},
+    {"/", "has a path; write only the name, such as service.example.org"},
+    {"https://app.example.com/", "is a URL; write only the name: app.example.com"},
+    {"http://app.example.com:8080?a#b", "is a URL; write only the name: app.example.com"},
+    {"https://*.example.com", "is a URL; write only the name, such as service."},
+    {"https://192.0.2.1/", "is a URL; write only the name, such as service."},
+    {"https://", "is a URL; write only the name, such as service."},
+    {"'a.example'", "has quotes in it; remove them (docker's --env-file keeps them)"},
+    {"\"a.example\"", "has quotes in it; remove them"},
+    {"\"https://a.example\"", "has quotes in it; remove them"},
+    {"me@a.example", "has an @ in it; expected a name such as service.example.org"},
 };
 
 static void names_have_the_syntax_of_host_names(void **state)
@@ -78,6 +100,28 @@ static void names_have_at_most_253_bytes(void **state)
     assert_true(strlen(err.message) < 250);
 }
 
+static void long_names_are_cut_between_characters(void **state)
+{
+    char name[300];
+    struct err err = ERR_INIT;
+
+    (void)state;
+    memset(name, 'a', sizeof name);
+    memcpy(name + 79, "\xc3\xbc", 2);
+    name[sizeof name - 1] = '\0';
+    assert_int_equal(hostname_check(name, &err), -1);
+    assert_memory_equal(err.message + 78, "aa…\" has 299 bytes", 18);
+}
+
+static void passwords_of_urls_are_not_repeated(void **state)
+{
+    struct err err = ERR_INIT;
+
+    (void)state;
+    assert_int_equal(hostname_check("https://me:hunter2@a.example/", &err), -1);
+    assert_null(strstr(err.message, "hunter2"));
+}
+
 static const struct {
     const char *name;
     const char *says; /* NULL: allowed */
@@ -101,7 +145,7 @@ static const struct {
     {"a.123", "is a number"},
     {"1.2.3", "is a number"},
     {"192.0.2.1", "is an address"},
-    {"a_b.example", "0x5f"},
+    {"a_b.example", "'_'"},
     {"", "is empty"},
 };
 
@@ -127,6 +171,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_have_the_syntax_of_host_names),
         cmocka_unit_test(names_have_at_most_253_bytes),
+        cmocka_unit_test(long_names_are_cut_between_characters),
+        cmocka_unit_test(passwords_of_urls_are_not_repeated),
         cmocka_unit_test(a_public_ca_is_not_asked_for_private_names),
     };
 

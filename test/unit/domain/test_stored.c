@@ -162,13 +162,20 @@ static void a_pair_whose_life_has_not_begun_is_served(void **state)
 
 /* ---- what is set aside ---- */
 
-static void half_a_pair_is_set_aside(void **state)
+static void a_chain_without_its_key_is_served_when_it_is_for_the_derived_one(void **state)
 {
     struct fixture *f = *state;
 
     f->pair.key = NULL;
-    expect_set_aside(f, "the private key is missing");
-    f->pair.key = f->key;
+    expect_served(f);
+    f->rules.derived = f->other_key;
+    expect_set_aside(f, "the private key is not the derived one");
+}
+
+static void a_key_without_its_chain_is_set_aside(void **state)
+{
+    struct fixture *f = *state;
+
     f->pair.chain = NULL;
     expect_set_aside(f, "the certificate is missing");
     f->pair.key = NULL;
@@ -291,7 +298,6 @@ static void the_first_rule_that_is_broken_is_the_reason(void **state)
     f->pair.damage = NULL;
     expect_set_aside(f, "the certificate is missing");
     use_chain(f, self_signed(&worst, f->key));
-    expect_set_aside(f, "the private key is missing");
     f->pair.key = f->other_key;
     expect_set_aside(f, "the certificate is self-signed");
     use_chain(f, issued(&worst, f->key, "Staging"));
@@ -367,7 +373,8 @@ int main(void)
         stored_test(nothing_is_not_set_aside),
         stored_test(a_pair_is_served_until_it_expires),
         stored_test(a_pair_whose_life_has_not_begun_is_served),
-        stored_test(half_a_pair_is_set_aside),
+        stored_test(a_chain_without_its_key_is_served_when_it_is_for_the_derived_one),
+        stored_test(a_key_without_its_chain_is_set_aside),
         stored_test(a_damaged_pair_is_set_aside),
         stored_test(a_self_signed_leaf_is_for_development_only),
         stored_test(a_staging_leaf_is_not_for_production),
