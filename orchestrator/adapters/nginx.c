@@ -165,12 +165,11 @@ static bool is_nginx(const struct config *config, long pid, pid_t *ret_group)
     const char *program = strrchr(config->nginx.path, '/');
     const char *name;
     const char *rest;
+    char *end;
     char path[64];
     char expected[20];
-    char state;
-    int group;
 
-    /* proc(5): "pid (name) state ppid pgrp …"; the kernel keeps 15 characters of the name. */
+    /* proc(5): "pid (name) S ppid pgrp …"; the kernel keeps 15 characters of the name. */
     snprintf(expected, sizeof expected, "(%.15s)",
              program == NULL ? config->nginx.path : program + 1);
     snprintf(path, sizeof path, "/proc/%ld/stat", pid);
@@ -179,9 +178,10 @@ static bool is_nginx(const struct config *config, long pid, pid_t *ret_group)
     name = strchr(buf_str(&stat), '(');
     rest = strrchr(buf_str(&stat), ')');
     if (name == NULL || rest == NULL || !text_starts_with(name, expected) ||
-        sscanf(rest + 1, " %c %*d %d", &state, &group) != 2 || state == 'Z')
+        !text_starts_with(rest, ") ") || rest[2] == '\0' || rest[2] == 'Z')
         return false;
-    *ret_group = group;
+    (void)strtol(rest + 3, &end, 10);
+    *ret_group = (pid_t)strtol(end, NULL, 10);
     return true;
 }
 

@@ -28,6 +28,7 @@ struct tls_probe {
     BIO *from_peer; /* owned by ssl */
     BIO *to_peer;
     char where[80]; /* address and port, for messages */
+    char server_name[256];
     char out[4096]; /* on its way while `writing` */
     char in[4096];
     bool writing;

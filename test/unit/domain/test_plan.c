@@ -143,13 +143,13 @@ static void the_wait_ends_when_the_renewal_is_due(void **state)
     facts.not_before = NOW - 60 * DAY + 1;
     facts.not_after = NOW + 30 * DAY + 1;
     expect_wait(&facts, 1000, "the next renewal is due on 2026-11-23 18:49:08 UTC");
-    facts.not_before += 3599;
-    facts.not_after += 3599;
-    expect_wait(&facts, longest_ms, "the next renewal is due on 2026-11-23 19:49:07 UTC");
+    facts.not_before += 59;
+    facts.not_after += 59;
+    expect_wait(&facts, longest_ms, "the next renewal is due on 2026-11-23 18:50:07 UTC");
     facts.not_before -= 1;
     facts.not_after -= 1;
     expect_wait(&facts, longest_ms - 1000,
-                "the next renewal is due on 2026-11-23 19:49:06 UTC");
+                "the next renewal is due on 2026-11-23 18:50:06 UTC");
 }
 
 static void a_far_end_does_not_overflow(void **state)
@@ -185,22 +185,22 @@ static void a_failed_activity_waits_for_its_time(void **state)
 
     (void)state;
     expect_retry(facts, PLAN_KEYS, PLAN_FETCH_KEYS,
-                 "the keys are not at hand yet; waiting after a failed attempt");
+                 "the keys are not at hand yet; not before the time is up");
     facts.keys = true;
     expect_retry(facts, PLAN_EXAMINING, PLAN_EXAMINE,
                  "the stored certificate has not been judged yet; "
-                 "waiting after a failed attempt");
+                 "not before the time is up");
     facts.examined = true;
     expect_retry(facts, PLAN_ISSUING, PLAN_ISSUE,
-                 "no usable certificate is stored; waiting after a failed attempt");
+                 "no usable certificate is stored; not before the time is up");
     facts.candidate = true;
     expect_retry(facts, PLAN_APPLYING, PLAN_APPLY,
-                 "a certificate waits to be served; waiting after a failed attempt");
+                 "a certificate waits to be served; not before the time is up");
     facts = served();
     facts.not_after = NOW + DAY;
     expect_retry(facts, PLAN_ISSUING, PLAN_ISSUE,
                  "the certificate expires on 2026-11-24 18:49:07 UTC; "
-                 "waiting after a failed attempt");
+                 "not before the time is up");
 }
 
 static void a_failed_activity_does_not_hold_up_another(void **state)
@@ -253,15 +253,27 @@ static void a_jump_of_the_wall_clock_leaves_retries_alone(void **state)
     struct plan_facts facts = {.keys = true, .examined = true};
 
     (void)state;
-    facts.retry_at_ms[PLAN_ISSUING] = UPTIME + 90000;
+    facts.retry_at_ms[PLAN_ISSUING] = UPTIME + 50000;
     for (size_t i = 0; i < sizeof jumps / sizeof jumps[0]; i++) {
         struct plan plan = plan_next(&facts, NOW + jumps[i], UPTIME);
 
         assert_int_equal(plan.action, PLAN_WAIT);
-        assert_int_equal(plan.wait_ms, 90000);
-        plan = plan_next(&facts, NOW + jumps[i], UPTIME + 90000);
+        assert_int_equal(plan.wait_ms, 50000);
+        plan = plan_next(&facts, NOW + jumps[i], UPTIME + 50000);
         assert_int_equal(plan.action, PLAN_ISSUE);
     }
+}
+
+/* ---- after an issue ---- */
+
+static void the_ca_rests_a_quarter_of_the_life_but_at_most_an_hour(void **state)
+{
+    (void)state;
+    assert_int_equal(plan_rest_after_issue_ms(NOW, NOW + 90 * DAY), 3600 * 1000);
+    assert_int_equal(plan_rest_after_issue_ms(NOW, NOW + 60), 15 * 1000);
+    assert_int_equal(plan_rest_after_issue_ms(NOW, NOW + 3), 1000);
+    assert_int_equal(plan_rest_after_issue_ms(NOW, NOW), 1000);
+    assert_int_equal(plan_rest_after_issue_ms(NOW, NOW - DAY), 1000);
 }
 
 /* ---- whatever the facts ---- */
@@ -351,6 +363,7 @@ int main(void)
         cmocka_unit_test(a_clock_before_the_life_waits),
         cmocka_unit_test(a_jump_of_the_wall_clock_is_seen_at_the_next_look),
         cmocka_unit_test(a_jump_of_the_wall_clock_leaves_retries_alone),
+        cmocka_unit_test(the_ca_rests_a_quarter_of_the_life_but_at_most_an_hour),
         cmocka_unit_test(the_renewal_is_always_inside_the_life),
         cmocka_unit_test(every_plan_is_sound),
     };
