@@ -329,8 +329,7 @@ static void test_time_out_whatever_the_operation_reports(void **state)
 
         start(&flow, *state);
         loop_run(*state);
-        ended_assert_failed(&flow.ended, ERR_TIMEOUT,
-                            "b: not finished within 30 ms");
+        ended_assert_failed(&flow.ended, ERR_TIMEOUT, "b: not finished within 30 ms");
         assert_string_equal(flow.trace, "+a -a +b !b ");
     }
 }
