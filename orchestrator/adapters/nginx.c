@@ -178,7 +178,8 @@ static bool is_nginx(const struct config *config, long pid, pid_t *ret_group)
     name = strchr(buf_str(&stat), '(');
     rest = strrchr(buf_str(&stat), ')');
     if (name == NULL || rest == NULL || !text_starts_with(name, expected) ||
-        !text_starts_with(rest, ") ") || rest[2] == '\0' || rest[2] == 'Z')
+        name + strlen(expected) != rest + 1 || !text_starts_with(rest, ") ") ||
+        rest[2] == '\0' || rest[2] == 'Z')
         return false;
     (void)strtol(rest + 3, &end, 10);
     *ret_group = (pid_t)strtol(end, NULL, 10);

@@ -64,9 +64,10 @@ void nginx_probe_cancel(struct nginx_probe *probe)
 static void on_wait_closed(void *owner)
 {
     struct nginx_wait *wait = owner;
+    const struct err err = wait->err; /* done may free or restart the wait */
 
     wait->running = false;
-    wait->done(wait->owner, wait->err.kind == ERR_NONE ? NULL : &wait->err);
+    wait->done(wait->owner, err.kind == ERR_NONE ? NULL : &err);
 }
 
 static void on_wait_fired(void *owner)
@@ -349,10 +350,17 @@ static int begin_test(void *flow, struct err *err)
 /* The line of nginx's output that says why, without its "nginx: ". */
 static void complaint(const char *output, char *ret, size_t size)
 {
-    const char *line = strstr(output, "[emerg]");
+    const char *line = strstr(output, "[emerg] ");
+    size_t number;
 
     if (line == NULL)
         line = output;
+    else
+        line += strlen("[emerg] ");
+    /* "7910#7910: " differs from run to run and tells nobody anything. */
+    number = strspn(line, "0123456789#");
+    if (number > 0 && text_starts_with(line + number, ": "))
+        line += number + 2;
     snprintf(ret, size, "%.*s", (int)strcspn(line, "\n"), line);
     if (ret[0] == '\0')
         snprintf(ret, size, "no reason given");

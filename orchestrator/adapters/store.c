@@ -92,19 +92,34 @@ static int move_if_there(const char *from, const char *folder, const char *name,
     return fs_rename(from, to, err);
 }
 
+/* A folder that holds no pair yet, "set-aside/<now>" or, within the same second, a later one. */
+static int set_aside_folder(const struct store *store, int64_t now, char *ret,
+                            struct err *err)
+{
+    char name[64];
+    char chain[FS_PATH_MAX];
+    char key[FS_PATH_MAX];
+
+    do {
+        snprintf(name, sizeof name, "set-aside/%" PRId64, now++);
+        if (fs_join(ret, store->state, name, err) < 0 ||
+            fs_join(chain, ret, "cert.pem", err) < 0 ||
+            fs_join(key, ret, "key.pem", err) < 0)
+            return -1;
+    } while (fs_exists(chain) || fs_exists(key));
+    return fs_make_folder(store->state, 0700, err) < 0 ? -1
+                                                       : fs_make_folder(ret, 0700, err);
+}
+
 int store_set_aside(const struct store *store, const char *reason, int64_t now,
                     struct err *err)
 {
     char folder[FS_PATH_MAX];
-    char name[64];
     char path[FS_PATH_MAX];
     int failed;
     int lock;
 
-    snprintf(name, sizeof name, "set-aside/%" PRId64, now);
-    if (fs_join(folder, store->state, name, err) < 0 ||
-        fs_make_folder(store->state, 0700, err) < 0 ||
-        fs_make_folder(folder, 0700, err) < 0 ||
+    if (set_aside_folder(store, now, folder, err) < 0 ||
         fs_join(path, folder, "reason", err) < 0 ||
         fs_replace(path, reason, strlen(reason), 0600, err) < 0 ||
         fs_lock(store->lock, &lock, err) < 0)

@@ -14,13 +14,16 @@ static void advance(struct tls_probe *p);
 
 static void handle_closed(struct tls_probe *p)
 {
+    struct err err;
+
     if (--p->open_handles > 0)
         return;
     SSL_free(p->ssl);
     SSL_CTX_free(p->context);
     ERR_clear_error();
     p->running = false;
-    p->done(p->owner, p->err.kind == ERR_NONE ? NULL : &p->err);
+    err = p->err; /* done may free or restart the probe */
+    p->done(p->owner, err.kind == ERR_NONE ? NULL : &err);
 }
 
 static void on_tcp_closed(uv_handle_t *handle)
@@ -102,8 +105,12 @@ static void take_leaf(struct tls_probe *p)
 
 static void advance(struct tls_probe *p)
 {
-    int result = SSL_do_handshake(p->ssl);
-    int reason = SSL_get_error(p->ssl, result);
+    int result;
+    int reason;
+
+    ERR_clear_error(); /* SSL_get_error(3) looks at the queue first */
+    result = SSL_do_handshake(p->ssl);
+    reason = SSL_get_error(p->ssl, result);
 
     if (result == 1) {
         take_leaf(p);

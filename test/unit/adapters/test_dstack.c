@@ -352,6 +352,38 @@ static void an_event_whose_answer_is_lost_is_not_sent_again(void **state)
     assert_int_equal(server_requests(f->server), 1);
 }
 
+/* A call that overlaps another inside the agent spoils its quotes: so no second one soon. */
+static void an_event_has_more_patience(void **state)
+{
+    static const struct server_script scripts[] = {
+        {.path = "/EmitEvent", .answer = "", .ending = SERVER_HANGS}, {0}};
+    struct fixture *f = *state;
+
+    f->agent.timeout_ms = HASTY_MS;
+    serve(f, scripts);
+    dstack_emit_event(&f->call, &f->agent, "New TLS Certificate", "3031", ended_done,
+                      &f->ended);
+    loop_run_until(f->loop, ended_once, &f->ended);
+    ended_assert_failed(&f->ended, ERR_TIMEOUT, "no answer after 500 ms");
+}
+
+/* Whoever listens there instead of the agent has not measured anything. */
+static void an_event_is_not_taken_for_emitted_by_any_answer(void **state)
+{
+    static const struct server_script scripts[] = {
+        {.path = "/EmitEvent",
+         .answer = ANSWER_TO_END("200 OK", "<html>welcome</html>"),
+         .ending = SERVER_CLOSES},
+        {0}};
+    struct fixture *f = *state;
+
+    serve(f, scripts);
+    dstack_emit_event(&f->call, &f->agent, "New TLS Certificate", "3031", ended_done,
+                      &f->ended);
+    loop_run_until(f->loop, ended_once, &f->ended);
+    ended_assert_failed(&f->ended, ERR_PEER, ": EmitEvent: the answer is not JSON");
+}
+
 static void the_information_is_asked_for(void **state)
 {
     static const struct server_script scripts[] = {
@@ -643,6 +675,8 @@ int main(void)
         cmocka_unit_test(an_unused_call_can_be_done_with),
         call_test(a_key_is_asked_for),
         call_test(an_event_is_emitted),
+        call_test(an_event_has_more_patience),
+        call_test(an_event_is_not_taken_for_emitted_by_any_answer),
         call_test(an_event_whose_answer_is_lost_is_not_sent_again),
         call_test(the_information_is_asked_for),
         call_test(texts_are_escaped),

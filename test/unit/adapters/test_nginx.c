@@ -5,6 +5,7 @@
 #include "support/server.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -205,30 +206,48 @@ static int teardown(void **state)
 
 /* ---- the master ---- */
 
-/* A child that bears a name, waits for SIGHUP, and exits with 0 then. */
-static void start_child(struct fixture *f, const char *name)
+/* A child that bears a name, in the process group of that number (0: one of its own). It
+ * exits with the number of the signal when it gets SIGHUP or SIGQUIT. */
+static pid_t fork_named(const char *name, pid_t group)
 {
     int ready[2];
     char byte;
+    pid_t child;
 
     assert_int_equal(pipe(ready), 0);
-    f->child = fork();
-    assert_true(f->child >= 0);
-    if (f->child == 0) {
-        sigset_t hangup;
+    child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        sigset_t signals;
         int got = 0;
 
-        sigemptyset(&hangup);
-        sigaddset(&hangup, SIGHUP);
-        sigprocmask(SIG_BLOCK, &hangup, NULL);
-        prctl(PR_SET_NAME, name);
-        (void)!write(ready[1], "", 1);
-        sigwait(&hangup, &got);
-        _exit(got == SIGHUP ? 0 : 1);
+        sigemptyset(&signals);
+        sigaddset(&signals, SIGHUP);
+        sigaddset(&signals, SIGQUIT);
+        sigprocmask(SIG_BLOCK, &signals, NULL);
+        if (prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && setpgid(0, group) == 0 &&
+            prctl(PR_SET_NAME, name) == 0 && write(ready[1], "", 1) == 1)
+            sigwait(&signals, &got);
+        _exit(got);
     }
+    close(ready[1]);
     assert_int_equal(read(ready[0], &byte, 1), 1);
     close(ready[0]);
-    close(ready[1]);
+    return child;
+}
+
+static void start_child(struct fixture *f, const char *name)
+{
+    f->child = fork_named(name, 0);
+}
+
+/* The number of the signal that one of them has got, or -1 when it was killed. */
+static int ended_with(pid_t child)
+{
+    int status;
+
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
 static void write_pid(const struct fixture *f, pid_t pid)
@@ -275,7 +294,8 @@ static void a_pid_of_before_is_no_master(void **state)
 
 static void a_pid_of_another_program_is_no_master(void **state)
 {
-    static const char *const names[] = {"nginx2", "ngin", "cert-manager", ""};
+    static const char *const names[] = {"nginx2",         "ngin",    "cert-manager", "",
+                                        "nginx) S 1 2 (", "(nginx)", "nginx) x"};
     struct fixture *f = *state;
 
     write_pid(f, getpid());
@@ -307,7 +327,6 @@ static void a_reload_is_a_hangup_for_the_master(void **state)
 {
     struct fixture *f = *state;
     struct err err = ERR_INIT;
-    int status;
 
     assert_int_equal(nginx_reload(&f->config, &err), -1);
     assert_int_equal(err.kind, ERR_SYS);
@@ -316,9 +335,78 @@ static void a_reload_is_a_hangup_for_the_master(void **state)
     start_child(f, "nginx");
     write_pid(f, f->child);
     assert_int_equal(nginx_reload(&f->config, &err), 0);
-    assert_int_equal(waitpid(f->child, &status, 0), f->child);
-    assert_int_equal(status, 0);
+    assert_int_equal(ended_with(f->child), SIGHUP);
     f->child = 0;
+}
+
+/* A master that has ended and was not waited for yet cannot be told anything. */
+static void a_dead_process_is_no_master(void **state)
+{
+    struct fixture *f = *state;
+    siginfo_t ended;
+
+    start_child(f, "nginx");
+    write_pid(f, f->child);
+    kill(f->child, SIGKILL);
+    assert_int_equal(waitid(P_PID, (id_t)f->child, &ended, WEXITED | WNOWAIT), 0);
+    assert_int_equal(nginx_master(&f->config), 0);
+}
+
+/* Workers are in the group of their master, and keep its ports when it is killed. */
+static void workers_without_master_are_told_to_quit(void **state)
+{
+    struct fixture *f = *state;
+    pid_t workers[2];
+    pid_t stranger;
+    pid_t other_group;
+
+    /* A name of its own: whatever goes wrong, no other nginx of this machine is told. */
+    f->config.nginx.path = text("/opt/test-of-orphans");
+    start_child(f, "test-of-orphans");
+    write_pid(f, f->child);
+    for (int i = 0; i < 2; i++)
+        workers[i] = fork_named("test-of-orphans", f->child);
+    stranger = fork_named("other", f->child);
+    other_group = fork_named("test-of-orphans", 0);
+    assert_int_equal(nginx_end_orphans(&f->config), 0);
+    end_child(f);
+    assert_int_equal(nginx_end_orphans(&f->config), 2);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(ended_with(workers[i]), SIGQUIT);
+    assert_int_equal(nginx_end_orphans(&f->config), 0);
+    kill(stranger, SIGKILL);
+    kill(other_group, SIGKILL);
+    assert_int_equal(ended_with(stranger), -1);
+    assert_int_equal(ended_with(other_group), -1);
+    assert_int_equal(unlink(f->pid_file), 0);
+    assert_int_equal(nginx_end_orphans(&f->config), 0);
+}
+
+static void set_time(const char *path, time_t seconds)
+{
+    const struct timespec times[] = {{.tv_sec = seconds}, {.tv_sec = seconds}};
+
+    assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+}
+
+static void a_site_that_came_after_the_start_is_unread(void **state)
+{
+    struct fixture *f = *state;
+
+    assert_true(nginx_has_read_site(&f->config)); /* nginx reads it when it starts */
+    start_child(f, "nginx");
+    write_pid(f, f->child);
+    assert_false(nginx_has_read_site(&f->config));
+    write_file(f->site, "");
+    set_time(f->pid_file, 1000);
+    set_time(f->site, 999);
+    assert_true(nginx_has_read_site(&f->config));
+    set_time(f->site, 1000);
+    assert_false(nginx_has_read_site(&f->config));
+    set_time(f->site, 1001);
+    assert_false(nginx_has_read_site(&f->config));
+    end_child(f);
+    assert_true(nginx_has_read_site(&f->config));
 }
 
 /* ---- waiting for the master ---- */
@@ -349,10 +437,22 @@ static void the_wait_is_canceled(void **state)
     nginx_wait_cancel(&f->wait);
     assert_int_equal(f->ended.times, 0);
     loop_run(f->loop);
-    ended_assert_failed(&f->ended, ERR_CANCELED, f->pid_file);
+    ended_assert_failed(&f->ended, ERR_CANCELED, "canceled");
     nginx_wait_cancel(&f->wait);
     loop_run(f->loop);
     assert_int_equal(f->ended.times, 1);
+}
+
+static void the_wait_has_an_end(void **state)
+{
+    struct fixture *f = *state;
+
+    nginx_wait_start(&f->wait, f->loop, &f->config, ended_done, &f->ended);
+    assert_true(f->wait.deadline_ms >= NGINX_WAIT_MS);
+    f->wait.deadline_ms = uv_now(f->loop);
+    loop_run(f->loop);
+    ended_assert_failed(&f->ended, ERR_SYS, "nginx is not running");
+    assert_non_null(strstr(f->ended.err.message, f->pid_file));
 }
 
 /* ---- the version ---- */
@@ -426,6 +526,8 @@ static void the_machine_is_looked_at(void **state)
 static int render(const struct fixture *f, enum nginx_level level, struct buf *site,
                   struct buf *include, struct err *err)
 {
+    buf_done(site);
+    buf_done(include);
     buf_init(site, NGINX_CONF_MAX_BYTES);
     buf_init(include, NGINX_CONF_MAX_BYTES);
     return nginx_render(&f->config, &f->facts, level, site, include, err);
@@ -444,7 +546,6 @@ static void http_only_needs_the_base_template_only(void **state)
     assert_non_null(strstr(buf_str(&site), "certificate being provisioned"));
     assert_null(strstr(buf_str(&site), "ssl_certificate"));
     assert_int_equal(include.len, 0);
-    buf_done(&site);
     f->config.nginx.templates = f->folder;
     path_of(path, f->folder, "base.conf.tmpl");
     write_file(path, "a ${DOMAIN} b\n");
@@ -469,8 +570,6 @@ static void https_has_two_templates_and_an_include(void **state)
     assert_null(strstr(buf_str(&site), "/debug/ekm"));
     snprintf(expected, sizeof expected, "ekm_secret_file \"%s/ekm.secret\";\n", f->run);
     assert_string_equal(buf_str(&include), expected);
-    buf_done(&site);
-    buf_done(&include);
     f->config.development = true;
     if (render(f, NGINX_HTTPS, &site, &include, &err) < 0)
         fail_msg("%s", err.message);
@@ -737,7 +836,6 @@ static void the_rendered_configuration_is_accepted(void **state)
     ended_assert_ok(&f->ended);
     assert_false(fs_exists(f->mirror));
     assert_untouched(f);
-    buf_done(&site);
     if (render(f, NGINX_HTTP_ONLY, &site, &include, &err) < 0)
         fail_msg("%s", err.message);
     start_test(f, &files);
@@ -752,10 +850,11 @@ static void a_bad_site_is_refused_in_the_words_of_nginx(void **state)
     need_nginx();
     make_live(f);
     expect_refused(f, "server { no_such_directive on; }\n", NULL,
-                   "[emerg] unknown directive \"no_such_directive\" in ");
+                   "unknown directive \"no_such_directive\" in ");
+    assert_non_null(strstr(f->ended.err.message, "configuration: unknown directive "));
     assert_non_null(strstr(f->ended.err.message, "/conf.d/default.conf:1"));
     assert_null(strchr(f->ended.err.message, '\n'));
-    expect_refused(f, "server {\n", NULL, "[emerg] unexpected end of file");
+    expect_refused(f, "server {\n", NULL, "unexpected end of file");
     assert_untouched(f);
 }
 
@@ -987,7 +1086,7 @@ static void a_test_is_canceled(void **state)
     nginx_test_cancel(&f->test);
     nginx_test_cancel(&f->test);
     loop_run(f->loop);
-    ended_assert_failed(&f->ended, ERR_CANCELED, "run nginx -t");
+    ended_assert_failed(&f->ended, ERR_CANCELED, "nginx -t: canceled");
     assert_false(fs_exists(f->mirror));
 }
 
@@ -1003,8 +1102,12 @@ int main(void)
         nginx_test_case(a_pid_of_another_program_is_no_master),
         nginx_test_case(a_long_program_name_is_known),
         nginx_test_case(a_reload_is_a_hangup_for_the_master),
+        nginx_test_case(a_dead_process_is_no_master),
+        nginx_test_case(workers_without_master_are_told_to_quit),
+        nginx_test_case(a_site_that_came_after_the_start_is_unread),
         nginx_test_case(the_wait_ends_when_a_master_runs),
         nginx_test_case(the_wait_is_canceled),
+        nginx_test_case(the_wait_has_an_end),
         nginx_test_case(the_version_is_asked_for),
         nginx_test_case(another_program_has_no_version),
         nginx_test_case(the_question_for_the_version_is_canceled),

@@ -377,6 +377,25 @@ static void modes_do_not_depend_on_the_umask(void **state)
     assert_int_equal(mode_of(f->store.lock), 0600);
 }
 
+static void a_staged_chain_is_read(void **state)
+{
+    const struct fixture *f = *state;
+    struct err err = ERR_INIT;
+    BUF_SCOPED chain = {0};
+
+    assert_ok(store_load_staged_chain(&f->store, &chain, &err), &err);
+    assert_int_equal(chain.len, 0);
+    must_stage(f, NEW_CHAIN, NEW_KEY);
+    assert_ok(store_load_staged_chain(&f->store, &chain, &err), &err);
+    assert_string_equal(buf_str(&chain), NEW_CHAIN);
+    buf_done(&chain);
+    must_promote(f);
+    assert_ok(store_load_staged_chain(&f->store, &chain, &err), &err);
+    assert_int_equal(chain.len, 0);
+    assert_int_equal(mkdir(f->store.staged_chain, 0700), 0);
+    assert_int_equal(store_load_staged_chain(&f->store, &chain, &err), -1);
+}
+
 static void an_abandoned_key_is_never_promoted(void **state)
 {
     const struct fixture *f = *state;
@@ -992,6 +1011,7 @@ int main(void)
         store_test(both_files_change_with_the_key),
         store_test(a_file_that_is_open_stays_whole),
         store_test(modes_do_not_depend_on_the_umask),
+        store_test(a_staged_chain_is_read),
         store_test(an_abandoned_key_is_never_promoted),
         store_test(a_staged_chain_that_is_gone_is_an_error),
         store_test(without_its_lock_nothing_is_promoted),
