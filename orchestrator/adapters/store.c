@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { STATE_MAX_BYTES = 64 * 1024 };
@@ -63,9 +64,20 @@ int store_load_chain(const struct store *store, struct buf *ret, struct err *err
     return load_if_there(store->chain, CHAIN_PEM_MAX_BYTES, ret, err);
 }
 
+/* Whoever can write the volume can put a link in the place of our folder: nothing is there then. */
+static bool has_state(const struct store *store)
+{
+    struct stat status;
+
+    return lstat(store->state, &status) == 0 && S_ISDIR(status.st_mode);
+}
+
 int store_load_staged_chain(const struct store *store, struct buf *ret, struct err *err)
 {
-    return load_if_there(store->staged_chain, CHAIN_PEM_MAX_BYTES, ret, err);
+    buf_init(ret, CHAIN_PEM_MAX_BYTES);
+    return has_state(store)
+               ? load_if_there(store->staged_chain, CHAIN_PEM_MAX_BYTES, ret, err)
+               : 0;
 }
 
 int store_load_key(const struct store *store, struct secret **ret, struct err *err)
@@ -182,7 +194,7 @@ int store_finish_promotion(const struct store *store, bool *ret_finished, struct
     *ret_finished = false;
     if (fs_lock(store->lock, &lock, err) < 0)
         return -1;
-    if (!fs_exists(store->intent)) {
+    if (!has_state(store) || !fs_exists(store->intent)) {
         close(lock);
         return 0;
     }
@@ -200,7 +212,7 @@ int store_read_state(const struct store *store, const char *name, struct buf *re
     buf_init(ret, STATE_MAX_BYTES);
     if (fs_join(path, store->state, name, err) < 0)
         return -1;
-    return load_if_there(path, STATE_MAX_BYTES, ret, err);
+    return has_state(store) ? load_if_there(path, STATE_MAX_BYTES, ret, err) : 0;
 }
 
 int store_write_state(const struct store *store, const char *name, const char *text,

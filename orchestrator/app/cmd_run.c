@@ -1,10 +1,12 @@
 #include "app/commands.h"
 #include "app/daemon.h"
 #include "app/setup.h"
+#include "base/log.h"
 
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 static const char help[] =
     "usage: cert-manager run [--config FILE]\n"
@@ -18,6 +20,22 @@ static const char help[] =
     "exit status: 0 stopped by a signal, 1 cannot run, 2 wrong use, 78 unusable setting\n"
     "\n"
     "example: DOMAIN=app.example.com cert-manager run\n";
+
+/*
+ * supervisord looks at the exit code only of a program that it has seen running (startsecs and
+ * its tick of a second); one that ends sooner it starts again without end. So wait for that.
+ */
+enum { SUPERVISED_S = 3 };
+
+static void wait_to_be_seen(void)
+{
+    if (getenv("SUPERVISOR_ENABLED") == NULL)
+        return;
+    log_fatal(
+        "cert-manager stays stopped until the container is started again; nginx goes "
+        "on with what it has");
+    sleep(SUPERVISED_S);
+}
 
 int cmd_run(int argc, char **argv)
 {
@@ -48,5 +66,7 @@ int cmd_run(int argc, char **argv)
     if (code == 0)
         code = daemon_run(&config);
     config_done(&config);
+    if (code == EXIT_CONFIG)
+        wait_to_be_seen();
     return code;
 }

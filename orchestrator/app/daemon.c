@@ -56,6 +56,7 @@ struct daemon {
 
     EVP_PKEY *tls_key;
     struct chain *candidate; /* obtained or found on disk, not served yet */
+    struct chain *served;    /* applied last: what is put back when the files are lost */
     char last_emitted[65];   /* leaf of the last event of this process, "" for none */
     struct plan_facts plan_facts;
     unsigned failures[PLAN_ACTIVITIES]; /* in a row */
@@ -259,7 +260,7 @@ static int serve_http_only(struct daemon *d, struct err *err)
 
 /*
  * Somebody else may have changed default.conf since: `prestart`, when nginx had to be started
- * while the pair on disk was damaged, or a person. Then all is looked at again.
+ * while the pair on disk was damaged, or a person. What was served is then applied again.
  */
 static void look_after_site(struct daemon *d)
 {
@@ -267,17 +268,20 @@ static void look_after_site(struct daemon *d)
     BUF_SCOPED site = {0};
     BUF_SCOPED include = {0};
 
-    if (!d->plan_facts.served)
+    if (!d->plan_facts.served || d->plan_facts.candidate)
         return;
     buf_init(&site, NGINX_CONF_MAX_BYTES);
     buf_init(&include, NGINX_CONF_MAX_BYTES);
     if (nginx_render(d->config, &d->facts, NGINX_HTTPS, &site, &include, &err) < 0 ||
         nginx_has_site(d->config, &site))
         return;
-    log_warning("%s is not the one that was installed; looking at everything again",
-                d->config->nginx.site_conf);
+    log_warning(
+        "%s is not the one that was installed; the served certificate is put back",
+        d->config->nginx.site_conf);
+    d->candidate = d->served;
+    d->served = NULL;
+    d->plan_facts.candidate = true;
     d->plan_facts.served = false;
-    d->plan_facts.examined = false;
 }
 
 static void examine(struct daemon *d)
@@ -350,7 +354,10 @@ static void record_served(struct daemon *d)
     d->plan_facts.served = true;
     d->plan_facts.not_before = leaf->not_before;
     d->plan_facts.not_after = leaf->not_after;
-    drop_candidate(d);
+    chain_free(d->served);
+    d->served = d->candidate;
+    d->candidate = NULL;
+    d->plan_facts.candidate = false;
 }
 
 static void on_apply_done(void *owner, const struct err *err)
@@ -552,6 +559,7 @@ int daemon_run(const struct config *config)
         log_error("a handle of the event loop was left open");
     EVP_PKEY_free(d->tls_key);
     chain_free(d->candidate);
+    chain_free(d->served);
     free(d);
     log_info("stopped");
     return EXIT_SUCCESS;

@@ -9,12 +9,18 @@ import contextlib
 import os
 import re
 import signal
+import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
-import pki
-from pebble import Pebble
-from stack import PROGRAM, Stack
+# Nothing has to be cleaned up before main(), so that Ctrl-C simply ends it.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+import pki  # noqa: E402
+from pebble import Pebble  # noqa: E402
+from stack import PROGRAM, Stack  # noqa: E402
 
 DOMAIN = "demo.example.test"
 PATIENCE_S = 60
@@ -28,6 +34,7 @@ class Screen:
         self._stream, self._is_terminal = stream, stream.isatty()
         self._has_colour = self._is_terminal and not os.environ.get("NO_COLOR")
         self._start = time.monotonic()
+        self._is_ending = False
 
     def bold(self, text):
         return f"\033[1m{text}\033[0m" if self._has_colour else text
@@ -46,11 +53,17 @@ class Screen:
 
     def wait(self, what):
         """The step in progress; without a terminal it only shows when it is done."""
-        if self._is_terminal:
+        if self._is_terminal and not self._is_ending:
             self._write(self.dim(f"  {self._elapsed()}  {what} …"))
 
     def done(self, what):
         self._write(f"  {self.dim(self._elapsed())}  {what}\n")
+
+    def ending_line(self, text):
+        """For a signal handler, which may have cut into a write: no step is shown after it."""
+        self._is_ending = True
+        with contextlib.suppress(OSError):
+            os.write(self._stream.fileno(), f"\n{text}\n".encode())
 
     def _elapsed(self):
         return f"{time.monotonic() - self._start:4.1f} s"
@@ -61,7 +74,35 @@ class Screen:
         self._stream.flush()
 
 
-def watch(screen, stack):
+class Interrupted(Exception):
+    """Somebody has asked for the end."""
+
+
+class Interruption:
+    """Ctrl-C or SIGTERM: acknowledged at once, raised only by pause().
+
+    So it never comes while something has been started and not been written down yet, nor while it
+    is cleaned up.
+    """
+
+    def __init__(self, screen):
+        self._screen, self._has_come = screen, False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._note)
+
+    def _note(self, *_):
+        if not self._has_come:
+            self._has_come = True
+            self._screen.ending_line("  cleaning up …")
+
+    def pause(self, seconds=0.1):
+        if not self._has_come:
+            time.sleep(seconds)
+        if self._has_come:
+            raise Interrupted
+
+
+def watch(screen, stack, interruption):
     """Show each step of an issuance when it can be seen from outside, up to HTTPS."""
     ca, agent = stack.ca, stack.agent
     steps = (
@@ -82,7 +123,7 @@ def watch(screen, stack):
                 raise Failure("the container has ended")
             if time.monotonic() > deadline:
                 raise Failure(f"waited {PATIENCE_S} s in vain: {what}")
-            time.sleep(0.1)
+            interruption.pause()
         screen.done(what)
 
 
@@ -116,86 +157,97 @@ def checks(stack):
     }
 
 
-def wait_for_checks(stack):
+def wait_for_checks(stack, interruption):
     """Workers of the HTTP-only configuration may answer for a moment longer."""
     deadline = time.monotonic() + 5
     while True:
         found = checks(stack)
         if all(found.values()) or time.monotonic() > deadline:
             return found
-        time.sleep(0.1)
+        interruption.pause()
 
 
-def show(screen, stack):
+def show(screen, stack, log_file=None):
+    """What there is to see, and with `log_file` what there is to try while it stays up."""
     leaf = stack.served_leaf()
     account = stack.log.find(r"https://\S+/my-account/[^\s,;)]+")
-    root = stack.root / "root.pem"
-    root.write_text(stack.ca.root())
-    root.chmod(0o644)
     url = f"https://{stack.domain}:{stack.https_port}"
-    curl = f"curl --cacert {root} --resolve {stack.domain}:{stack.https_port}:{stack.address}"
+    facts = {
+        "HTTPS": screen.bold(url),
+        "leaf": f"issued by {pki.issuer_name(leaf)}, valid until {pki.expires(leaf).date()}",
+        "account": account[0] if account else "not in the log",
+        "event": f"New TLS Certificate {stack.agent.measured()[-1]}",
+    }
+    if log_file:
+        root = stack.root / "root.pem"
+        root.write_text(stack.ca.root())
+        root.chmod(0o644)
+        place = f"{stack.domain}:{stack.https_port}:{stack.address}"
+        curl = f"curl --cacert {root} --resolve {place} {url}/health"
+        facts |= {"log": log_file, "try": screen.bold(curl)}
     screen.line()
-    for name, text in (
-        ("HTTPS", screen.bold(url)),
-        ("leaf", f"issued by {pki.issuer_name(leaf)}, valid until {pki.expires(leaf).date()}"),
-        ("account", account[0] if account else "not in the log"),
-        ("event", f"New TLS Certificate {stack.agent.measured()[-1]}"),
-        ("log", stack.root / "log"),
-        ("try", screen.bold(f"{curl} {url}/health")),
-    ):
+    for name, text in facts.items():
         screen.line(f"  {name:<8} {text}")
     screen.line()
 
 
-def demonstrate(screen, is_once):
-    screen.line(screen.bold("cert-manager: a certificate from a real CA, on loopback"))
-    with contextlib.ExitStack() as cleanup:
-        stack = None
-        try:
-            ca = cleanup.enter_context(Pebble())
-            screen.done(f"Pebble is the CA, {ca.directory}")
-            stack = cleanup.enter_context(Stack(ca, domain=DOMAIN))
-            # From the end of this block on nothing may cut the cleaning up short.
-            cleanup.callback(ignore_signals)
-            stack.log.copy_to(stack.root / "log")
-            stack.start()
-            screen.done("supervisord, nginx, cert-manager and a simulated guest agent started")
-            watch(screen, stack)
-            found = wait_for_checks(stack)
-            if not all(found.values()):
-                raise Failure("; ".join(f"not so: {what}" for what in found if not found[what]))
-            show(screen, stack)
-            if is_once:
-                for what in found:
-                    screen.line(f"  {screen.green('ok'):<8} {what}")
-            else:
-                screen.line("  Ctrl-C ends it.")
-                stay_up(screen, stack)
-            screen.wait("cleaning up")
-        except (Failure, AssertionError, OSError) as problem:
-            report(screen, problem, stack)
-            return 1
-    screen.line()
-    return 0
-
-
-def ignore_signals():
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
-
-def stay_up(screen, stack):
-    with contextlib.suppress(KeyboardInterrupt):
+def demonstrate(screen, interruption, cleanup, stacks, log_file, is_once):
+    """What is started is registered for the cleaning up before it starts."""
+    ca = Pebble()
+    cleanup.callback(ca.close)
+    ca.start()
+    interruption.pause(0)
+    screen.done(f"Pebble is the CA, {ca.directory}")
+    stack = Stack(ca, domain=DOMAIN)
+    cleanup.callback(stack.close)
+    stacks.append(stack)
+    stack.log.copy_to(log_file)
+    stack.start()
+    interruption.pause(0)
+    screen.done("supervisord, nginx, cert-manager and a simulated guest agent started")
+    watch(screen, stack, interruption)
+    found = wait_for_checks(stack, interruption)
+    if not all(found.values()):
+        raise Failure("; ".join(f"not so: {what}" for what in found if not found[what]))
+    if is_once:
+        show(screen, stack)
+        for what in found:
+            screen.line(f"  {screen.green('ok'):<8} {what}")
+    else:
+        show(screen, stack, log_file)
+        screen.line("  Ctrl-C ends it.")
         while stack.is_running:
-            time.sleep(0.5)
+            interruption.pause()
         raise Failure("the container has ended")
+    screen.wait("cleaning up")
+
+
+def run(screen, is_once):
+    """The exit code. Who ends by Ctrl-C what runs until Ctrl-C has seen no failure."""
+    interruption, stacks = Interruption(screen), []
+    handle, name = tempfile.mkstemp(prefix="cert-manager-demo-", suffix=".log")
+    os.close(handle)
+    log_file = Path(name)
+    screen.line(screen.bold("cert-manager: a certificate from a real CA, on loopback"))
+    try:
+        with contextlib.ExitStack() as cleanup:
+            demonstrate(screen, interruption, cleanup, stacks, log_file, is_once)
+        code = 0
+    except Interrupted:
+        code = 130 if is_once else 0
+    except (Failure, AssertionError, OSError, subprocess.SubprocessError) as problem:
+        report(screen, problem, stacks)
+        screen.line(f"the whole log: {log_file}")
+        return 1
+    log_file.unlink()
     screen.line()
+    return code
 
 
-def report(screen, problem, stack):
+def report(screen, problem, stacks):
     screen.line()
     screen.line(f"{screen.red('failed')}: {problem}")
-    if stack:
+    for stack in stacks:
         screen.line(screen.dim(f"the last {LOG_TAIL} lines of the log:"))
         for line in stack.log.lines()[-LOG_TAIL:]:
             # Only what is printable: programs' output may hold anything.
@@ -208,11 +260,7 @@ def main():
     arguments = parser.parse_args()
     if not PROGRAM.exists():
         sys.exit(f"{PROGRAM} is missing: run make first")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return demonstrate(Screen(sys.stdout), arguments.once)
-    except KeyboardInterrupt:
-        return 130
+    return run(Screen(sys.stdout), arguments.once)
 
 
 if __name__ == "__main__":

@@ -31,25 +31,30 @@ class Pebble:
         self.address = LoopbackAddress()
         self.http_port = self.address.port(8080)
         self.validity_s = validity_s
-        self.folder = Path(tempfile.mkdtemp(prefix="pebble-"))
-        self.folder.chmod(0o755)
         self.log = Log()
-        self.bundle = self.folder / "front.pem"  # verifies the connection to the CA itself
-        self._front_key = self.folder / "front-key.pem"
         self._ca = self._dns = None
         self._acme, self._management, self._resolver, self._names = (
             f"{self.address}:{self.address.port(port)}" for port in (14000, 15000, 5053, 8055)
         )
         self.directory = f"https://{self._acme}/dir"
-        self._make_front_certificate()
+        self.folder = Path(tempfile.mkdtemp(prefix="pebble-"))
+        self.bundle = self.folder / "front.pem"  # verifies the connection to the CA itself
+        self._front_key = self.folder / "front-key.pem"
 
     def __enter__(self):
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
 
     def __exit__(self, *_):
         self.close()
 
     def start(self):
+        self.folder.chmod(0o755)
+        if not self.bundle.exists():
+            self._make_front_certificate()
         self._start_dns()
         configuration = self.folder / "pebble.json"
         configuration.write_text(json.dumps({"pebble": self._configuration()}))
@@ -72,12 +77,15 @@ class Pebble:
             self._ca = None
 
     def close(self):
-        self.stop()
-        if self._dns:
-            stop(self._dns)
-            self._dns = None
-        self.address.close()
-        shutil.rmtree(self.folder)
+        """End it and its DNS, however far they have come, and remove what they wrote."""
+        try:
+            self.stop()
+        finally:
+            if self._dns:
+                stop(self._dns)
+                self._dns = None
+            self.address.close()
+            shutil.rmtree(self.folder)
 
     # What a test does to it, and sees of it.
 

@@ -76,6 +76,7 @@ class Stack:
         self.domain = domain or f"app-{os.getpid()}-{next(_numbers)}.example.test"
         self.address = LoopbackAddress()
         self.http_port, self.https_port = ca.http_port, self.address.port(8443)
+        ca.point(self.domain, self.address)  # may fail, and nothing has to be removed yet
         # mkdtemp makes it 0700, and certbot's user has to reach its part.
         self.root = Path(tempfile.mkdtemp(prefix="cert-manager-", dir=parent))
         self.root.chmod(0o755)
@@ -106,7 +107,6 @@ class Stack:
         self._agent_is_ours = agent is None
         self.agent = agent or GuestAgent(self.root / "dstack.sock", seed=seed)
         self.settings.setdefault("agent.socket", self.agent.endpoint)
-        ca.point(self.domain, self.address)
 
     def __enter__(self):
         return self
