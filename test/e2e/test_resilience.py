@@ -195,7 +195,8 @@ def test_killed_daemon_stays_down_with_spoilt_settings_and_nginx_goes_on(stack):
     stack.log.wait_for(r"exited: cert-manager \(exit status 78; ", since=mark)
     # supervisord's word for a program that it leaves alone.
     assert stack.log.find(r"exited: cert-manager \(exit status 78; expected\)", mark)
-    assert len(stack.log.find_all(" - FATAL - ", mark)) == 1 and not stack.daemon()
+    assert len(stack.log.find_all(f" - FATAL - {re.escape(str(stack.config))}:", mark)) == 1
+    assert not stack.daemon()
     assert stack.served_leaf() == leaf and stack.http_get().status == 301
     assert stack.nginx_master().pid == master.pid
 
