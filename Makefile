@@ -166,7 +166,7 @@ test: deps
 
 demo: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) all
-	@BUILD=$(BUILD) $(PYTHON) test/lib/demo.py $(if $(ONCE),--once)
+	@exec env BUILD=$(BUILD) $(PYTHON) test/lib/demo.py $(if $(ONCE),--once)
 
 # ---- install -----------------------------------------------------------------------------
 # The image's layout. DESTDIR is put before every path.
