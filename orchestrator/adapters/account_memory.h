@@ -10,8 +10,10 @@
 
 #include <stddef.h>
 
-/* "" into `ret` when nothing fitting is remembered. A damaged record is logged and counts
- * as none. */
+/*
+ * "" into `ret` when nothing fitting is remembered. A damaged record is logged and
+ * counts as none.
+ */
 void account_memory_load(const struct store *store, const char *directory,
                          const char *thumbprint, char *ret, size_t size);
 

@@ -26,8 +26,10 @@ enum {
 /* How long certbot waits for the CA after the challenges are through. */
 #define ISSUANCE_TIMEOUT_S "90"
 
-/* Any directory name works as certbot's account identifier, as long as --account names
- * it. */
+/*
+ * Any directory name works as certbot's account identifier, as long as --account names
+ * it.
+ */
 #define ACCOUNT_ID "cert-manager"
 
 /* certbot requires the file; the values mean nothing to the CA. */
@@ -115,8 +117,10 @@ static int remove_stale_challenges(const struct certbot *c, struct err *err)
     return 0;
 }
 
-/* The work folder: below run_dir when that is tmpfs, else below /dev/shm, which always
- * is. */
+/*
+ * The work folder: below run_dir when that is tmpfs, else below /dev/shm, which always
+ * is.
+ */
 static int choose_folder(struct certbot *c, struct err *err)
 {
     const char *run_dir = c->request.config->run_dir;

@@ -193,8 +193,10 @@ static void start(struct dstack_call *call, const struct dstack *agent,
     snprintf(call->url + base, sizeof call->url - base, "/%s", method);
     call->body = json_dumps(arguments, JSON_COMPACT);
     json_decref(arguments);
-    /* A missing body (no memory, text that is not UTF-8) is refused by the agent, with a
-     * message. */
+    /*
+     * A missing body (no memory, text that is not UTF-8) is refused by the agent, with
+     * a message.
+     */
     request.body = call->body != NULL ? call->body : "";
     request.body_len = strlen(request.body);
     http_start(&call->http, agent->http, &request, on_http_done, call);

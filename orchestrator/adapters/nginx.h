@@ -34,7 +34,9 @@ int nginx_render(const struct config *config, const struct nginx_facts *facts,
                  enum nginx_level level, struct buf *ret_site, struct buf *ret_include,
                  struct err *err);
 
-/* Put the files live, each atomically (a default.conf that is a link is written through).
+/*
+ * Put the files live, each atomically (a default.conf that is a link is written
+ * through).
  */
 int nginx_install(const struct config *config, const struct nginx_files *files,
                   struct err *err);

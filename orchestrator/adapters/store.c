@@ -32,8 +32,10 @@ int store_init(struct store *store, const struct config *config, struct err *err
 
 int store_check_writable(const struct store *store, struct err *err)
 {
-    /* As large as a pair can be, so that a nearly full disk shows here and not after an
-     * order. */
+    /*
+     * As large as a pair can be, so that a nearly full disk shows here and not after an
+     * order.
+     */
     static const char probe[CHAIN_PEM_MAX_BYTES + KEYS_PEM_MAX_BYTES];
     char staged[FS_PATH_MAX];
     char live[FS_PATH_MAX];

@@ -42,16 +42,20 @@ int store_init(struct store *store, const struct config *config, struct err *err
  */
 int store_check_writable(const struct store *store, struct err *err);
 
-/* What is there; a missing file leaves an empty buffer or NULL. Other failures are
- * errors. */
+/*
+ * What is there; a missing file leaves an empty buffer or NULL. Other failures are
+ * errors.
+ */
 int store_load_chain(const struct store *store, struct buf *ret, struct err *err);
 int store_load_key(const struct store *store, struct secret **ret, struct err *err);
 
 /* The chain that an earlier run has staged and not promoted, or an empty buffer. */
 int store_load_staged_chain(const struct store *store, struct buf *ret, struct err *err);
 
-/* Move the pair into a folder of its own below the state folder, with the reason in a
- * file. */
+/*
+ * Move the pair into a folder of its own below the state folder, with the reason in a
+ * file.
+ */
 int store_set_aside(const struct store *store, const char *reason, int64_t now,
                     struct err *err);
 
@@ -59,7 +63,8 @@ int store_set_aside(const struct store *store, const char *reason, int64_t now,
 int store_stage(const struct store *store, const struct buf *chain_pem,
                 const struct secret *key_pem, struct err *err);
 
-/* The staged pair becomes the live one; all or (after a crash, through the intent) all.
+/*
+ * The staged pair becomes the live one; all or (after a crash, through the intent) all.
  */
 int store_promote(const struct store *store, struct err *err);
 
@@ -67,8 +72,10 @@ int store_promote(const struct store *store, struct err *err);
 int store_finish_promotion(const struct store *store, bool *ret_finished,
                            struct err *err);
 
-/* Small values in the state folder: JSON text, at most 64 KiB, mode 0600. Missing: empty
- * buffer. */
+/*
+ * Small values in the state folder: JSON text, at most 64 KiB, mode 0600. Missing:
+ * empty buffer.
+ */
 int store_read_state(const struct store *store, const char *name, struct buf *ret,
                      struct err *err);
 int store_write_state(const struct store *store, const char *name, const char *text,

@@ -26,17 +26,6 @@
 #include <time.h>
 #include <unistd.h>
 
-enum {
-    /* Waits after failures that cost nobody anything: the disk, nginx, our own machine.
-     */
-    LOCAL_RETRY_MIN_MS = 1000,
-    LOCAL_RETRY_MAX_MS = 60 * 1000,
-    /* A CA or network that is down is asked again soon, then every few minutes. */
-    NETWORK_RETRY_MIN_MS = 5 * 1000,
-    NETWORK_RETRY_MAX_MS = 10 * 60 * 1000,
-    RATE_LIMIT_LONGEST_S = 7 * 24 * 3600,
-};
-
 enum { SIGNALS = 2 };
 static const int stop_signals[SIGNALS] = {SIGTERM, SIGINT};
 
@@ -105,57 +94,26 @@ static void retry_later(struct daemon *d, enum plan_activity activity,
 
 static uint64_t local_pace(const struct daemon *d, enum plan_activity activity)
 {
-    return pace_doubling(LOCAL_RETRY_MIN_MS, LOCAL_RETRY_MAX_MS, d->failures[activity],
-                         random_number());
+    return pace_local(d->failures[activity], random_number());
 }
 
-static bool is_lets_encrypt(const char *directory)
-{
-    return strstr(directory, ".api.letsencrypt.org/") != NULL;
-}
-
-/* Until the time that the CA named, within reason: a text from outside must not stop us. */
-static uint64_t rate_limit_pace(const struct daemon *d, int64_t retry_at, uint32_t random)
-{
-    int64_t wait_s = retry_at - (int64_t)time(NULL);
-
-    if (wait_s > RATE_LIMIT_LONGEST_S)
-        wait_s = RATE_LIMIT_LONGEST_S;
-    if (wait_s > 0)
-        return (uint64_t)wait_s * 1000 + random % 60000;
-    return pace_doubling(d->config->acme.retry_min_ms, d->config->acme.retry_max_ms,
-                         d->failures[PLAN_ISSUING], random);
-}
-
-/* How long to leave the CA alone after a failed issue. */
 static uint64_t issue_pace(const struct daemon *d, const struct issue_flow *flow,
                            const struct err *err)
 {
     const struct config *config = d->config;
-    const enum certbot_verdict verdict = flow->outcome.verdict;
-    unsigned failures = d->failures[PLAN_ISSUING];
-    uint32_t random = random_number();
+    const struct pace_limits limits = {
+        .min_ms = config->acme.retry_min_ms,
+        .max_ms = config->acme.retry_max_ms,
+        .counts_challenges = config_directory_is_lets_encrypt(config),
+    };
+    const struct pace_failure failure = {
+        .kind = err->kind,
+        .asked_ca = flow->asked_ca,
+        .outcome = flow->certbot_ran ? &flow->outcome : NULL,
+        .in_a_row = d->failures[PLAN_ISSUING],
+    };
 
-    if (!flow->asked_ca) /* nobody counts */
-        return local_pace(d, PLAN_ISSUING);
-    if (flow->certbot_ran &&
-        verdict == CERTBOT_ISSUED) /* and what it issued is of no use */
-        return config->acme.retry_max_ms;
-    if (flow->certbot_ran && verdict == CERTBOT_RATE_LIMITED)
-        return rate_limit_pace(d, flow->outcome.retry_at, random);
-    if (flow->certbot_ran && verdict == CERTBOT_CHALLENGE_FAILED &&
-        is_lets_encrypt(config_directory(config)))
-        return pace_challenge(failures, random);
-    if (err->kind == ERR_CONFIG)
-        return config->acme.retry_max_ms;
-    /* Not reached at all. Once certbot runs, a silent CA may have issued. */
-    if (!flow->certbot_ran && (err->kind == ERR_NET || err->kind == ERR_TIMEOUT))
-        return pace_doubling(config->acme.retry_min_ms < NETWORK_RETRY_MIN_MS
-                                 ? config->acme.retry_min_ms
-                                 : NETWORK_RETRY_MIN_MS,
-                             NETWORK_RETRY_MAX_MS, failures, random);
-    return pace_doubling(config->acme.retry_min_ms, config->acme.retry_max_ms, failures,
-                         random);
+    return pace_issue(&failure, &limits, (int64_t)time(NULL), random_number());
 }
 
 /* An activity ended: its row of failures grows or is forgotten. */
@@ -227,7 +185,7 @@ static void on_keys_done(void *owner, const struct err *err)
     count(d, PLAN_KEYS, err != NULL);
     if (err != NULL) {
         retry_later(d, PLAN_KEYS, err,
-                    pace_doubling(LOCAL_RETRY_MIN_MS, d->config->agent.retry_max_ms,
+                    pace_doubling(PACE_LOCAL_MIN_MS, d->config->agent.retry_max_ms,
                                   d->failures[PLAN_KEYS], random_number()));
     } else {
         d->tls_key = d->flow.keys.tls_key;
@@ -491,8 +449,10 @@ static void on_version_known(void *owner, const struct err *err)
     flow_ended(d);
 }
 
-/* What an earlier life left: a half-done promotion is finished, a missing default.conf is
- * made. */
+/*
+ * What an earlier life left: a half-done promotion is finished, a missing default.conf
+ * is made.
+ */
 static void take_over(struct daemon *d)
 {
     struct err err = ERR_INIT;

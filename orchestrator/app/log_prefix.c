@@ -20,8 +20,10 @@ static void put_line(const char *prefix, char *line, size_t len)
         {.iov_base = (char[]){'\n'}, .iov_len = 1},
     };
 
-    /* When nobody reads the log any more there is nowhere to report it; the pipe is still
-     * drained. */
+    /*
+     * When nobody reads the log any more there is nowhere to report it; the pipe is
+     * still drained.
+     */
     (void)!writev(STDOUT_FILENO, parts, 3);
 }
 
@@ -73,7 +75,9 @@ int log_prefix_attach(const char *prefix, struct err *err)
     if (child == 0) {
         if (fork() == 0) {
             close(pipe_ends[1]);
-            /* It lives as long as its writers: signals to the whole session are for them.
+            /*
+             * It lives as long as its writers: signals to the whole session are for
+             * them.
              */
             signal(SIGINT, SIG_IGN);
             signal(SIGTERM, SIG_IGN);

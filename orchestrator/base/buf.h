@@ -23,8 +23,10 @@ void buf_init(struct buf *buf, size_t max);
 void buf_done(struct buf *buf);
 void buf_clear(struct buf *buf); /* length 0, memory kept and wiped */
 
-/* ERR_PEER when it would exceed the maximum (nothing is appended then), ERR_SYS without
- * memory. */
+/*
+ * ERR_PEER when it would exceed the maximum (nothing is appended then), ERR_SYS without
+ * memory.
+ */
 int buf_append(struct buf *buf, const void *bytes, size_t len, struct err *err);
 int buf_append_str(struct buf *buf, const char *text, struct err *err);
 int buf_printf(struct buf *buf, struct err *err, const char *format, ...)

@@ -44,8 +44,10 @@ int err_set_code(struct err *err, enum err_kind kind, int code, const char *form
 int err_sys(struct err *err, int errnum, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* ERR_CRYPTO; appends the first reason of OpenSSL's queue, when there is one, and empties
- * it. */
+/*
+ * ERR_CRYPTO; appends the first reason of OpenSSL's queue, when there is one, and
+ * empties it.
+ */
 int err_openssl(struct err *err, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 

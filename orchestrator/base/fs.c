@@ -161,7 +161,9 @@ int fs_sync_folder(const char *path, struct err *err)
 
     if (fd < 0)
         return err_sys(err, errno, "%s", path);
-    /* Some file systems cannot sync a folder and say EINVAL; there is nothing more to do.
+    /*
+     * Some file systems cannot sync a folder and say EINVAL; there is nothing more to
+     * do.
      */
     if (fsync(fd) < 0 && errno != EINVAL) {
         err_sys(err, errno, "%s: fsync", path);
@@ -282,8 +284,10 @@ int fs_make_folder(const char *path, mode_t mode, struct err *err)
     return failed;
 }
 
-/* Depth is bounded: what we remove is our own, and a hostile tree must not exhaust the
- * stack. */
+/*
+ * Depth is bounded: what we remove is our own, and a hostile tree must not exhaust the
+ * stack.
+ */
 enum { TREE_DEPTH_MAX = 32 };
 
 static int remove_entries(int folder_fd, const char *path, int depth, struct err *err)

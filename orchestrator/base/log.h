@@ -15,8 +15,10 @@
 
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARNING, LOG_ERROR, LOG_FATAL };
 
-/* Until this is called lines go to standard error at level info. The descriptor is
- * borrowed. */
+/*
+ * Until this is called lines go to standard error at level info. The descriptor is
+ * borrowed.
+ */
 void log_open(int fd, enum log_level level);
 bool log_enabled(enum log_level level);
 
@@ -29,8 +31,10 @@ void log_write(enum log_level level, const char *format, ...)
 #define log_error(...) log_write(LOG_ERROR, __VA_ARGS__)
 #define log_fatal(...) log_write(LOG_FATAL, __VA_ARGS__)
 
-/* "debug", "info", "warning", "error", "fatal" in any case; 0, or -1 when it is none of
- * them. */
+/*
+ * "debug", "info", "warning", "error", "fatal" in any case; 0, or -1 when it is none of
+ * them.
+ */
 int log_level_parse(const char *text, enum log_level *ret_level);
 const char *log_level_name(enum log_level level);
 

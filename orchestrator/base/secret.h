@@ -19,8 +19,10 @@ struct secret {
     unsigned char bytes[]; /* always followed by a zero byte */
 };
 
-/* Once, before the first secret. Without locked memory (RLIMIT_MEMLOCK) it still
- * succeeds. */
+/*
+ * Once, before the first secret. Without locked memory (RLIMIT_MEMLOCK) it still
+ * succeeds.
+ */
 int secret_setup(struct err *err);
 
 /* `len` zero bytes. NULL when the secure heap is exhausted. Free with secret_free. */

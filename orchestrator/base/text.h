@@ -13,12 +13,16 @@
 /* Lower-case hex and a terminating zero: `ret` holds 2 * len + 1 bytes. */
 void text_hex(char *ret, const void *bytes, size_t len);
 
-/* Exactly 2 * len hex digits of either case, nothing else; -1 otherwise (`ret` then
- * undefined). */
+/*
+ * Exactly 2 * len hex digits of either case, nothing else; -1 otherwise (`ret` then
+ * undefined).
+ */
 int text_unhex(unsigned char *ret, size_t len, const char *hex);
 
-/* Unpadded base64url (RFC 4648 §5) and a zero: `ret` holds TEXT_BASE64URL_SIZE(len)
- * bytes. */
+/*
+ * Unpadded base64url (RFC 4648 §5) and a zero: `ret` holds TEXT_BASE64URL_SIZE(len)
+ * bytes.
+ */
 #define TEXT_BASE64URL_SIZE(len) (((len) + 2) / 3 * 4 + 1)
 void text_base64url(char *ret, const void *bytes, size_t len);
 

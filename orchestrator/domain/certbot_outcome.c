@@ -9,8 +9,10 @@
 #define PROBLEM_MARK "acme.messages.Error: "
 #define PROBLEM_TYPE "urn:ietf:params:acme:error:"
 
-/* What certbot and its libraries say when there is no problem document; the first that is
- * found decides. */
+/*
+ * What certbot and its libraries say when there is no problem document; the first that
+ * is found decides.
+ */
 static const struct mark {
     const char *text;
     enum certbot_verdict verdict;
@@ -80,8 +82,10 @@ static bool labelled(const char *text, const char *label, char *ret, size_t size
     return false;
 }
 
-/* "… retry after 2026-11-24 18:44:03 UTC …" of a rateLimited problem; 0 when it is not
- * there. */
+/*
+ * "… retry after 2026-11-24 18:44:03 UTC …" of a rateLimited problem; 0 when it is not
+ * there.
+ */
 static int64_t retry_time(const char *detail)
 {
     const char *found = strstr(detail, "retry after ");

@@ -51,7 +51,9 @@ void certbot_outcome_read(const struct certbot_ending *ending,
 /* "challenge failed", … for log, status and metrics. */
 const char *certbot_verdict_name(enum certbot_verdict verdict);
 
-/* The outcome of a failure as an error: its kind drives the pace of retries. Returns -1.
+/*
+ * The outcome of a failure as an error: its kind drives the pace of retries. Returns
+ * -1.
  */
 int certbot_outcome_err(const struct certbot_outcome *outcome, struct err *err);
 

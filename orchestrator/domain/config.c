@@ -548,3 +548,11 @@ const char *config_directory(const struct config *config)
         return config->acme.directory;
     return config->acme.staging ? LETSENCRYPT_STAGING_DIRECTORY : LETSENCRYPT_DIRECTORY;
 }
+
+bool config_directory_is_lets_encrypt(const struct config *config)
+{
+    const char *directory = config_directory(config);
+
+    return strcmp(directory, LETSENCRYPT_DIRECTORY) == 0 ||
+           strcmp(directory, LETSENCRYPT_STAGING_DIRECTORY) == 0;
+}

@@ -110,8 +110,13 @@ int config_load(struct config *config, struct config_report *report,
 void config_done(struct config *config);
 void config_report_done(struct config_report *report);
 
-/* URL of the ACME directory in force: the configured one, else Let's Encrypt's. Borrowed.
+/*
+ * URL of the ACME directory in force: the configured one, else Let's Encrypt's.
+ * Borrowed.
  */
 const char *config_directory(const struct config *config);
+
+/* Whether that is Let's Encrypt's, production or staging, whose limits are known. */
+bool config_directory_is_lets_encrypt(const struct config *config);
 
 #endif

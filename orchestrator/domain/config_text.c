@@ -45,7 +45,9 @@ static unsigned least_of(unsigned a, unsigned b)
 unsigned config_distance(const char *a, const char *b)
 {
     enum { LONGEST = 63, FAR_AWAY = 1000 };
-    /* Row i holds the distances of the first i letters of `a` from all beginnings of `b`.
+    /*
+     * Row i holds the distances of the first i letters of `a` from all beginnings of
+     * `b`.
      */
     unsigned rows[3][LONGEST + 1];
     size_t a_len = strlen(a);

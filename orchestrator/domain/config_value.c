@@ -138,7 +138,8 @@ static bool is_email(const char *email)
         return true;
     if (at == NULL || at == email || strlen(email) > EMAIL_MAX_BYTES)
         return false;
-    /* The dot-atom of RFC 5322 §3.2.3, and not what a program would take for an option.
+    /*
+     * The dot-atom of RFC 5322 §3.2.3, and not what a program would take for an option.
      */
     local = strspn(email, LETTERS DIGITS "!#$%&'*+-/=?^_`{|}~.");
     return email + local == at && email[0] != '-' &&
@@ -152,7 +153,9 @@ static bool is_address(const char *text, int family)
     return inet_pton(family, text, address) == 1;
 }
 
-/* Names inside container networks may hold underscores, so this is wider than DNS's rule.
+/*
+ * Names inside container networks may hold underscores, so this is wider than DNS's
+ * rule.
  */
 static bool is_host(const char *host)
 {
@@ -211,7 +214,9 @@ static bool is_loopback(const char *host)
            (is_address(host, AF_INET) && strncmp(host, "127.", 4) == 0);
 }
 
-/* http:// or https:// and a host. `ret_plain`: http://, `ret_local`: to a loopback host.
+/*
+ * http:// or https:// and a host. `ret_plain`: http://, `ret_local`: to a loopback
+ * host.
  */
 static bool is_url(const char *url, bool *ret_plain, bool *ret_local)
 {
@@ -318,8 +323,10 @@ static size_t longest(enum config_type type)
     }
 }
 
-/* Length and characters. Positions are said without repeating the value: it may be
- * secret. */
+/*
+ * Length and characters. Positions are said without repeating the value: it may be
+ * secret.
+ */
 static int check_text(const struct config_setting *setting, const char *text, size_t len,
                       struct err *err)
 {

@@ -34,7 +34,8 @@ static int check_curve(const EVP_PKEY *key, struct err *err)
     return 0;
 }
 
-/* One number of the key in base64url; `ret` then holds a secret when the number is one.
+/*
+ * One number of the key in base64url; `ret` then holds a secret when the number is one.
  */
 static int number_text(const EVP_PKEY *key, const char *param, char ret[NUMBER_TEXT_SIZE],
                        struct err *err)
@@ -190,7 +191,9 @@ static int append_protected(struct buf *ret, const EVP_PKEY *key, const char *ur
     return append_base64url(ret, header.data, header.len, err);
 }
 
-/* OpenSSL's signatures are DER, JWS wants the two numbers in fixed width (RFC 7518 §3.4).
+/*
+ * OpenSSL's signatures are DER, JWS wants the two numbers in fixed width (RFC 7518
+ * §3.4).
  */
 static int raw_signature(const unsigned char *der, size_t der_len,
                          unsigned char ret[SIGNATURE_BYTES])

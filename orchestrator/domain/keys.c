@@ -207,7 +207,9 @@ static int read_single(BIO *bio, EVP_PKEY **ret, struct err *err)
     int got;
 
     while ((got = block_read(bio, &block, err)) == 1) {
-        /* "openssl ecparam -genkey" puts the curve before the key, which names it again.
+        /*
+         * "openssl ecparam -genkey" puts the curve before the key, which names it
+         * again.
          */
         if (strcmp(block.name, PEM_STRING_ECPARAMETERS) == 0)
             got = 0;

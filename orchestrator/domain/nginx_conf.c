@@ -71,8 +71,10 @@ static bool is_host(const char *host, size_t len)
     return strspn(host, allowed) >= len;
 }
 
-/* Length of the host, or IPv6 address in brackets, that `text` starts with; 0 for
- * neither. */
+/*
+ * Length of the host, or IPv6 address in brackets, that `text` starts with; 0 for
+ * neither.
+ */
 static size_t host_length(const char *text)
 {
     char address[INET6_ADDRSTRLEN];
@@ -237,7 +239,9 @@ static int write_resolver(const struct site *site, struct buf *ret, struct err *
     if (servers[strspn(servers, allowed)] != '\0')
         return err_set(err, ERR_CONFIG, "nameservers: \"%.100s\" are not addresses",
                        servers);
-    /* Container networks give long lifetimes to addresses that change with every restart.
+    /*
+     * Container networks give long lifetimes to addresses that change with every
+     * restart.
      */
     return buf_printf(ret, err, "resolver %s valid=10s%s; resolver_timeout 5s;", servers,
                       site->facts->ipv6 ? "" : " ipv6=off");
@@ -515,7 +519,9 @@ int nginx_conf_render(const struct config *config, const struct nginx_facts *fac
         buf_done(&texts[i]);
     if (result == 0)
         return 0;
-    /* A text that outgrows its buffer came from settings and templates, not from a peer.
+    /*
+     * A text that outgrows its buffer came from settings and templates, not from a
+     * peer.
      */
     if (err->kind == ERR_PEER)
         err->kind = ERR_CONFIG;

@@ -4,11 +4,19 @@
 #ifndef CM_DOMAIN_PACE_H
 #define CM_DOMAIN_PACE_H
 
+#include "base/err.h"
+#include "domain/certbot_outcome.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Doubling from `first_ms` to `longest_ms`; `failures` counts from 1. `random` spreads it
- * ±10 %. */
+/* After failures that cost nobody anything: the disk, nginx, our own machine. */
+enum { PACE_LOCAL_MIN_MS = 1000, PACE_LOCAL_MAX_MS = 60 * 1000 };
+
+/*
+ * Doubling from `first_ms` to `longest_ms`; `failures` counts from 1. `random` spreads
+ * it ±10 %.
+ */
 uint64_t pace_doubling(uint64_t first_ms, uint64_t longest_ms, unsigned failures,
                        uint32_t random);
 
@@ -17,5 +25,26 @@ uint64_t pace_doubling(uint64_t first_ms, uint64_t longest_ms, unsigned failures
  * advice): 1, 10, 100 minutes, then daily, with up to 10 % more.
  */
 uint64_t pace_challenge(unsigned failures, uint32_t random);
+
+/* PACE_LOCAL_MIN_MS, doubling to PACE_LOCAL_MAX_MS. */
+uint64_t pace_local(unsigned failures, uint32_t random);
+
+/* What the directory allows; min and max are the settings acme.retry_min and retry_max. */
+struct pace_limits {
+    uint64_t min_ms;
+    uint64_t max_ms;
+    bool counts_challenges; /* Let's Encrypt: pace_challenge() holds */
+};
+
+struct pace_failure {
+    enum err_kind kind;
+    bool asked_ca;                         /* whether the CA was talked to at all */
+    const struct certbot_outcome *outcome; /* NULL when certbot did not run to its end */
+    unsigned in_a_row;                     /* from 1 */
+};
+
+/* How long to leave the CA alone after a failed issue; `now` in Unix seconds. */
+uint64_t pace_issue(const struct pace_failure *failure, const struct pace_limits *limits,
+                    int64_t now, uint32_t random);
 
 #endif

@@ -7,8 +7,10 @@
 
 bool stored_force_acts(const struct stored_rules *rules, int64_t now)
 {
-    /* A mark from the future comes from a clock that was wrong: it does not block for
-     * ever. */
+    /*
+     * A mark from the future comes from a clock that was wrong: it does not block for
+     * ever.
+     */
     return rules->force_rm && (rules->forced_at <= 0 || rules->forced_at > now ||
                                now - rules->forced_at >= STORED_FORCE_PERIOD_S);
 }

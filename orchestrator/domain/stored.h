@@ -43,8 +43,10 @@ enum stored_verdict stored_judge(const struct stored_pair *pair,
                                  const struct stored_rules *rules, int64_t now,
                                  char ret_reason[STORED_REASON_SIZE]);
 
-/* Whether force_rm acts at `now`: at most once in STORED_FORCE_PERIOD_S, also across
- * restarts. */
+/*
+ * Whether force_rm acts at `now`: at most once in STORED_FORCE_PERIOD_S, also across
+ * restarts.
+ */
 bool stored_force_acts(const struct stored_rules *rules, int64_t now);
 
 #endif

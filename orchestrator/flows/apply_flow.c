@@ -15,8 +15,10 @@ enum {
 
 /* ---- stage ---- */
 
-/* Whether key.pem holds the key to serve. A file that cannot be read as a key is
- * replaced. */
+/*
+ * Whether key.pem holds the key to serve. A file that cannot be read as a key is
+ * replaced.
+ */
 static int compare_key(struct apply_flow *flow, struct err *err)
 {
     SECRET_SCOPED pem = NULL;
@@ -33,7 +35,9 @@ static int compare_key(struct apply_flow *flow, struct err *err)
     return 0;
 }
 
-/* Compared in canonical form: another writer's line breaks are no reason to write again.
+/*
+ * Compared in canonical form: another writer's line breaks are no reason to write
+ * again.
  */
 static int compare_chain(struct apply_flow *flow, struct err *err)
 {

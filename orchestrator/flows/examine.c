@@ -89,8 +89,10 @@ static int64_t last_forced(const struct store *store)
     return strtoll(buf_str(&text), NULL, 10);
 }
 
-/* The mark is written first: if it cannot be kept, every restart would order a
- * certificate. */
+/*
+ * The mark is written first: if it cannot be kept, every restart would order a
+ * certificate.
+ */
 static int mark_forced(const struct store *store, int64_t now, struct err *err)
 {
     char text[32];

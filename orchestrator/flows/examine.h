@@ -11,8 +11,10 @@
 
 #include <openssl/evp.h>
 
-/* *ret_chain is the chain to serve, owned by the caller, or NULL when one has to be
- * obtained. */
+/*
+ * *ret_chain is the chain to serve, owned by the caller, or NULL when one has to be
+ * obtained.
+ */
 int examine_stored(const struct store *store, const struct config *config,
                    const EVP_PKEY *tls_key, struct chain **ret_chain, struct err *err);
 

@@ -69,7 +69,9 @@ static int begin_ekm_secret(void *owner, struct err *err)
 
 enum { EKM_SECRET_FILE_MAX_BYTES = 4096 };
 
-/* The development secret: from the environment, or from a file without its last line end.
+/*
+ * The development secret: from the environment, or from a file without its last line
+ * end.
  */
 static int read_given_secret(const struct config *config, struct secret **ret,
                              struct err *err)

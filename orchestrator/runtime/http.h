@@ -27,7 +27,8 @@ struct http *http_new(uv_loop_t *loop, struct err *err);
  * `http` is freed. */
 void http_close(struct http *http, void (*closed)(void *owner), void *owner);
 
-/* Strings and body are borrowed until done; the struct itself until http_start returns.
+/*
+ * Strings and body are borrowed until done; the struct itself until http_start returns.
  */
 struct http_request {
     const char *method; /* "GET", "HEAD", "POST" */
@@ -63,8 +64,10 @@ void http_cancel(struct http_call *call);
 void http_call_done(
     struct http_call *call); /* frees the answer; accepts a zeroed struct */
 
-/* Value of the first such header of the answer, case-insensitive, or NULL. Into `ret`,
- * cut at `size`. */
+/*
+ * Value of the first such header of the answer, case-insensitive, or NULL. Into `ret`,
+ * cut at `size`.
+ */
 const char *http_header(const struct http_call *call, const char *name, char *ret,
                         size_t size);
 

@@ -41,8 +41,10 @@ struct process_options {
 };
 
 struct process {
-    /* Results, valid in done: err is NULL when the child ran and ended by itself, even
-     * badly. */
+    /*
+     * Results, valid in done: err is NULL when the child ran and ended by itself, even
+     * badly.
+     */
     int exit_status; /* -1 when it did not exit */
     int term_signal; /* 0 when it was not ended by a signal */
     struct buf output[PROCESS_STREAMS];

@@ -53,8 +53,10 @@ static void fail(struct seq *seq, const struct err *err)
     end(seq);
 }
 
-/* The operation of the current step still ends through seq_resume(). Comes last in its
- * callers. */
+/*
+ * The operation of the current step still ends through seq_resume(). Comes last in its
+ * callers.
+ */
 static void abort_wait(struct seq *seq)
 {
     current_step(seq)->abort(seq->flow);

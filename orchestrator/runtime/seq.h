@@ -61,8 +61,10 @@ void seq_resume(void *seq, const struct err *err);
 
 void seq_cancel(struct seq *seq);
 
-/* For a step's finish: the named step of the same table comes next. Asserts that there is
- * one. */
+/*
+ * For a step's finish: the named step of the same table comes next. Asserts that there
+ * is one.
+ */
 int seq_go_to(const struct seq *seq, const char *step);
 
 /* Name of the step at work, or NULL when the sequence is not running. */

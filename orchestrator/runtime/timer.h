@@ -20,7 +20,9 @@ struct timer {
 void timer_init(struct timer *timer, uv_loop_t *loop, void (*fired)(void *owner),
                 void *owner);
 
-/* Fire once in `delay_ms`, instead of whatever was set before. 0 fires in the next round.
+/*
+ * Fire once in `delay_ms`, instead of whatever was set before. 0 fires in the next
+ * round.
  */
 void timer_set(struct timer *timer, uint64_t delay_ms);
 void timer_stop(struct timer *timer);

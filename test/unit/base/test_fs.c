@@ -84,7 +84,9 @@ static int count_entries(const char *path)
     return count;
 }
 
-/* Runs `body` in a process of its own, as an ordinary user, and returns what it returns.
+/*
+ * Runs `body` in a process of its own, as an ordinary user, and returns what it
+ * returns.
  */
 static int as_ordinary_user(int (*body)(void))
 {

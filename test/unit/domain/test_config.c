@@ -85,7 +85,9 @@ static void expect_warning(const struct loaded *loaded, const char *message)
 
 enum kind { TEXT, NUMBER, BOOLEAN, LEVEL };
 
-/* Written without the table of the program: a field that two settings share is seen here.
+/*
+ * Written without the table of the program: a field that two settings share is seen
+ * here.
  */
 static const struct {
     const char *key;

@@ -382,7 +382,8 @@ static void test_nesting(void **state)
     }
 }
 
-/* Each list names the one before it nine times: written out, it would not fit anywhere.
+/*
+ * Each list names the one before it nine times: written out, it would not fit anywhere.
  */
 static void test_billion_laughs(void **state)
 {

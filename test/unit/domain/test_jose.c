@@ -72,8 +72,10 @@ static void private_jwks_are_those_of_the_python_service(void **state)
     }
 }
 
-/* Scalars whose public point has a coordinate that begins with a zero byte; found by
- * counting. */
+/*
+ * Scalars whose public point has a coordinate that begins with a zero byte; found by
+ * counting.
+ */
 static void coordinates_keep_their_leading_zeros(void **state)
 {
     static const struct {

@@ -112,6 +112,94 @@ static void challenges_are_only_ever_delayed(void **state)
     }
 }
 
+/* ---- after a failed issue ---- */
+
+enum { MINUTE_MS = 60 * 1000, DAY_S = 24 * 3600 };
+static const struct pace_limits limits = {
+    .min_ms = 30 * 1000, .max_ms = 60 * MINUTE_MS, .counts_challenges = true};
+#define NOW INT64_C(1795459748)
+
+/* With 100 the doubling is not spread, and nothing is added to the others but 100 ms. */
+static uint64_t wait_after(struct pace_failure failure)
+{
+    if (failure.in_a_row == 0)
+        failure.in_a_row = 1;
+    return pace_issue(&failure, &limits, NOW, 100);
+}
+
+static void a_failure_before_the_ca_was_asked_costs_little(void **state)
+{
+    (void)state;
+    assert_int_equal(wait_after((struct pace_failure){.kind = ERR_SYS}), 1000);
+    assert_int_equal(
+        wait_after((struct pace_failure){.kind = ERR_CONFIG, .in_a_row = 20}), MINUTE_MS);
+}
+
+static void a_ca_that_is_not_reached_is_asked_again_soon(void **state)
+{
+    (void)state;
+    assert_int_equal(wait_after((struct pace_failure){.kind = ERR_NET, .asked_ca = true}),
+                     5000);
+    assert_int_equal(wait_after((struct pace_failure){
+                         .kind = ERR_TIMEOUT, .asked_ca = true, .in_a_row = 20}),
+                     10 * MINUTE_MS);
+}
+
+static void a_ca_that_falls_silent_under_certbot_may_have_issued(void **state)
+{
+    const struct certbot_outcome silent = {.verdict = CERTBOT_CA_UNREACHABLE};
+
+    (void)state;
+    assert_int_equal(wait_after((struct pace_failure){
+                         .kind = ERR_NET, .asked_ca = true, .outcome = &silent}),
+                     limits.min_ms);
+}
+
+static void a_rate_limit_holds_until_the_time_that_the_ca_names(void **state)
+{
+    struct certbot_outcome limited = {.verdict = CERTBOT_RATE_LIMITED};
+    struct pace_failure failure = {
+        .kind = ERR_PEER, .asked_ca = true, .outcome = &limited};
+
+    (void)state;
+    limited.retry_at = NOW + 7200;
+    assert_int_equal(wait_after(failure), 7200 * 1000 + 100);
+    limited.retry_at = NOW + INT64_C(1000) * DAY_S; /* not for ever */
+    assert_int_equal(wait_after(failure), INT64_C(7) * DAY_S * 1000 + 100);
+    limited.retry_at = NOW - 1; /* our clock is ahead */
+    assert_int_equal(wait_after(failure), limits.min_ms);
+    failure.in_a_row = 3;
+    assert_int_equal(wait_after(failure), 4 * limits.min_ms);
+    limited.retry_at = 0;
+    assert_int_equal(wait_after(failure), 4 * limits.min_ms);
+}
+
+static void a_failed_challenge_is_counted_by_some_cas(void **state)
+{
+    const struct certbot_outcome failed = {.verdict = CERTBOT_CHALLENGE_FAILED};
+    const struct pace_failure failure = {
+        .kind = ERR_PEER, .asked_ca = true, .outcome = &failed, .in_a_row = 2};
+    struct pace_limits uncounted = limits;
+
+    (void)state;
+    uncounted.counts_challenges = false;
+    assert_int_equal(pace_issue(&failure, &limits, NOW, 0), 10 * MINUTE_MS);
+    assert_int_equal(pace_issue(&failure, &uncounted, NOW, 100), 2 * limits.min_ms);
+}
+
+static void what_only_a_person_can_mend_waits_longest(void **state)
+{
+    const struct certbot_outcome issued = {.verdict = CERTBOT_ISSUED};
+
+    (void)state;
+    assert_int_equal(
+        wait_after((struct pace_failure){.kind = ERR_CONFIG, .asked_ca = true}),
+        limits.max_ms);
+    assert_int_equal(wait_after((struct pace_failure){
+                         .kind = ERR_CRYPTO, .asked_ca = true, .outcome = &issued}),
+                     limits.max_ms);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -123,6 +211,12 @@ int main(void)
         cmocka_unit_test(no_millisecond_is_lost_to_rounding),
         cmocka_unit_test(challenges_are_spaced_as_the_ca_advises),
         cmocka_unit_test(challenges_are_only_ever_delayed),
+        cmocka_unit_test(a_failure_before_the_ca_was_asked_costs_little),
+        cmocka_unit_test(a_ca_that_is_not_reached_is_asked_again_soon),
+        cmocka_unit_test(a_ca_that_falls_silent_under_certbot_may_have_issued),
+        cmocka_unit_test(a_rate_limit_holds_until_the_time_that_the_ca_names),
+        cmocka_unit_test(a_failed_challenge_is_counted_by_some_cas),
+        cmocka_unit_test(what_only_a_person_can_mend_waits_longest),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

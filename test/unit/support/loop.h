@@ -20,8 +20,10 @@ int loop_teardown(void **state);
 /* Until nothing is left to wait for; fails the test when that takes longer than 30 s. */
 void loop_run(uv_loop_t *loop);
 
-/* Round by round until the condition holds; fails the test when the loop ends before, or
- * after 30 s. */
+/*
+ * Round by round until the condition holds; fails the test when the loop ends before,
+ * or after 30 s.
+ */
 void loop_run_until(uv_loop_t *loop, bool (*condition)(void *owner), void *owner);
 
 /* The end of one operation, as a done_fn sees it. Start with a zeroed one. */
@@ -33,7 +35,8 @@ struct ended {
 void ended_done(void *ended, const struct err *err); /* a done_fn */
 bool ended_once(void *ended);                        /* for loop_run_until */
 
-/* Exactly one end, with success, or with that kind and a message that has `part` in it.
+/*
+ * Exactly one end, with success, or with that kind and a message that has `part` in it.
  */
 void ended_assert_ok(const struct ended *ended);
 void ended_assert_failed(const struct ended *ended, enum err_kind kind, const char *part);
