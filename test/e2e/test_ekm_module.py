@@ -3,7 +3,7 @@
 The reference for a value is an independent one: `openssl s_client -keymatexport` on the same connection
 for the exporter (RFC 9266, Section 2), Python's hmac for the signature.
 
-The module is not built here: EKM_MODULE_SO names it, otherwise it is build/ngx_http_ekm_module.so.
+The module is not built here: EKM_MODULE_SO names it, otherwise it is the one in the folder BUILD.
 """
 
 import contextlib
@@ -27,7 +27,8 @@ import time
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-MODULE = ROOT / os.environ.get("EKM_MODULE_SO", "build/ngx_http_ekm_module.so")
+BUILD = ROOT / os.environ.get("BUILD", "build")
+MODULE = ROOT / os.environ.get("EKM_MODULE_SO", BUILD / "ngx_http_ekm_module.so")
 NGINX = "/usr/sbin/nginx"
 
 HEADER = "X-TLS-EKM-Channel-Binding"
