@@ -89,14 +89,14 @@ $(BUILD)/obj/%.o: %.c Makefile
 # ---- nginx modules -----------------------------------------------------------------------
 include ekm-module/module.mk
 .PHONY: modules
-modules: $(BUILD)/ngx_http_ekm_module.so links
+modules: $(NGINX_MODULES) links
 
 # build/cert-manager and build/*.so are those of the release variant.
 .PHONY: links
 links: | $(BUILD)
 ifeq ($(VARIANT),release)
 	@ln -sfn release/cert-manager build/cert-manager
-	@ln -sfn release/ngx_http_ekm_module.so build/ngx_http_ekm_module.so
+	@for so in $(notdir $(NGINX_MODULES)); do ln -sfn release/$$so build/$$so; done
 endif
 $(BUILD):
 	@mkdir -p $@
@@ -175,7 +175,8 @@ MODULES_DIR ?= /usr/lib/nginx/modules
 .PHONY: install
 install: all
 	install -D -m 0755 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/cert-manager
-	install -D -m 0644 $(BUILD)/ngx_http_ekm_module.so $(DESTDIR)$(MODULES_DIR)/ngx_http_ekm_module.so
+	install -d $(DESTDIR)$(MODULES_DIR)
+	install -m 0644 $(NGINX_MODULES) $(DESTDIR)$(MODULES_DIR)/
 	install -d $(DESTDIR)/app/nginx_conf
 	install -m 0644 nginx_conf/*.tmpl $(DESTDIR)/app/nginx_conf/
 	install -D -m 0644 nginx_conf/nginx.conf $(DESTDIR)/etc/nginx/nginx.conf

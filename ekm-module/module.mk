@@ -1,11 +1,12 @@
 # Builds the nginx modules of this directory as dynamic modules for Debian's
 # nginx: against the headers of the package nginx-dev, with the configure flags
 # of the packaged binary, as dh_nginx does it. The including Makefile gives
-# BUILD and VARIANT. Needs: apt-get install nginx-dev.
+# BUILD and VARIANT and finds the modules in NGINX_MODULES. Needs: apt-get install nginx-dev.
 
 ekm_dir := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
 ekm_build := $(BUILD)/nginx-modules
-ekm_so := $(BUILD)/ngx_http_ekm_module.so
+ekm_modules := ngx_http_ekm_module ngx_http_live_chain_module
+NGINX_MODULES := $(ekm_modules:%=$(BUILD)/%.so)
 
 NGINX_SRC ?= /usr/share/nginx/src
 
@@ -40,9 +41,11 @@ $(ekm_build)/objs/Makefile: $(ekm_dir)/config $(ekm_dir)/module.mk \
 	  --add-dynamic-module="$(abspath $(ekm_dir))"' >configure.log 2>&1 || { \
 	  cat configure.log >&2; rm -f objs/Makefile; exit 1; }
 
+$(ekm_build)/objs/%.so: $(ekm_dir)/%.c $(ekm_build)/objs/Makefile
+	@$(MAKE) -s -C $(ekm_build) -f objs/Makefile objs/$(@F) \
+	  >$(ekm_build)/$*.log 2>&1 || { cat $(ekm_build)/$*.log >&2; exit 1; }
+
 # install(1) unlinks the old file, which a running nginx may have mapped.
-$(ekm_so): $(wildcard $(ekm_dir)/*.c) $(ekm_build)/objs/Makefile
+$(NGINX_MODULES): $(BUILD)/%.so: $(ekm_build)/objs/%.so
 	@echo "  NGXMOD  $@"
-	@$(MAKE) -s -C $(ekm_build) -f objs/Makefile modules \
-	  >$(ekm_build)/build.log 2>&1 || { cat $(ekm_build)/build.log >&2; exit 1; }
-	@install -m 644 $(ekm_build)/objs/$(@F) $@
+	@install -m 644 $< $@
