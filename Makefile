@@ -127,8 +127,15 @@ unit: $(UNIT_RUNS)
 	@echo "unit: $$(cat $(UNIT_PROGRAMS:%=%.log) | grep -c '^\[       OK \]') tests in $(words $(UNIT_PROGRAMS)) programs passed"
 
 # ---- end-to-end tests --------------------------------------------------------------------
+# A client that has to keep its pace, hence not in Python.
+CHAIN_SWAPS := $(BUILD)/test/chain_swaps
+$(CHAIN_SWAPS): test/lib/chain_swaps.c Makefile
+	@mkdir -p $(@D)
+	@echo "  LINK    $@"
+	@$(CC) $(CPPFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $< -pthread $(LIB_LIBS)
+
 .PHONY: e2e
-e2e: program modules
+e2e: program modules $(CHAIN_SWAPS)
 	@BUILD=$(BUILD) $(PYTHON) -m pytest -p no:cacheprovider -q -n $(TEST_JOBS) --dist loadgroup \
 	  --durations=5 $(PYTEST_ARGS) test/e2e
 
@@ -137,7 +144,7 @@ bench: program modules
 	@BUILD=$(BUILD) $(PYTHON) test/bench/start.py
 
 # ---- style -------------------------------------------------------------------------------
-FORMATTED := $(SOURCES) $(HEADERS) $(sort $(wildcard test/unit/*/*.[ch]))
+FORMATTED := $(SOURCES) $(HEADERS) $(sort $(wildcard test/unit/*/*.[ch] test/lib/*.c))
 .PHONY: layers format format-check tidy compile-check
 layers:
 	@test/lib/check-layers orchestrator

@@ -52,12 +52,17 @@
 
 
 /*
- * Device, inode, size, and the times of modification and status change.  The
- * file itself is kept open: a file system may give the inode of one that is
- * gone to the next one, within the same tick of its clock.
+ * Device, inode, size, and the times of modification and status change; zeros
+ * for a link that there is not.  A link counts, too, as it may return to a file
+ * that has stayed as it was.  The file itself is kept open: a file system may
+ * give the inode of one that is gone to the next one, within the same tick of
+ * its clock.
  */
 
-typedef uint64_t  ngx_http_live_chain_id_t[7];
+typedef struct {
+    uint64_t                      file[7];
+    uint64_t                      link[7];
+} ngx_http_live_chain_id_t;
 
 typedef u_char  ngx_http_live_chain_hash_t[NGX_HTTP_LIVE_CHAIN_HASH_LEN];
 
@@ -71,8 +76,10 @@ typedef struct {
     const char                   *problem;
     ngx_err_t                     err;
 
-    /* hash of leaf and file of the chain taken last, so that all workers and
-       the ones that replace them agree */
+    /*
+     * hash of leaf and id of the chain taken last: from the file, not counted,
+     * so that all workers agree, and the ones that replace them
+     */
     ngx_http_live_chain_hash_t    generation;
 } ngx_http_live_chain_file_t;
 
@@ -117,12 +124,13 @@ static void ngx_http_live_chain_check(ngx_http_live_chain_main_conf_t *lmcf,
 static void ngx_http_live_chain_check_file(
     ngx_http_live_chain_main_conf_t *lmcf, ngx_http_live_chain_file_t *file,
     ngx_log_t *log);
+static ngx_int_t ngx_http_live_chain_look(ngx_http_live_chain_file_t *file,
+    ngx_log_t *log, ngx_http_live_chain_id_t *id);
 static ngx_fd_t ngx_http_live_chain_open(ngx_http_live_chain_file_t *file,
-    ngx_log_t *log, ngx_http_live_chain_id_t id);
+    ngx_log_t *log, ngx_http_live_chain_id_t *id);
 static void ngx_http_live_chain_problem(ngx_http_live_chain_file_t *file,
     ngx_log_t *log, ngx_err_t err, const char *problem);
-static void ngx_http_live_chain_identify(ngx_file_info_t *fi,
-    ngx_http_live_chain_id_t id);
+static void ngx_http_live_chain_identify(ngx_file_info_t *fi, uint64_t *id);
 static void ngx_http_live_chain_take(ngx_http_live_chain_main_conf_t *lmcf,
     ngx_http_live_chain_file_t *file, ngx_log_t *log);
 static ngx_int_t ngx_http_live_chain_read(ngx_http_live_chain_file_t *file,
@@ -353,31 +361,20 @@ ngx_http_live_chain_check_file(ngx_http_live_chain_main_conf_t *lmcf,
     ngx_http_live_chain_file_t *file, ngx_log_t *log)
 {
     ngx_fd_t                  fd;
-    ngx_file_info_t           fi;
     ngx_http_live_chain_id_t  id;
 
-    if (ngx_file_info(file->name.data, &fi) == NGX_FILE_ERROR) {
-        ngx_http_live_chain_problem(file, log, ngx_errno, "cannot be found");
+    if (ngx_http_live_chain_look(file, log, &id) != NGX_OK) {
         return;
     }
 
-    ngx_http_live_chain_identify(&fi, id);
-
     if (file->fd != NGX_INVALID_FILE
-        && ngx_memcmp(id, file->id, sizeof(id)) == 0)
+        && ngx_memcmp(&id, &file->id, sizeof(id)) == 0)
     {
         file->problem = NULL;
         return;
     }
 
-    /* before it is opened, which may have an effect on some kinds of files */
-
-    if (!ngx_is_file(&fi)) {
-        ngx_http_live_chain_problem(file, log, 0, "is not a regular file");
-        return;
-    }
-
-    fd = ngx_http_live_chain_open(file, log, id);
+    fd = ngx_http_live_chain_open(file, log, &id);
     if (fd == NGX_INVALID_FILE) {
         return;
     }
@@ -387,8 +384,8 @@ ngx_http_live_chain_check_file(ngx_http_live_chain_main_conf_t *lmcf,
     ngx_http_live_chain_close(file);
 
     file->fd = fd;
+    file->id = id;
     file->problem = NULL;
-    ngx_memcpy(file->id, id, sizeof(id));
 
     /*
      * nginx takes any error left in the queue of OpenSSL for one of the
@@ -403,9 +400,51 @@ ngx_http_live_chain_check_file(ngx_http_live_chain_main_conf_t *lmcf,
 }
 
 
+/* one system call, unless there is a link */
+
+static ngx_int_t
+ngx_http_live_chain_look(ngx_http_live_chain_file_t *file, ngx_log_t *log,
+    ngx_http_live_chain_id_t *id)
+{
+    ngx_file_info_t  fi;
+
+    if (ngx_link_info(file->name.data, &fi) == NGX_FILE_ERROR) {
+        goto failed;
+    }
+
+    if (ngx_is_link(&fi)) {
+        ngx_http_live_chain_identify(&fi, id->link);
+
+        if (ngx_file_info(file->name.data, &fi) == NGX_FILE_ERROR) {
+            goto failed;
+        }
+
+    } else {
+        ngx_memzero(id->link, sizeof(id->link));
+    }
+
+    /* to open it may have an effect on some kinds of files */
+
+    if (!ngx_is_file(&fi)) {
+        ngx_http_live_chain_problem(file, log, 0, "is not a regular file");
+        return NGX_ERROR;
+    }
+
+    ngx_http_live_chain_identify(&fi, id->file);
+
+    return NGX_OK;
+
+failed:
+
+    ngx_http_live_chain_problem(file, log, ngx_errno, "cannot be found");
+
+    return NGX_ERROR;
+}
+
+
 static ngx_fd_t
 ngx_http_live_chain_open(ngx_http_live_chain_file_t *file, ngx_log_t *log,
-    ngx_http_live_chain_id_t id)
+    ngx_http_live_chain_id_t *id)
 {
     ngx_fd_t         fd;
     const char      *problem;
@@ -433,7 +472,7 @@ ngx_http_live_chain_open(ngx_http_live_chain_file_t *file, ngx_log_t *log,
         problem = "is not a regular file";
 
     } else {
-        ngx_http_live_chain_identify(&fi, id);
+        ngx_http_live_chain_identify(&fi, id->file);
         return fd;
     }
 
@@ -466,7 +505,7 @@ ngx_http_live_chain_problem(ngx_http_live_chain_file_t *file, ngx_log_t *log,
 
 
 static void
-ngx_http_live_chain_identify(ngx_file_info_t *fi, ngx_http_live_chain_id_t id)
+ngx_http_live_chain_identify(ngx_file_info_t *fi, uint64_t *id)
 {
     id[0] = (uint64_t) fi->st_dev;
     id[1] = (uint64_t) fi->st_ino;
@@ -562,9 +601,9 @@ ngx_http_live_chain_read(ngx_http_live_chain_file_t *file, ngx_log_t *log,
     ssize_t     n;
     ngx_int_t   rc;
 
-    size = (size_t) file->id[2];
+    size = (size_t) file->id.file[2];
 
-    if (file->id[2] > NGX_HTTP_LIVE_CHAIN_MAX_SIZE) {
+    if (file->id.file[2] > NGX_HTTP_LIVE_CHAIN_MAX_SIZE) {
         ngx_log_error(NGX_LOG_ERR, log, 0,
                       "live chain \"%V\" is larger than %d bytes, "
                       NGX_HTTP_LIVE_CHAIN_KEPT,
@@ -699,31 +738,17 @@ ngx_http_live_chain_password(char *buf, int size, int rwflag, void *userdata)
 }
 
 
-/*
- * Where a symbolic link is replaced, the files that it leads to may stay as
- * they are and come back, hence the link itself as well.
- */
-
 static ngx_int_t
 ngx_http_live_chain_generation(ngx_http_live_chain_file_t *file,
     ngx_http_live_chain_t *lc, ngx_http_live_chain_hash_t generation)
 {
-    ngx_file_info_t  fi;
-
     struct {
-        ngx_http_live_chain_id_t    file;
-        ngx_http_live_chain_id_t    link;
+        ngx_http_live_chain_id_t    id;
         ngx_http_live_chain_hash_t  leaf;
     } parts;
 
-    ngx_memzero(&parts, sizeof(parts));
-
-    ngx_memcpy(parts.file, file->id, sizeof(parts.file));
+    parts.id = file->id;
     ngx_memcpy(parts.leaf, lc->hash, sizeof(parts.leaf));
-
-    if (ngx_link_info(file->name.data, &fi) != NGX_FILE_ERROR) {
-        ngx_http_live_chain_identify(&fi, parts.link);
-    }
 
     if (EVP_Digest(&parts, sizeof(parts), generation, NULL, EVP_sha256(), NULL)
         == 0)
