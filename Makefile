@@ -143,6 +143,10 @@ e2e: program modules $(CHAIN_SWAPS)
 bench: program modules
 	@BUILD=$(BUILD) $(PYTHON) test/bench/start.py
 
+.PHONY: bench-ekm
+bench-ekm: modules
+	@BUILD=$(BUILD) $(PYTHON) test/bench/ekm.py $(BENCH_ARGS)
+
 # ---- style -------------------------------------------------------------------------------
 FORMATTED := $(SOURCES) $(HEADERS) $(sort $(wildcard test/unit/*/*.[ch] test/lib/*.c))
 .PHONY: layers format format-check tidy compile-check
@@ -197,6 +201,7 @@ help:
 	@echo "make demo [ONCE=1]     a real certificate on loopback: Pebble, certbot, nginx, supervisord"
 	@echo "make test              all tests; VARIANT=asan for the sanitizers"
 	@echo "make bench             time to HTTPS, certbot's share, memory at rest"
+	@echo "make bench-ekm         what the nginx modules cost (BENCH_ARGS='--json FILE')"
 	@echo "make unit | e2e        one kind of tests (PYTEST_ARGS='-k name')"
 	@echo "make layers | format-check | tidy | compile-check | format"
 	@echo "make install DESTDIR=  the image's layout"

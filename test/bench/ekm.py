@@ -1,0 +1,259 @@
+#!/usr/bin/env python3
+"""What the nginx modules cost: `make bench-ekm`, or with `--json FILE`.
+
+- instructions per request, counted by callgrind, hence the same on every machine and at every load:
+  a plain `return 200`, the same with a constant header as long as the channel binding, and with
+  $ekm_channel_binding, once the connection has its value
+- what the first request of a connection costs more, and how much of it is the exporter's own
+- requests per second and CPU of the worker, in paired rounds, the constant header against itself
+  as the control: one worker on one core, the load generator on another
+- instructions per handshake with a live chain and without
+"""
+
+import argparse
+import json
+import os
+import re
+import socket
+import ssl
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
+
+import pki  # noqa: E402
+from bare_nginx import BareNginx  # noqa: E402
+from loopback import is_listening, wait_until  # noqa: E402
+
+MODULES = ["ngx_http_ekm_module", "ngx_http_live_chain_module"]
+CONNECTIONS = 32
+# The limits that are checked.
+MOST_INSTRUCTIONS = 1.05
+LEAST_RATE = 0.97
+MOST_FIRST_US = 5
+MOST_HANDSHAKE = 1.01
+
+SERVER = """
+    ssl_certificate FOLDER/cert.pem;
+    ssl_certificate_key FOLDER/key.pem;
+    ssl_protocols TLSv1.3;
+    ssl_session_tickets off;
+    keepalive_requests 1000000000;
+    ekm_secret_file FOLDER/secret;
+    LIVE
+    server {
+        listen LISTEN ssl;
+        location = /plain { return 200; }
+        location = /constant { add_header X-TLS-EKM-Channel-Binding CONSTANT; return 200; }
+        location = /binding { add_header X-TLS-EKM-Channel-Binding $ekm_channel_binding; return 200; }
+    }
+""".replace("CONSTANT", "0" * 64 + ":" + "0" * 64)
+
+
+class Nginx(BareNginx):
+    def __init__(self, *, live=False, **options):
+        super().__init__(MODULES, **options)
+        key = pki.new_key()
+        for name, text in (
+            ("cert.pem", pki.Authority().issue("a.test", key)),
+            ("live.pem", pki.Authority().issue("a.test", key)),
+            ("key.pem", pki.key_pem(key)),
+            ("secret", "0" * 64),
+        ):
+            (self.folder / name).write_text(text)
+            (self.folder / name).chmod(0o644 if name in ("cert.pem", "live.pem") else 0o600)
+        self.text = SERVER.replace("LIVE", "live_chain FOLDER/live.pem;" if live else "")
+
+
+class Connection:
+    def __init__(self, place):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        self.socket = context.wrap_socket(socket.create_connection(place, 60), server_hostname="a.test")
+
+    def get(self, path):
+        self.socket.sendall(f"GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n".encode())
+        answer = b""
+        while not answer.endswith(b"\r\n\r\n"):
+            data = self.socket.recv(4096)
+            assert data, "the server closed the connection"
+            answer += data
+        assert answer.startswith(b"HTTP/1.1 200"), answer
+
+    def close(self):
+        self.socket.close()
+
+
+def instructions(connections, requests, path, *, live=False, within=None):
+    """All that one nginx executes while it answers, or what is executed within one function."""
+    with Nginx(live=live, workers=0) as nginx:
+        counts = nginx.folder / "counts"
+        nginx.under = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={counts}"]
+        nginx.under += [f"--toggle-collect={within}"] if within else []
+        nginx.start(nginx.text, "master_process off;", inherit=False)
+        wait_until(lambda: is_listening(*nginx.place), "nginx listens", 60)
+        for _ in range(connections):
+            connection = Connection(nginx.place)
+            for _ in range(requests):
+                connection.get(path)
+            connection.close()
+        nginx.stop()
+        return int(re.search(r"^(?:summary|totals): (\d+)", counts.read_text(), re.MULTILINE)[1])
+
+
+def per_request(path):
+    few, many = 100, 1100
+    return (instructions(1, many, path) - instructions(1, few, path)) / (many - few)
+
+
+def per_handshake(live):
+    few, many = 10, 110
+    counts = [instructions(n, 1, "/plain", live=live) for n in (few, many)]
+    return (counts[1] - counts[0]) / (many - few)
+
+
+def first_request():
+    """What the variable executes for the first request of a connection, and its exporter in it."""
+    count = 20
+    return [
+        instructions(count, 1, "/binding", within=name) / count
+        for name in ("ngx_http_ekm_variable", "SSL_export_keying_material")
+    ]
+
+
+class Load:
+    """One worker on one core, wrk on another."""
+
+    def __init__(self, nginx):
+        self.nginx = nginx
+        self.cores = sorted(os.sched_getaffinity(0))[:2]
+        (self.worker,) = nginx.workers()
+        os.sched_setaffinity(self.worker, {self.cores[0]})
+
+    def run(self, path, seconds):
+        """Requests per second, and nanoseconds of the worker's CPU per request."""
+        before = self.cpu_ns()
+        command = ["taskset", "-c", self.cores[-1], "wrk", "-t", 1, "-c", CONNECTIONS, "-d", f"{seconds}s"]
+        command.append(f"https://127.0.0.1:{self.nginx.port}{path}")
+        shown = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=True).stdout
+        assert "Non-2xx" not in shown and "Socket errors" not in shown, shown
+        requests = int(re.search(r"(\d+) requests in", shown)[1])
+        return float(re.search(r"Requests/sec:\s+([\d.]+)", shown)[1]), (self.cpu_ns() - before) / requests
+
+    def cpu_ns(self):
+        return int(Path(f"/proc/{self.worker}/schedstat").read_text().split()[0])
+
+
+def rounds(count, seconds):
+    """For each round the results by name; `control` is the constant header again."""
+    paths = {"plain": "/plain", "constant": "/constant", "binding": "/binding", "control": "/constant"}
+    found = []
+    with Nginx(workers=1) as nginx:
+        load = Load(nginx.start(nginx.text))
+        load.run("/plain", 1)
+        for number in range(count):
+            # Each has every place in the order, so that a drift favours none.
+            names = list(paths)
+            names = names[number % 4 :] + names[: number % 4]
+            names = names[::-1] if number % 8 >= 4 else names
+            found.append({name: load.run(paths[name], seconds) for name in names})
+    return found
+
+
+def quartiles(values):
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return {"median": middle, "quartiles": [low, high]}
+
+
+def measure(options):
+    by_request = {path: per_request(f"/{path}") for path in ("plain", "constant", "binding")}
+    variable, exporter = first_request()
+    off, on = per_handshake(False), per_handshake(True)
+    runs = rounds(options.rounds, options.seconds)
+
+    def each(name, index):
+        return statistics.median(run[name][index] for run in runs)
+
+    def ratio(name):
+        return quartiles([run[name][0] / run["constant"][0] for run in runs])
+
+    # How long an instruction of this worker takes, on average.
+    ns = each("constant", 1) / by_request["constant"]
+    result = {
+        "instructions per request": by_request,
+        "first request": {
+            "instructions": variable,
+            "of which exporter": exporter,
+            "exporter, us": exporter * ns / 1000,
+            "beside it, us": (variable - exporter) * ns / 1000,
+        },
+        "requests per second": {name: each(name, 0) for name in by_request},
+        "worker's CPU per request, us": {name: each(name, 1) / 1000 for name in by_request},
+        "binding to constant": ratio("binding"),
+        "constant to constant": ratio("control"),
+        "instructions per handshake": {"without live chain": off, "with live chain": on},
+        "rounds": len(runs),
+    }
+    result["limits"] = [
+        limit("instructions, binding to constant", by_request["binding"] / by_request["constant"], most=MOST_INSTRUCTIONS),
+        limit("requests per second, binding to constant", result["binding to constant"]["median"], least=LEAST_RATE),
+        limit("first request beside the exporter, us", result["first request"]["beside it, us"], most=MOST_FIRST_US),
+        limit("instructions per handshake, live chain", on / off, most=MOST_HANDSHAKE),
+    ]
+    return result
+
+
+def limit(what, value, *, most=None, least=None):
+    holds = value <= most if least is None else value >= least
+    return {"what": what, "value": value, "most": most, "least": least, "holds": holds}
+
+
+def show(result):
+    def row(what, *cells):
+        print(f"{what:<44}" + "".join(f"{cell:>14}" for cell in cells))
+
+    names = ["plain", "constant", "binding"]
+    row("", *names)
+    row("instructions per request", *(f"{result['instructions per request'][n]:.0f}" for n in names))
+    row("requests per second", *(f"{result['requests per second'][n]:.0f}" for n in names))
+    cpu = result["worker's CPU per request, us"]
+    row("worker's CPU per request, us", *(f"{cpu[n]:.2f}" for n in names))
+    print()
+    row(f"paired, {result['rounds']} rounds", "median", "quartiles")
+    for what in ("binding to constant", "constant to constant"):
+        low, high = result[what]["quartiles"]
+        row(what, f"{result[what]['median']:.3f}", f"{low:.3f}..{high:.3f}")
+    print()
+    first = result["first request"]
+    row("first request of a connection", "instructions", "us")
+    row("exporter", f"{first['of which exporter']:.0f}", f"{first['exporter, us']:.1f}")
+    row("beside it", f"{first['instructions'] - first['of which exporter']:.0f}", f"{first['beside it, us']:.1f}")
+    print()
+    row("instructions per handshake", "live chain off", "on")
+    row("", *(f"{count:.0f}" for count in result["instructions per handshake"].values()))
+    print()
+    for one in result["limits"]:
+        bound = f"<= {one['most']}" if one["least"] is None else f">= {one['least']}"
+        row(one["what"], f"{one['value']:.4f}", bound, "holds" if one["holds"] else "FAILS")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    parser.add_argument("--rounds", type=int, default=24)
+    parser.add_argument("--seconds", type=int, default=1, help="of load, four times a round")
+    options = parser.parse_args()
+    began = time.monotonic()
+    result = measure(options)
+    result["seconds"] = time.monotonic() - began
+    show(result)
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=2) + "\n")
+    return 0 if all(one["holds"] for one in result["limits"]) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
