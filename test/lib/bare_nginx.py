@@ -12,7 +12,7 @@ from pathlib import Path
 
 from loopback import wait_until
 
-NGINX = "/usr/sbin/nginx"
+NGINX = os.environ.get("NGINX_BINARY", "/usr/sbin/nginx")
 REPOSITORY = Path(__file__).resolve().parents[2]
 BUILD = REPOSITORY / os.environ.get("BUILD", "build")
 WORKER_USER = "www-data"
