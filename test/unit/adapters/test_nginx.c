@@ -131,6 +131,7 @@ static void write_conf(const struct fixture *f, const char *head, const char *ht
                                  "    uwsgi_temp_path %s/temp;\n"
                                  "    scgi_temp_path %s/temp;\n"
                                  "    map $host $ekm_channel_binding { default x; }\n"
+                                 "    map $host $live_chain_stale { default ''; }\n"
                                  "    include %s/nginx-http.con[f];\n"
                                  "    include conf.d/*.conf;\n"
                                  "    %s\n"
