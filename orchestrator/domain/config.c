@@ -11,129 +11,12 @@
 #include <string.h>
 #include <strings.h>
 
-enum {
-    REPORT_LINES_MAX = 50,
-    SECOND = 1000,
-    MINUTE = 60 * SECOND,
-    HOUR = 60 * MINUTE,
-    DAY = 24 * HOUR,
-};
+enum { REPORT_LINES_MAX = 50 };
 
 #define DEVELOPMENT_EKM_SECRET "dev-mode-ekm-placeholder-not-for-production"
 #define LETSENCRYPT_DIRECTORY "https://acme-v02.api.letsencrypt.org/directory"
 #define LETSENCRYPT_STAGING_DIRECTORY                                                    \
     "https://acme-staging-v02.api.letsencrypt.org/directory"
-
-#define FIELD(name) .offset = offsetof(struct config, name)
-#define LIMITS(low, high) .min = (low), .max = (high)
-
-/* Every setting, in the order of the documentation. */
-const struct config_setting config_settings[] = {
-    {"domain", "DOMAIN", CONFIG_HOSTNAME, FIELD(domain), .fallback = "localhost",
-     .meaning = "name of the certificate and server_name of nginx"},
-    {"dev_mode", "DEV_MODE", CONFIG_BOOL, FIELD(development), .fallback = "false",
-     .meaning = "self-signed certificate and fixed key material, without a guest agent"},
-    {"run_dir", NULL, CONFIG_PATH, FIELD(run_dir), .fallback = "/run/cert-manager",
-     .meaning = "secrets, staging and work folders; must be on tmpfs"},
-    {"log.level", "LOG_LEVEL", CONFIG_LEVEL, FIELD(log_level), .fallback = "info",
-     .meaning = "least level that is logged; unset in development and staging: debug"},
-
-    {"acme.staging", "LETSENCRYPT_STAGING", CONFIG_BOOL, FIELD(acme.staging),
-     .fallback = "false", .meaning = "use the staging directory of Let's Encrypt"},
-    {"acme.directory", NULL, CONFIG_DIRECTORY_URL, FIELD(acme.directory),
-     .meaning = "directory of the CA; unset: that of Let's Encrypt"},
-    {"acme.ca_bundle", NULL, CONFIG_PATH, FIELD(acme.ca_bundle),
-     .meaning = "PEM file that the connection to the CA is verified with"},
-    {"acme.email", "EMAIL", CONFIG_EMAIL, FIELD(acme.email),
-     .fallback = "certbot@concrete-security.com", .flags = CONFIG_ENV_EMPTY,
-     .meaning = "contact of the ACME account; empty for none"},
-    {"acme.account_version", "LETSENCRYPT_ACCOUNT_VERSION", CONFIG_WORD,
-     FIELD(acme.account_version), .fallback = "v1",
-     .meaning = "last part of the path of the account key"},
-    {"acme.resolve_wait", "FQDN_RESOLVE_WAIT_SECONDS", CONFIG_DURATION,
-     FIELD(acme.resolve_wait_ms), LIMITS(0, HOUR), .fallback = "10s",
-     .flags = CONFIG_ENV_SECONDS,
-     .meaning = "time between look-ups of the domain before the CA is asked"},
-    {"acme.resolve_max_tries", "FQDN_RESOLVE_MAX_TRIES", CONFIG_COUNT,
-     FIELD(acme.resolve_max_tries), LIMITS(0, 1000000), .fallback = "60",
-     .meaning = "look-ups of the domain before the CA is asked; 0: do not wait"},
-    {"acme.retry_min", NULL, CONFIG_DURATION, FIELD(acme.retry_min_ms),
-     LIMITS(SECOND, DAY), .fallback = "30s",
-     .meaning = "first wait after a failed attempt at a CA without known limits"},
-    {"acme.retry_max", NULL, CONFIG_DURATION, FIELD(acme.retry_max_ms),
-     LIMITS(SECOND, 7 * DAY), .fallback = "1h",
-     .meaning = "longest wait after failed attempts at a CA without known limits"},
-
-    {"certbot.path", NULL, CONFIG_PATH, FIELD(certbot.path),
-     .fallback = "/usr/bin/certbot", .meaning = "program of certbot"},
-    {"certbot.user", NULL, CONFIG_USER, FIELD(certbot.user), .fallback = "certbot",
-     .meaning = "user that certbot runs as, where it exists"},
-    {"certbot.timeout", NULL, CONFIG_DURATION, FIELD(certbot.timeout_ms),
-     LIMITS(SECOND, DAY), .fallback = "10m", .meaning = "longest run of certbot"},
-
-    {"tls.dir", NULL, CONFIG_PATH, FIELD(tls.dir), .fallback = "/etc/nginx/ssl",
-     .meaning = "folder of cert.pem, key.pem and the state that must survive"},
-    {"tls.force_rm", "FORCE_RM_CERT_FILES", CONFIG_BOOL, FIELD(tls.force_rm),
-     .fallback = "false",
-     .meaning = "set the stored pair aside at start and obtain a new certificate"},
-
-    {"agent.socket", "DSTACK_SIMULATOR_ENDPOINT", CONFIG_ENDPOINT, FIELD(agent.socket),
-     .meaning = "guest agent; unset: the first of its well-known paths"},
-    {"agent.timeout", NULL, CONFIG_DURATION, FIELD(agent.timeout_ms),
-     LIMITS(100, 10 * MINUTE), .fallback = "3s", .meaning = "longest call of the agent"},
-    {"agent.retry_max", NULL, CONFIG_DURATION, FIELD(agent.retry_max_ms),
-     LIMITS(100, DAY), .fallback = "30s",
-     .meaning = "longest wait between attempts to reach the agent"},
-
-    {"nginx.path", NULL, CONFIG_PATH, FIELD(nginx.path), .fallback = "/usr/sbin/nginx",
-     .meaning = "program of nginx"},
-    {"nginx.conf", NULL, CONFIG_PATH, FIELD(nginx.conf),
-     .fallback = "/etc/nginx/nginx.conf", .meaning = "main configuration of nginx"},
-    {"nginx.site_conf", NULL, CONFIG_PATH, FIELD(nginx.site_conf),
-     .fallback = "/etc/nginx/conf.d/default.conf",
-     .meaning = "the rendered configuration"},
-    {"nginx.pid_file", NULL, CONFIG_PATH, FIELD(nginx.pid_file),
-     .fallback = "/run/nginx.pid", .meaning = "where nginx writes its process id"},
-    {"nginx.templates", NULL, CONFIG_PATH, FIELD(nginx.templates),
-     .fallback = "/app/nginx_conf", .meaning = "folder of the templates"},
-    {"nginx.webroot", NULL, CONFIG_PATH, FIELD(nginx.webroot),
-     .fallback = "/acme-challenge", .meaning = "folder of the ACME challenges"},
-    {"nginx.address", NULL, CONFIG_ADDRESS, FIELD(nginx.address),
-     .meaning = "address to listen on; unset: all of IPv4 and IPv6"},
-    {"nginx.http_port", NULL, CONFIG_COUNT, FIELD(nginx.http_port), LIMITS(1, 65535),
-     .fallback = "80", .meaning = "port of HTTP"},
-    {"nginx.https_port", NULL, CONFIG_COUNT, FIELD(nginx.https_port), LIMITS(1, 65535),
-     .fallback = "443", .meaning = "port of HTTPS"},
-    {"nginx.max_body_size", "NGINX_MAX_BODY_SIZE", CONFIG_SIZE,
-     FIELD(nginx.max_body_size), .meaning = "client_max_body_size of nginx"},
-    {"nginx.extra_upstreams", "EXTRA_UPSTREAMS", CONFIG_FRAGMENT,
-     FIELD(nginx.extra_upstreams), .fallback = "",
-     .meaning = "upstream blocks, put into the configuration as they are"},
-    {"nginx.extra_locations", "EXTRA_LOCATIONS", CONFIG_FRAGMENT,
-     FIELD(nginx.extra_locations), .fallback = "",
-     .meaning = "location blocks; ${CORS_HEADERS} in them is replaced"},
-
-    {"upstream.host", "UPSTREAM_HOST", CONFIG_HOST, FIELD(upstream.host),
-     .meaning = "host that every path without a location of its own goes to"},
-    {"upstream.port", "UPSTREAM_PORT", CONFIG_COUNT, FIELD(upstream.port),
-     LIMITS(1, 65535), .fallback = "8000", .meaning = "its port"},
-    {"auth.enabled", "AUTH_ENABLED", CONFIG_BOOL, FIELD(auth.enabled), .fallback = "true",
-     .meaning = "/_auth asks the authentication service; otherwise it answers 403"},
-    {"auth.upstream", NULL, CONFIG_HOST_PORT, FIELD(auth.upstream),
-     .fallback = "auth-service:8081", .meaning = "the authentication service"},
-    {"attestation.upstream", NULL, CONFIG_HOST_PORT, FIELD(attestation.upstream),
-     .fallback = "attestation-service:8080", .meaning = "the attestation service"},
-    {"cors.origins", "CORS_ORIGINS", CONFIG_LIST, FIELD(cors_origins),
-     .meaning = "regular expressions of allowed origins; none: no CORS"},
-
-    {"ekm.secret_file", NULL, CONFIG_PATH, FIELD(ekm_secret_file), .flags = CONFIG_QUIET,
-     .meaning = "file of the EKM secret, in development only"},
-    {NULL, "EKM_SHARED_SECRET", CONFIG_SECRET, FIELD(ekm_secret), .flags = CONFIG_QUIET,
-     .meaning = "the EKM secret itself, in development only"},
-};
-
-_Static_assert(sizeof config_settings / sizeof config_settings[0] == CONFIG_SETTING_COUNT,
-               "CONFIG_SETTING_COUNT is not the length of the table");
 
 /* ---- report ---- */
 
@@ -184,8 +67,7 @@ bool config_errors_full(const struct config_load *load)
     return load->report->error_count >= REPORT_LINES_MAX;
 }
 
-/* The setting of a field. */
-static size_t index_of(size_t offset)
+size_t config_index_of(size_t offset)
 {
     for (size_t i = 0; i < CONFIG_SETTING_COUNT; i++) {
         if (config_settings[i].offset == offset)
@@ -195,23 +77,20 @@ static size_t index_of(size_t offset)
     return 0;
 }
 
-/* How a person would name the setting that has to be changed. */
-static const char *name_of(const struct config_load *load, size_t i, char *ret,
-                           size_t size)
+const char *config_name_of(const struct config_load *load, size_t i,
+                           char ret[CONFIG_NAME_SIZE])
 {
     const struct config_setting *setting = &config_settings[i];
     const struct config_origin *origin = &load->origins[i];
 
     if (origin->source == CONFIG_FROM_YAML)
-        snprintf(ret, size, "%s:%zu:%zu: %s", load->yaml_name, origin->line,
+        snprintf(ret, CONFIG_NAME_SIZE, "%s:%zu:%zu: %s", load->yaml_name, origin->line,
                  origin->column, setting->key);
     else
-        snprintf(ret, size, "%s",
+        snprintf(ret, CONFIG_NAME_SIZE, "%s",
                  setting->variable != NULL ? setting->variable : setting->key);
     return ret;
 }
-
-enum { NAME_SIZE = 512 };
 
 /* ---- environment ---- */
 
@@ -377,7 +256,7 @@ static void decide_log_level(struct config_load *load)
 {
     struct config *config = load->config;
 
-    if (load->origins[index_of(offsetof(struct config, log_level))].source ==
+    if (load->origins[config_index_of(offsetof(struct config, log_level))].source ==
             CONFIG_FROM_DEFAULT &&
         (config->development || config->acme.staging))
         config->log_level = LOG_DEBUG;
@@ -393,10 +272,10 @@ static bool is_guess(const struct config_load *load, size_t i)
 /* A public CA is never asked for a name that it cannot validate. */
 static void check_domain(struct config_load *load)
 {
-    size_t domain = index_of(offsetof(struct config, domain));
-    size_t development = index_of(offsetof(struct config, development));
+    size_t domain = config_index_of(offsetof(struct config, domain));
+    size_t development = config_index_of(offsetof(struct config, development));
     struct err err = ERR_INIT;
-    char name[NAME_SIZE];
+    char name[CONFIG_NAME_SIZE];
 
     if (load->config->development || is_guess(load, domain) ||
         is_guess(load, development))
@@ -409,24 +288,24 @@ static void check_domain(struct config_load *load)
         load,
         "%s: %s; set it to the public name of this service, or DEV_MODE=true for "
         "a self-signed certificate",
-        name_of(load, domain, name, sizeof name), err.message);
+        config_name_of(load, domain, name), err.message);
 }
 
 /* The directory alone says which CA is asked; the two may agree. */
 static void check_directory(struct config_load *load)
 {
     const struct config *config = load->config;
-    size_t staging = index_of(offsetof(struct config, acme.staging));
-    size_t directory = index_of(offsetof(struct config, acme.directory));
-    char staging_name[NAME_SIZE];
-    char directory_name[NAME_SIZE];
+    size_t staging = config_index_of(offsetof(struct config, acme.staging));
+    size_t directory = config_index_of(offsetof(struct config, acme.directory));
+    char staging_name[CONFIG_NAME_SIZE];
+    char directory_name[CONFIG_NAME_SIZE];
 
     if (config->acme.staging && config->acme.directory != NULL &&
         strcmp(config->acme.directory, LETSENCRYPT_STAGING_DIRECTORY) != 0)
         config_warn(load,
                     "%s: does not choose the CA, because %s is set; remove one of them",
-                    name_of(load, staging, staging_name, sizeof staging_name),
-                    name_of(load, directory, directory_name, sizeof directory_name));
+                    config_name_of(load, staging, staging_name),
+                    config_name_of(load, directory, directory_name));
 }
 
 /* One that is bad has been reported, and what stands in its place says nothing. */
@@ -438,30 +317,50 @@ static bool any_bad(const struct config_load *load, size_t a, size_t b)
 static void check_pairs(struct config_load *load)
 {
     const struct config *config = load->config;
-    size_t http = index_of(offsetof(struct config, nginx.http_port));
-    size_t https = index_of(offsetof(struct config, nginx.https_port));
-    size_t shortest = index_of(offsetof(struct config, acme.retry_min_ms));
-    size_t longest = index_of(offsetof(struct config, acme.retry_max_ms));
-    char name[NAME_SIZE];
+    size_t http = config_index_of(offsetof(struct config, nginx.http_port));
+    size_t https = config_index_of(offsetof(struct config, nginx.https_port));
+    size_t shortest = config_index_of(offsetof(struct config, acme.retry_min_ms));
+    size_t longest = config_index_of(offsetof(struct config, acme.retry_max_ms));
+    char name[CONFIG_NAME_SIZE];
 
     if (config->nginx.http_port == config->nginx.https_port &&
         !any_bad(load, http, https))
         config_error(load, "%s: %u is also nginx.http_port; they must differ",
-                     name_of(load, https, name, sizeof name), config->nginx.https_port);
+                     config_name_of(load, https, name), config->nginx.https_port);
     if (config->acme.retry_min_ms > config->acme.retry_max_ms &&
         !any_bad(load, shortest, longest))
         config_error(load, "%s: shorter than acme.retry_min",
-                     name_of(load, longest, name, sizeof name));
+                     config_name_of(load, longest, name));
+}
+
+/* Whoever trusts nobody learns nothing from the header, and without it nobody is asked. */
+static void check_proxies(struct config_load *load)
+{
+    const struct config *config = load->config;
+    size_t protocol = config_index_of(offsetof(struct config, nginx.proxy_protocol));
+    size_t trusted = config_index_of(offsetof(struct config, nginx.trusted_proxies));
+    char name[CONFIG_NAME_SIZE];
+
+    if (any_bad(load, protocol, trusted))
+        return;
+    if (config->nginx.proxy_protocol && config->nginx.trusted_proxies.count == 0)
+        config_error(load,
+                     "%s: true, but nginx.trusted_proxies is empty; list the networks of "
+                     "the balancer there, such as 10.0.0.0/8",
+                     config_name_of(load, protocol, name));
+    else if (!config->nginx.proxy_protocol && config->nginx.trusted_proxies.count > 0)
+        config_warn(load, "%s: no effect without nginx.proxy_protocol: true",
+                    config_name_of(load, trusted, name));
 }
 
 static void decide_ekm_secret(struct config_load *load, char *const *environment)
 {
     struct config *config = load->config;
-    size_t secret = index_of(offsetof(struct config, ekm_secret));
-    size_t file = index_of(offsetof(struct config, ekm_secret_file));
+    size_t secret = config_index_of(offsetof(struct config, ekm_secret));
+    size_t file = config_index_of(offsetof(struct config, ekm_secret_file));
     const char *text = lookup(environment, config_settings[secret].variable);
     bool given = text != NULL && text[0] != '\0';
-    char name[NAME_SIZE];
+    char name[CONFIG_NAME_SIZE];
 
     if (!config->development) {
         if (given)
@@ -472,7 +371,7 @@ static void decide_ekm_secret(struct config_load *load, char *const *environment
             config_warn(load,
                         "%s: ignored outside development: the secret is derived by the "
                         "guest agent; remove the key",
-                        name_of(load, file, name, sizeof name));
+                        config_name_of(load, file, name));
         config_value_clear(config, &config_settings[file]);
         return;
     }
@@ -520,6 +419,8 @@ int config_load(struct config *config, struct config_report *report,
         check_domain(&load);
     check_directory(&load);
     check_pairs(&load);
+    check_proxies(&load);
+    config_routes_check(&load);
     decide_log_level(&load);
     decide_ekm_secret(&load, environment);
     return load.failed ? -1 : 0;

@@ -24,6 +24,26 @@ struct config_list {
     size_t count;
 };
 
+/* One path of the application, and who answers it. */
+struct config_route {
+    char *path;          /* as the decoded URI has it, "/v1/" */
+    bool exact;          /* only that path; else every path that begins with it */
+    char *upstream;      /* "vllm:8000" */
+    bool auth;           /* the auth service is asked first */
+    bool cors;           /* CORS headers, where there are origins */
+    bool websocket;      /* connections may be upgraded to WebSocket */
+    bool ekm;            /* the backend gets X-TLS-EKM-Channel-Binding */
+    bool buffering;      /* of answers, by nginx */
+    unsigned timeout_ms; /* between two reads or writes of the backend */
+    size_t line;         /* in the file, from 1 */
+    size_t column;
+};
+
+struct config_routes {
+    struct config_route *items;
+    size_t count;
+};
+
 /* Durations in milliseconds. Strings are never NULL except where "or NULL" is said. */
 struct config {
     char *domain;
@@ -69,8 +89,13 @@ struct config {
         char *address;   /* listen address, NULL for all of IPv4 and IPv6 */
         unsigned http_port;
         unsigned https_port;
-        char *max_body_size;   /* or NULL */
-        char *extra_upstreams; /* nginx text, "" for none */
+        char *stock_templates; /* "/usr/share/cert-manager/nginx_conf": ours, which no
+                                  deployment replaces */
+        bool proxy_protocol; /* each connection begins with the PROXY protocol's header */
+        struct config_list trusted_proxies; /* networks whose header is believed */
+        unsigned hsts_days;                 /* 0: no Strict-Transport-Security */
+        char *max_body_size;                /* or NULL */
+        char *extra_upstreams;              /* nginx text, "" for none */
         char *extra_locations;
     } nginx;
     struct {
@@ -85,6 +110,7 @@ struct config {
         char *upstream; /* "attestation-service:8080" */
     } attestation;
     struct config_list cors_origins; /* regular expressions */
+    struct config_routes routes;
     /* Development only, and at most one of them; both NULL otherwise. */
     struct secret *ekm_secret; /* EKM_SHARED_SECRET or the placeholder */
     char *ekm_secret_file; /* ekm.secret_file: the owner of the configuration reads it */

@@ -1,13 +1,17 @@
 /*
  * config_internal: what config.c (table, environment, rules between settings),
- * config_value.c (one value from its text) and config_yaml.c (the file) share.
+ * config_settings.c (the tables), config_value.c (one value from its text),
+ * config_form.c (whether a text is one), config_yaml.c (the file) and config_routes.c (the rules
+ * of routes) share.
  */
 #ifndef CM_DOMAIN_CONFIG_INTERNAL_H
 #define CM_DOMAIN_CONFIG_INTERNAL_H
 
 #include "domain/config.h"
 
-enum { CONFIG_SETTING_COUNT = 41 };
+#include <stdint.h>
+
+enum { CONFIG_SETTING_COUNT = 46 };
 
 enum config_type {
     CONFIG_HOSTNAME,
@@ -26,14 +30,19 @@ enum config_type {
     CONFIG_ADDRESS,
     CONFIG_SIZE,
     CONFIG_FRAGMENT, /* nginx text of any number of lines */
-    CONFIG_LIST,     /* of regular expressions */
     CONFIG_SECRET,
+    CONFIG_ROUTE_PATH,
+    CONFIG_MATCH,    /* bool: "exact" or "prefix" */
+    CONFIG_LIST,     /* of regular expressions */
+    CONFIG_NETWORKS, /* a list of addresses and networks in CIDR form */
+    CONFIG_ROUTES,   /* a list of mappings, see config_route_settings */
 };
 
 enum {
     CONFIG_ENV_SECONDS = 1, /* the variable is a plain number of seconds */
     CONFIG_ENV_EMPTY = 2,   /* the empty variable is a value, not "unset" */
     CONFIG_QUIET = 4,       /* the value is never repeated in a message */
+    CONFIG_REQUIRED = 8,    /* of a route: there is no default */
 };
 
 struct config_setting {
@@ -43,12 +52,16 @@ struct config_setting {
     unsigned min; /* of durations (milliseconds) and counts */
     unsigned max;
     const char *fallback; /* the default as the file would have it; NULL: none */
-    size_t offset;        /* of the field in struct config */
+    size_t offset;        /* of the field in struct config, or struct config_route */
     unsigned flags;
     const char *meaning; /* one line, for the documentation */
 };
 
 extern const struct config_setting config_settings[];
+
+/* What stands in one entry of `routes`. */
+enum { CONFIG_ROUTE_SETTING_COUNT = 9 };
+extern const struct config_setting config_route_settings[];
 
 enum config_source { CONFIG_FROM_DEFAULT, CONFIG_FROM_YAML, CONFIG_FROM_ENVIRONMENT };
 
@@ -78,23 +91,40 @@ void config_warn(struct config_load *load, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 bool config_errors_full(const struct config_load *load);
 
+/* Index of the setting that has this field. */
+size_t config_index_of(size_t offset);
+
+/* How a person would name the setting that has to be changed. */
+enum { CONFIG_NAME_SIZE = 512 };
+const char *config_name_of(const struct config_load *load, size_t i,
+                           char ret[CONFIG_NAME_SIZE]);
+
 /* ---- config_value.c ---- */
 
 /*
- * One value into its field. The error says what was found and what is expected, without a
- * name before it. For CONFIG_LIST the text is one more item. `text` ends with a zero
- * byte.
+ * One value into its field of `object`, a struct config or struct config_route. The error
+ * says what was found and what is expected, without a name before it. For lists the text is
+ * one more item. `text` ends with a zero byte.
  */
-int config_value_set(struct config *config, const struct config_setting *setting,
+int config_value_set(void *object, const struct config_setting *setting,
                      enum config_source source, const char *text, size_t len,
                      struct err *err);
-void config_value_clear(struct config *config, const struct config_setting *setting);
+void config_value_clear(void *object, const struct config_setting *setting);
+bool config_is_list(const struct config_setting *setting);
 
 /* What the setting accepts: "a whole number from 1 to 65535". */
 #define CONFIG_EXPECTED_SIZE 160
 const char *config_expected(char ret[CONFIG_EXPECTED_SIZE],
                             const struct config_setting *setting,
                             enum config_source source);
+
+/* ---- config_form.c ---- */
+
+/* Whether the text is one of its type: true for types that say nothing about its form. */
+bool config_has_form(enum config_type type, const char *text);
+
+/* Digits only, into `ret`; false when there are none or the number is too large. */
+bool config_parse_number(const char *text, size_t len, uint64_t *ret);
 
 /* ---- config_text.c ---- */
 
@@ -108,6 +138,17 @@ const char *config_quoted(char ret[CONFIG_QUOTED_SIZE], const char *text, size_t
  * far away.
  */
 unsigned config_distance(const char *a, const char *b);
+
+/* ---- config_routes.c ---- */
+
+enum { CONFIG_ROUTES_MAX = 200 };
+
+/* One more route with its defaults, or NULL: there are enough, or there is no memory. */
+struct config_route *config_route_add(struct config_routes *routes);
+void config_routes_clear(struct config_routes *routes);
+
+/* The rules between routes, and between routes and the other settings. */
+void config_routes_check(struct config_load *load);
 
 /* ---- config_yaml.c ---- */
 

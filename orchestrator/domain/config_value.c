@@ -4,34 +4,23 @@
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 
-#include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
-#include <netinet/in.h>
-#include <openssl/crypto.h>
-#include <openssl/http.h>
 #include <pcre2.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/un.h>
 
 enum {
     LINE_MAX_BYTES = 4095, /* of one-line values: a path */
-    WORD_MAX_BYTES = 64,
-    USER_MAX_BYTES = 32,
-    EMAIL_MAX_BYTES = 254,
-    HOST_MAX_BYTES = 253,
     FRAGMENT_MAX_BYTES = 256 * 1024,
     LIST_MAX_ITEMS = 64,
     LIST_ITEM_MAX_BYTES = 1024,
     SECRET_MAX_BYTES = 1024,
-    SOCKET_PATH_MAX_BYTES = sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1,
 };
 
-#define LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 #define DIGITS "0123456789"
 
 static const struct {
@@ -91,8 +80,13 @@ const char *config_expected(char ret[CONFIG_EXPECTED_SIZE],
         [CONFIG_SIZE] =
             "a size such as 20m, 512k or 1g (digits, then nothing, k, m or g)",
         [CONFIG_FRAGMENT] = "nginx text",
-        [CONFIG_LIST] = "a sequence of texts",
         [CONFIG_SECRET] = "a text",
+        [CONFIG_ROUTE_PATH] =
+            "a decoded path of letters, digits and /._~!&'()*+,=:@-, not // or /../",
+        [CONFIG_MATCH] = "exact or prefix",
+        [CONFIG_LIST] = "a sequence of texts",
+        [CONFIG_NETWORKS] = "addresses and networks such as 10.0.0.0/8 or fd00::/8",
+        [CONFIG_ROUTES] = "a sequence of mappings with path and upstream",
     };
 
     if (setting->type == CONFIG_DURATION)
@@ -105,209 +99,7 @@ const char *config_expected(char ret[CONFIG_EXPECTED_SIZE],
     return ret;
 }
 
-/* ---- checks: whether the text is one of its type ---- */
-
-static bool only(const char *text, const char *allowed)
-{
-    return text[0] != '\0' && text[strspn(text, allowed)] == '\0';
-}
-
-static bool is_path(const char *path)
-{
-    return path[0] == '/' && path[strcspn(path, " \"'\\;{}$#")] == '\0';
-}
-
-static bool is_user(const char *name)
-{
-    return strlen(name) <= USER_MAX_BYTES && strchr(DIGITS "-", name[0]) == NULL &&
-           only(name, LETTERS DIGITS "_-");
-}
-
-static bool is_word(const char *word)
-{
-    return strlen(word) <= WORD_MAX_BYTES && only(word, LETTERS DIGITS "._-");
-}
-
-static bool is_email(const char *email)
-{
-    const char *at = strrchr(email, '@');
-    struct err ignored = ERR_INIT;
-    size_t local;
-
-    if (email[0] == '\0')
-        return true;
-    if (at == NULL || at == email || strlen(email) > EMAIL_MAX_BYTES)
-        return false;
-    /*
-     * The dot-atom of RFC 5322 §3.2.3, and not what a program would take for an option.
-     */
-    local = strspn(email, LETTERS DIGITS "!#$%&'*+-/=?^_`{|}~.");
-    return email + local == at && email[0] != '-' &&
-           hostname_check(at + 1, &ignored) == 0;
-}
-
-static bool is_address(const char *text, int family)
-{
-    unsigned char address[sizeof(struct in6_addr)];
-
-    return inet_pton(family, text, address) == 1;
-}
-
-/*
- * Names inside container networks may hold underscores, so this is wider than DNS's
- * rule.
- */
-static bool is_host(const char *host)
-{
-    size_t len = strlen(host);
-    char address[INET6_ADDRSTRLEN];
-
-    if (host[0] == '[') {
-        if (len < 3 || len - 2 >= sizeof address || host[len - 1] != ']')
-            return false;
-        memcpy(address, host + 1, len - 2);
-        address[len - 2] = '\0';
-        return is_address(address, AF_INET6);
-    }
-    return len <= HOST_MAX_BYTES && strchr(".-", host[0]) == NULL &&
-           only(host, LETTERS DIGITS "._-");
-}
-
-static bool parse_number(const char *text, size_t len, uint64_t *ret)
-{
-    uint64_t number = 0;
-
-    if (len == 0)
-        return false;
-    for (size_t i = 0; i < len; i++) {
-        unsigned digit = (unsigned)(text[i] - '0');
-
-        if (text[i] < '0' || text[i] > '9' || number > (UINT64_MAX - digit) / 10)
-            return false;
-        number = number * 10 + digit;
-    }
-    *ret = number;
-    return true;
-}
-
-static bool is_host_port(const char *text)
-{
-    const char *colon = strrchr(text, ':');
-    char host[HOST_MAX_BYTES + 3];
-    size_t len = colon == NULL ? 0 : (size_t)(colon - text);
-    uint64_t port;
-
-    if (len == 0 || len >= sizeof host)
-        return false;
-    memcpy(host, text, len);
-    host[len] = '\0';
-    return is_host(host) && parse_number(colon + 1, strlen(colon + 1), &port) &&
-           port >= 1 && port <= 65535;
-}
-
-static bool is_loopback(const char *host)
-{
-    static const char v6[] = "::1";
-
-    return strcasecmp(host, "localhost") == 0 || strcmp(host, v6) == 0 ||
-           strcmp(host, "[::1]") == 0 ||
-           (is_address(host, AF_INET) && strncmp(host, "127.", 4) == 0);
-}
-
-/*
- * http:// or https:// and a host. `ret_plain`: http://, `ret_local`: to a loopback
- * host.
- */
-static bool is_url(const char *url, bool *ret_plain, bool *ret_local)
-{
-    char *user = NULL;
-    char *host = NULL;
-    char *fragment = NULL;
-    bool good = false;
-
-    *ret_plain = strncmp(url, "http://", 7) == 0;
-    *ret_local = false;
-    if (!*ret_plain && strncmp(url, "https://", 8) != 0)
-        return false;
-    if (!only(url, LETTERS DIGITS "-._~:/?[]@!&()*+,=%"))
-        return false;
-    if (OSSL_parse_url(url, NULL, &user, &host, NULL, NULL, NULL, NULL, &fragment) == 1) {
-        good = user[0] == '\0' && fragment[0] == '\0' &&
-               (is_host(host) || is_address(host, AF_INET6));
-        *ret_local = is_loopback(host);
-    }
-    OPENSSL_free(user);
-    OPENSSL_free(host);
-    OPENSSL_free(fragment);
-    return good;
-}
-
-static bool is_directory(const char *url)
-{
-    bool plain;
-    bool local;
-
-    return is_url(url, &plain, &local) && (!plain || local);
-}
-
-static bool is_endpoint(const char *text)
-{
-    bool plain;
-    bool local;
-
-    if (text[0] == '/')
-        return is_path(text) && strlen(text) <= SOCKET_PATH_MAX_BYTES;
-    return is_url(text, &plain, &local) && plain;
-}
-
-/* As nginx reads client_max_body_size, which is an off_t. */
-static bool is_size(const char *text)
-{
-    static const struct {
-        char letter;
-        unsigned shift;
-    } factors[] = {{'k', 10}, {'m', 20}, {'g', 30}};
-    size_t len = strlen(text);
-    uint64_t number;
-    unsigned shift = 0;
-
-    for (size_t i = 0; len > 0 && i < sizeof factors / sizeof factors[0]; i++) {
-        if (tolower((unsigned char)text[len - 1]) == factors[i].letter) {
-            shift = factors[i].shift;
-            len--;
-            break;
-        }
-    }
-    return parse_number(text, len, &number) && number <= (uint64_t)INT64_MAX >> shift;
-}
-
-static bool has_form(enum config_type type, const char *text)
-{
-    switch (type) {
-    case CONFIG_PATH:
-        return is_path(text);
-    case CONFIG_DIRECTORY_URL:
-        return is_directory(text);
-    case CONFIG_EMAIL:
-        return is_email(text);
-    case CONFIG_WORD:
-        return is_word(text);
-    case CONFIG_USER:
-        return is_user(text);
-    case CONFIG_ENDPOINT:
-        return is_endpoint(text);
-    case CONFIG_HOST:
-        return is_host(text) || is_address(text, AF_INET6);
-    case CONFIG_HOST_PORT:
-        return is_host_port(text);
-    case CONFIG_ADDRESS:
-        return is_address(text, AF_INET) || is_address(text, AF_INET6);
-    case CONFIG_SIZE:
-        return is_size(text);
-    default:
-        return true;
-    }
-}
+/* ---- checks of any text ---- */
 
 static size_t longest(enum config_type type)
 {
@@ -315,6 +107,7 @@ static size_t longest(enum config_type type)
     case CONFIG_FRAGMENT:
         return FRAGMENT_MAX_BYTES;
     case CONFIG_LIST:
+    case CONFIG_NETWORKS:
         return LIST_ITEM_MAX_BYTES;
     case CONFIG_SECRET:
         return SECRET_MAX_BYTES;
@@ -385,7 +178,8 @@ static bool parse_duration(const struct config_setting *setting,
                 factor = units[i].milliseconds;
         }
     }
-    if (factor == 0 || !parse_number(text, digits, &number) || number > setting->max)
+    if (factor == 0 || !config_parse_number(text, digits, &number) ||
+        number > setting->max)
         return false;
     *ret = number * factor;
     return true;
@@ -407,6 +201,11 @@ static bool set_scalar(void *field, const struct config_setting *setting,
         else
             return false;
         return true;
+    case CONFIG_MATCH:
+        if (strcmp(text, "exact") != 0 && strcmp(text, "prefix") != 0)
+            return false;
+        *(bool *)field = text[0] == 'e';
+        return true;
     case CONFIG_LEVEL:
         if (log_level_parse(text, &level) < 0)
             return false;
@@ -417,7 +216,7 @@ static bool set_scalar(void *field, const struct config_setting *setting,
             return false;
         break;
     default:
-        if (!parse_number(text, len, &number))
+        if (!config_parse_number(text, len, &number))
             return false;
         break;
     }
@@ -445,7 +244,8 @@ static int check_regex(const char *text, size_t len, struct err *err)
                    config_quoted(quoted, text, len), (const char *)reason, offset);
 }
 
-static int add_item(struct config_list *list, const char *text, size_t len,
+static int add_item(struct config_list *list, const struct config_setting *setting,
+                    enum config_source source, const char *text, size_t len,
                     struct err *err)
 {
     char **longer;
@@ -454,8 +254,10 @@ static int add_item(struct config_list *list, const char *text, size_t len,
         return err_set(err, ERR_CONFIG, "more than %d items", LIST_MAX_ITEMS);
     if (len == 0)
         return err_set(err, ERR_CONFIG, "found an empty text");
-    if (check_regex(text, len, err) < 0)
+    if (setting->type == CONFIG_LIST && check_regex(text, len, err) < 0)
         return -1;
+    if (setting->type == CONFIG_NETWORKS && !config_has_form(CONFIG_NETWORKS, text))
+        return refuse(setting, source, text, len, err);
     longer = realloc(list->items, (list->count + 1) * sizeof *longer);
     if (longer == NULL)
         return err_sys(err, ENOMEM, "cannot keep the value");
@@ -476,7 +278,7 @@ static int set_string(char **field, const struct config_setting *setting,
     if (setting->type == CONFIG_HOSTNAME) {
         if (hostname_check(text, err) < 0)
             return -1;
-    } else if (!has_form(setting->type, text)) {
+    } else if (!config_has_form(setting->type, text)) {
         return refuse(setting, source, text, len, err);
     }
     copy = strdup(text);
@@ -489,11 +291,16 @@ static int set_string(char **field, const struct config_setting *setting,
     return 0;
 }
 
-int config_value_set(struct config *config, const struct config_setting *setting,
+bool config_is_list(const struct config_setting *setting)
+{
+    return setting->type == CONFIG_LIST || setting->type == CONFIG_NETWORKS;
+}
+
+int config_value_set(void *object, const struct config_setting *setting,
                      enum config_source source, const char *text, size_t len,
                      struct err *err)
 {
-    void *field = (char *)config + setting->offset;
+    void *field = (char *)object + setting->offset;
     struct secret *secret;
 
     if (check_text(setting, text, len, err) < 0)
@@ -503,11 +310,13 @@ int config_value_set(struct config *config, const struct config_setting *setting
     case CONFIG_LEVEL:
     case CONFIG_DURATION:
     case CONFIG_COUNT:
+    case CONFIG_MATCH:
         if (!set_scalar(field, setting, source, text, len))
             return refuse(setting, source, text, len, err);
         return 0;
     case CONFIG_LIST:
-        return add_item(field, text, len, err);
+    case CONFIG_NETWORKS:
+        return add_item(field, setting, source, text, len, err);
     case CONFIG_SECRET:
         secret = secret_copy(text, len);
         if (secret == NULL)
@@ -520,9 +329,9 @@ int config_value_set(struct config *config, const struct config_setting *setting
     }
 }
 
-void config_value_clear(struct config *config, const struct config_setting *setting)
+void config_value_clear(void *object, const struct config_setting *setting)
 {
-    void *field = (char *)config + setting->offset;
+    void *field = (char *)object + setting->offset;
     struct config_list *list = field;
 
     switch (setting->type) {
@@ -530,8 +339,13 @@ void config_value_clear(struct config *config, const struct config_setting *sett
     case CONFIG_LEVEL:
     case CONFIG_DURATION:
     case CONFIG_COUNT:
+    case CONFIG_MATCH:
+        break;
+    case CONFIG_ROUTES:
+        config_routes_clear(field);
         break;
     case CONFIG_LIST:
+    case CONFIG_NETWORKS:
         for (size_t i = 0; i < list->count; i++)
             free(list->items[i]);
         free(list->items);

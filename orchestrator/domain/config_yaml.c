@@ -1,15 +1,9 @@
-#include "base/text.h"
-#include "domain/config_internal.h"
+#include "domain/config_yaml.h"
 
 #include <stdio.h>
 #include <string.h>
-#include <yaml.h>
 
-enum { NESTING_MAX = 8, PATH_SIZE = 64 };
-
-/* libyaml counts from 0, people from 1. */
-#define AT_FORMAT "%s:%zu:%zu: "
-#define AT(walk, mark) (walk)->load->yaml_name, (mark).line + 1, (mark).column + 1
+enum { PATH_SIZE = 64 };
 
 struct walk {
     struct config_load *load;
@@ -17,135 +11,6 @@ struct walk {
     /* Line of each section's key, at the index of the section's first setting. */
     size_t section_lines[CONFIG_SETTING_COUNT];
 };
-
-/* ---- before the document: what the document interface does not show ---- */
-
-/* Encoding and characters, with line and column, which libyaml does not give for them. */
-static bool check_characters(struct config_load *load, const char *yaml, size_t len)
-{
-    size_t line = 1;
-    size_t column = 1;
-    size_t size;
-
-    for (size_t i = 0; i < len; i += size) {
-        unsigned code;
-
-        size = text_character(yaml + i, len - i, &code);
-        if (size == 0) {
-            config_error(load, "%s:%zu:%zu: not valid UTF-8", load->yaml_name, line,
-                         column);
-            return false;
-        }
-        if (text_is_control(code) && code != '\n' && code != '\r' && code != '\t') {
-            config_error(load, "%s:%zu:%zu: control character 0x%02x", load->yaml_name,
-                         line, column, code);
-            return false;
-        }
-        column++;
-        if (code == '\n') {
-            line++;
-            column = 1;
-        }
-    }
-    return true;
-}
-
-static void start_parser(yaml_parser_t *parser, const char *yaml, size_t len)
-{
-    yaml_parser_set_input_string(parser, (const unsigned char *)yaml, len);
-    yaml_parser_set_encoding(parser, YAML_UTF8_ENCODING);
-}
-
-static void report_syntax(struct walk *walk, const yaml_parser_t *parser)
-{
-    if (parser->error == YAML_MEMORY_ERROR || parser->problem == NULL)
-        config_error(walk->load, "%s: not enough memory to read it",
-                     walk->load->yaml_name);
-    else if (parser->context != NULL)
-        config_error(walk->load, AT_FORMAT "%s: %s", AT(walk, parser->problem_mark),
-                     parser->context, parser->problem);
-    else
-        config_error(walk->load, AT_FORMAT "%s", AT(walk, parser->problem_mark),
-                     parser->problem);
-}
-
-static void refuse_anchor(struct walk *walk, const yaml_event_t *event,
-                          const yaml_char_t *anchor, const yaml_char_t *tag)
-{
-    if (anchor != NULL)
-        config_error(walk->load, AT_FORMAT "anchors are not allowed: write the value out",
-                     AT(walk, event->start_mark));
-    if (tag != NULL)
-        config_error(walk->load, AT_FORMAT "tags are not allowed",
-                     AT(walk, event->start_mark));
-}
-
-/* One event of the first pass; false ends it. */
-static bool check_event(struct walk *walk, const yaml_event_t *event, unsigned *depth,
-                        unsigned *documents)
-{
-    switch (event->type) {
-    case YAML_DOCUMENT_START_EVENT:
-        if (++*documents > 1) {
-            config_error(walk->load, AT_FORMAT "a second document; one is allowed",
-                         AT(walk, event->start_mark));
-            return false;
-        }
-        return true;
-    case YAML_ALIAS_EVENT:
-        config_error(walk->load, AT_FORMAT "aliases are not allowed: write the value out",
-                     AT(walk, event->start_mark));
-        return true;
-    case YAML_SCALAR_EVENT:
-        refuse_anchor(walk, event, event->data.scalar.anchor, event->data.scalar.tag);
-        return true;
-    case YAML_SEQUENCE_START_EVENT:
-    case YAML_MAPPING_START_EVENT:
-        refuse_anchor(walk, event, event->data.sequence_start.anchor,
-                      event->data.sequence_start.tag);
-        if (++*depth > NESTING_MAX) {
-            config_error(walk->load, AT_FORMAT "nested more than %d deep",
-                         AT(walk, event->start_mark), NESTING_MAX);
-            return false;
-        }
-        return true;
-    case YAML_SEQUENCE_END_EVENT:
-    case YAML_MAPPING_END_EVENT:
-        --*depth;
-        return true;
-    default:
-        return event->type != YAML_STREAM_END_EVENT;
-    }
-}
-
-/* Whether the text can be loaded as a document. */
-static bool check_events(struct walk *walk, const char *yaml, size_t len)
-{
-    yaml_parser_t parser;
-    yaml_event_t event;
-    unsigned depth = 0;
-    unsigned documents = 0;
-    bool more = true;
-    bool whole = false;
-
-    if (yaml_parser_initialize(&parser) == 0) {
-        config_error(walk->load, "%s: not enough memory to read it",
-                     walk->load->yaml_name);
-        return false;
-    }
-    start_parser(&parser, yaml, len);
-    while (more) {
-        if (yaml_parser_parse(&parser, &event) == 0) {
-            report_syntax(walk, &parser);
-            break;
-        }
-        whole = event.type == YAML_STREAM_END_EVENT;
-        more = check_event(walk, &event, &depth, &documents);
-        yaml_event_delete(&event);
-    }
-    yaml_parser_delete(&parser);
-    return whole;
-}
 
 /* ---- the document ---- */
 
@@ -185,13 +50,13 @@ static void refuse_node(struct walk *walk, const struct config_setting *setting,
     char expected[CONFIG_EXPECTED_SIZE];
 
     config_error(walk->load, AT_FORMAT "%s: found %s, expected %s",
-                 AT(walk, node->start_mark), setting->key, found,
+                 AT(walk->load, node->start_mark), setting->key, found,
                  config_expected(expected, setting, CONFIG_FROM_YAML));
 }
 
-/* A scalar into its setting; for a list, one item. */
-static bool set_scalar(struct walk *walk, const struct config_setting *setting,
-                       const yaml_node_t *node)
+/* A scalar into its field of `object`; for a list, one item. */
+static bool set_scalar(struct walk *walk, void *object,
+                       const struct config_setting *setting, const yaml_node_t *node)
 {
     struct err err = ERR_INIT;
 
@@ -208,9 +73,9 @@ static bool set_scalar(struct walk *walk, const struct config_setting *setting,
         refuse_node(walk, setting, node, "a text in quotes");
         return false;
     }
-    if (config_value_set(walk->load->config, setting, CONFIG_FROM_YAML, text_of(node),
+    if (config_value_set(object, setting, CONFIG_FROM_YAML, text_of(node),
                          node->data.scalar.length, &err) < 0) {
-        config_error(walk->load, AT_FORMAT "%s: %s", AT(walk, node->start_mark),
+        config_error(walk->load, AT_FORMAT "%s: %s", AT(walk->load, node->start_mark),
                      setting->key, err.message);
         return false;
     }
@@ -230,10 +95,137 @@ static bool set_list(struct walk *walk, const struct config_setting *setting,
     for (const yaml_node_item_t *item = node->data.sequence.items.start;
          item < node->data.sequence.items.top && !config_errors_full(walk->load);
          item++) {
-        if (!set_scalar(walk, setting, yaml_document_get_node(&walk->document, *item)))
+        if (!set_scalar(walk, walk->load->config, setting,
+                        yaml_document_get_node(&walk->document, *item)))
             good = false;
     }
     return good;
+}
+
+/* ---- routes ---- */
+
+static const struct config_setting *find_route_setting(const yaml_node_t *key)
+{
+    for (size_t i = 0; i < CONFIG_ROUTE_SETTING_COUNT; i++) {
+        if (key->type == YAML_SCALAR_NODE &&
+            strlen(config_route_settings[i].key) == key->data.scalar.length &&
+            memcmp(config_route_settings[i].key, text_of(key), key->data.scalar.length) ==
+                0)
+            return &config_route_settings[i];
+    }
+    return NULL;
+}
+
+static void report_unknown_of_route(struct walk *walk, const yaml_node_t *key)
+{
+    char quoted[CONFIG_QUOTED_SIZE];
+    const char *meant = NULL;
+    unsigned least = 3;
+
+    if (key->type != YAML_SCALAR_NODE) {
+        config_error(walk->load, AT_FORMAT "found %s as a key, expected a name",
+                     AT(walk->load, key->start_mark), kind_of(key));
+        return;
+    }
+    for (size_t i = 0; i < CONFIG_ROUTE_SETTING_COUNT; i++) {
+        unsigned distance = config_distance(text_of(key), config_route_settings[i].key);
+
+        if (distance < least) {
+            least = distance;
+            meant = config_route_settings[i].key;
+        }
+    }
+    config_quoted(quoted, text_of(key), key->data.scalar.length);
+    if (meant != NULL)
+        config_error(walk->load,
+                     AT_FORMAT "unknown key %s of a route (did you mean \"%s\"?)",
+                     AT(walk->load, key->start_mark), quoted, meant);
+    else
+        config_error(walk->load, AT_FORMAT "unknown key %s of a route",
+                     AT(walk->load, key->start_mark), quoted);
+}
+
+/* The keys of one route. `seen`: those that stood there already. */
+static bool set_route_pair(struct walk *walk, struct config_route *route,
+                           const yaml_node_pair_t *pair,
+                           bool seen[CONFIG_ROUTE_SETTING_COUNT])
+{
+    const yaml_node_t *key = yaml_document_get_node(&walk->document, pair->key);
+    const yaml_node_t *value = yaml_document_get_node(&walk->document, pair->value);
+    const struct config_setting *setting = find_route_setting(key);
+
+    if (setting == NULL) {
+        report_unknown_of_route(walk, key);
+        return false;
+    }
+    if (seen[setting - config_route_settings]) {
+        config_error(walk->load, AT_FORMAT "key \"%s\" appears twice in this route",
+                     AT(walk->load, key->start_mark), setting->key);
+        return false;
+    }
+    seen[setting - config_route_settings] = true;
+    return set_scalar(walk, route, setting, value);
+}
+
+static bool set_route(struct walk *walk, const yaml_node_t *node)
+{
+    bool seen[CONFIG_ROUTE_SETTING_COUNT] = {false};
+    struct config_route *route;
+    bool good = true;
+
+    if (node->type != YAML_MAPPING_NODE) {
+        config_error(walk->load,
+                     AT_FORMAT
+                     "found %s, expected a mapping with path and "
+                     "upstream",
+                     AT(walk->load, node->start_mark),
+                     is_nothing(node) ? "nothing" : kind_of(node));
+        return false;
+    }
+    route = config_route_add(&walk->load->config->routes);
+    if (route == NULL) {
+        config_error(walk->load, AT_FORMAT "more than %d routes",
+                     AT(walk->load, node->start_mark), CONFIG_ROUTES_MAX);
+        return false;
+    }
+    route->line = node->start_mark.line + 1;
+    route->column = node->start_mark.column + 1;
+    for (const yaml_node_pair_t *pair = node->data.mapping.pairs.start;
+         pair < node->data.mapping.pairs.top && !config_errors_full(walk->load); pair++)
+        good = set_route_pair(walk, route, pair, seen) && good;
+    for (size_t i = 0; i < CONFIG_ROUTE_SETTING_COUNT; i++) {
+        if ((config_route_settings[i].flags & CONFIG_REQUIRED) == 0 || seen[i])
+            continue;
+        config_error(walk->load, AT_FORMAT "this route has no \"%s\"",
+                     AT(walk->load, node->start_mark), config_route_settings[i].key);
+        good = false;
+    }
+    return good;
+}
+
+static bool set_routes(struct walk *walk, const struct config_setting *setting,
+                       const yaml_node_t *node)
+{
+    bool good = true;
+
+    if (node->type != YAML_SEQUENCE_NODE) {
+        refuse_node(walk, setting, node, is_nothing(node) ? "nothing" : kind_of(node));
+        return false;
+    }
+    for (const yaml_node_item_t *item = node->data.sequence.items.start;
+         item < node->data.sequence.items.top && !config_errors_full(walk->load); item++)
+        good = set_route(walk, yaml_document_get_node(&walk->document, *item)) && good;
+    return good;
+}
+
+static bool set_value(struct walk *walk, const struct config_setting *setting,
+                      const yaml_node_t *value)
+{
+    if (setting->type == CONFIG_ROUTES)
+        return set_routes(walk, setting, value);
+    if (config_is_list(setting))
+        return set_list(walk, setting, value);
+    return set_scalar(walk, walk->load->config, setting, value);
 }
 
 static void apply_setting(struct walk *walk, size_t i, const yaml_node_t *key,
@@ -244,14 +236,13 @@ static void apply_setting(struct walk *walk, size_t i, const yaml_node_t *key,
 
     if (origin->line != 0) {
         config_error(walk->load, AT_FORMAT "key \"%s\" appears twice, first in line %zu",
-                     AT(walk, key->start_mark), setting->key, origin->line);
+                     AT(walk->load, key->start_mark), setting->key, origin->line);
         return;
     }
     origin->source = CONFIG_FROM_YAML;
     origin->line = value->start_mark.line + 1;
     origin->column = value->start_mark.column + 1;
-    origin->bad = setting->type == CONFIG_LIST ? !set_list(walk, setting, value)
-                                               : !set_scalar(walk, setting, value);
+    origin->bad = !set_value(walk, setting, value);
 }
 
 /* ---- keys ---- */
@@ -343,25 +334,27 @@ static void report_unknown(struct walk *walk, const yaml_node_t *key, const char
     walk->load->unread = true;
     if (is_plain(key) && strcmp(text_of(key), "<<") == 0) {
         config_error(walk->load, AT_FORMAT "merge keys are not allowed",
-                     AT(walk, key->start_mark));
+                     AT(walk->load, key->start_mark));
         return;
     }
     if (!whole)
-        config_error(walk->load, AT_FORMAT "unknown key %s", AT(walk, key->start_mark),
+        config_error(walk->load, AT_FORMAT "unknown key %s",
+                     AT(walk->load, key->start_mark),
                      config_quoted(quoted, text_of(key), key->data.scalar.length));
     else if (suggest(path, meant) && strcmp(path, meant) == 0)
         /* "log.level: debug" instead of a section. */
         config_error(walk->load,
                      AT_FORMAT
                      "unknown key \"%s\": write \"%s\" inside the section \"%.*s\"",
-                     AT(walk, key->start_mark), path, last_part(path),
+                     AT(walk->load, key->start_mark), path, last_part(path),
                      (int)strcspn(path, "."), path);
     else if (suggest(path, meant))
         config_error(walk->load, AT_FORMAT "unknown key %s (did you mean \"%s\"?)",
-                     AT(walk, key->start_mark), config_quoted(quoted, path, (size_t)len),
-                     meant);
+                     AT(walk->load, key->start_mark),
+                     config_quoted(quoted, path, (size_t)len), meant);
     else
-        config_error(walk->load, AT_FORMAT "unknown key %s", AT(walk, key->start_mark),
+        config_error(walk->load, AT_FORMAT "unknown key %s",
+                     AT(walk->load, key->start_mark),
                      config_quoted(quoted, path, (size_t)len));
 }
 
@@ -378,7 +371,7 @@ static void walk_pair(struct walk *walk, const char *section, const yaml_node_t 
 
     if (key->type != YAML_SCALAR_NODE) {
         config_error(walk->load, AT_FORMAT "found %s as a key, expected a name",
-                     AT(walk, key->start_mark), kind_of(key));
+                     AT(walk->load, key->start_mark), kind_of(key));
         walk->load->unread = true;
         return;
     }
@@ -417,7 +410,7 @@ static void walk_section(struct walk *walk, size_t first, const yaml_node_t *key
     snprintf(section, sizeof section, "%.*s.", (int)strcspn(name, "."), name);
     if (*line != 0) {
         config_error(walk->load, AT_FORMAT "key \"%s\" appears twice, first in line %zu",
-                     AT(walk, key->start_mark), text_of(key), *line);
+                     AT(walk->load, key->start_mark), text_of(key), *line);
         return;
     }
     *line = key->start_mark.line + 1;
@@ -426,7 +419,7 @@ static void walk_section(struct walk *walk, size_t first, const yaml_node_t *key
         return;
     if (value->type != YAML_MAPPING_NODE) {
         config_error(walk->load, AT_FORMAT "%s: found %s, expected a mapping of settings",
-                     AT(walk, value->start_mark), text_of(key), kind_of(value));
+                     AT(walk->load, value->start_mark), text_of(key), kind_of(value));
         walk->load->unread = true;
     } else {
         walk_mapping(walk, section, value);
@@ -443,9 +436,9 @@ static void walk_document(struct walk *walk, const char *yaml, size_t len)
                      walk->load->yaml_name);
         return;
     }
-    start_parser(&parser, yaml, len);
+    config_yaml_start_parser(&parser, yaml, len);
     if (yaml_parser_load(&parser, &walk->document) == 0) {
-        report_syntax(walk, &parser);
+        config_yaml_report_syntax(walk->load, &parser);
         yaml_parser_delete(&parser);
         return;
     }
@@ -455,7 +448,7 @@ static void walk_document(struct walk *walk, const char *yaml, size_t len)
         walk_mapping(walk, "", root);
     } else if (root != NULL && !is_nothing(root)) {
         config_error(walk->load, AT_FORMAT "found %s, expected a mapping of settings",
-                     AT(walk, root->start_mark), kind_of(root));
+                     AT(walk->load, root->start_mark), kind_of(root));
         walk->load->unread = true;
     }
     yaml_document_delete(&walk->document);
@@ -470,6 +463,6 @@ void config_yaml_apply(struct config_load *load, const char *yaml, size_t len)
     if (len > CONFIG_YAML_MAX_BYTES)
         config_error(load, "%s: larger than the %d bytes allowed", load->yaml_name,
                      CONFIG_YAML_MAX_BYTES);
-    else if (check_characters(load, yaml, len) && check_events(&walk, yaml, len))
+    else if (config_yaml_check(load, yaml, len))
         walk_document(&walk, yaml, len);
 }

@@ -1,0 +1,163 @@
+/* The tables of config_internal.h: every setting, and every setting of a route. */
+#include "domain/config_internal.h"
+
+#include <stddef.h>
+
+enum {
+    SECOND = 1000,
+    MINUTE = 60 * SECOND,
+    HOUR = 60 * MINUTE,
+    DAY = 24 * HOUR,
+};
+
+#define FIELD(name) .offset = offsetof(struct config, name)
+#define LIMITS(low, high) .min = (low), .max = (high)
+
+/* Every setting, in the order of the documentation. */
+const struct config_setting config_settings[] = {
+    {"domain", "DOMAIN", CONFIG_HOSTNAME, FIELD(domain), .fallback = "localhost",
+     .meaning = "name of the certificate and server_name of nginx"},
+    {"dev_mode", "DEV_MODE", CONFIG_BOOL, FIELD(development), .fallback = "false",
+     .meaning = "self-signed certificate and fixed key material, without a guest agent"},
+    {"run_dir", NULL, CONFIG_PATH, FIELD(run_dir), .fallback = "/run/cert-manager",
+     .meaning = "secrets, staging and work folders; must be on tmpfs"},
+    {"log.level", "LOG_LEVEL", CONFIG_LEVEL, FIELD(log_level), .fallback = "info",
+     .meaning = "least level that is logged; unset in development and staging: debug"},
+
+    {"acme.staging", "LETSENCRYPT_STAGING", CONFIG_BOOL, FIELD(acme.staging),
+     .fallback = "false", .meaning = "use the staging directory of Let's Encrypt"},
+    {"acme.directory", NULL, CONFIG_DIRECTORY_URL, FIELD(acme.directory),
+     .meaning = "directory of the CA; unset: that of Let's Encrypt"},
+    {"acme.ca_bundle", NULL, CONFIG_PATH, FIELD(acme.ca_bundle),
+     .meaning = "PEM file that the connection to the CA is verified with"},
+    {"acme.email", "EMAIL", CONFIG_EMAIL, FIELD(acme.email),
+     .fallback = "certbot@concrete-security.com", .flags = CONFIG_ENV_EMPTY,
+     .meaning = "contact of the ACME account; empty for none"},
+    {"acme.account_version", "LETSENCRYPT_ACCOUNT_VERSION", CONFIG_WORD,
+     FIELD(acme.account_version), .fallback = "v1",
+     .meaning = "last part of the path of the account key"},
+    {"acme.resolve_wait", "FQDN_RESOLVE_WAIT_SECONDS", CONFIG_DURATION,
+     FIELD(acme.resolve_wait_ms), LIMITS(0, HOUR), .fallback = "10s",
+     .flags = CONFIG_ENV_SECONDS,
+     .meaning = "time between look-ups of the domain before the CA is asked"},
+    {"acme.resolve_max_tries", "FQDN_RESOLVE_MAX_TRIES", CONFIG_COUNT,
+     FIELD(acme.resolve_max_tries), LIMITS(0, 1000000), .fallback = "60",
+     .meaning = "look-ups of the domain before the CA is asked; 0: do not wait"},
+    {"acme.retry_min", NULL, CONFIG_DURATION, FIELD(acme.retry_min_ms),
+     LIMITS(SECOND, DAY), .fallback = "30s",
+     .meaning = "first wait after a failed attempt at a CA without known limits"},
+    {"acme.retry_max", NULL, CONFIG_DURATION, FIELD(acme.retry_max_ms),
+     LIMITS(SECOND, 7 * DAY), .fallback = "1h",
+     .meaning = "longest wait after failed attempts at a CA without known limits"},
+
+    {"certbot.path", NULL, CONFIG_PATH, FIELD(certbot.path),
+     .fallback = "/usr/bin/certbot", .meaning = "program of certbot"},
+    {"certbot.user", NULL, CONFIG_USER, FIELD(certbot.user), .fallback = "certbot",
+     .meaning = "user that certbot runs as, where it exists"},
+    {"certbot.timeout", NULL, CONFIG_DURATION, FIELD(certbot.timeout_ms),
+     LIMITS(SECOND, DAY), .fallback = "10m", .meaning = "longest run of certbot"},
+
+    {"tls.dir", NULL, CONFIG_PATH, FIELD(tls.dir), .fallback = "/etc/nginx/ssl",
+     .meaning = "folder of cert.pem, key.pem and the state that must survive"},
+    {"tls.force_rm", "FORCE_RM_CERT_FILES", CONFIG_BOOL, FIELD(tls.force_rm),
+     .fallback = "false",
+     .meaning = "set the stored pair aside at start and obtain a new certificate"},
+
+    {"agent.socket", "DSTACK_SIMULATOR_ENDPOINT", CONFIG_ENDPOINT, FIELD(agent.socket),
+     .meaning = "guest agent; unset: the first of its well-known paths"},
+    {"agent.timeout", NULL, CONFIG_DURATION, FIELD(agent.timeout_ms),
+     LIMITS(100, 10 * MINUTE), .fallback = "3s", .meaning = "longest call of the agent"},
+    {"agent.retry_max", NULL, CONFIG_DURATION, FIELD(agent.retry_max_ms),
+     LIMITS(100, DAY), .fallback = "30s",
+     .meaning = "longest wait between attempts to reach the agent"},
+
+    {"nginx.path", NULL, CONFIG_PATH, FIELD(nginx.path), .fallback = "/usr/sbin/nginx",
+     .meaning = "program of nginx"},
+    {"nginx.conf", NULL, CONFIG_PATH, FIELD(nginx.conf),
+     .fallback = "/etc/nginx/nginx.conf", .meaning = "main configuration of nginx"},
+    {"nginx.site_conf", NULL, CONFIG_PATH, FIELD(nginx.site_conf),
+     .fallback = "/etc/nginx/conf.d/default.conf",
+     .meaning = "the rendered configuration"},
+    {"nginx.pid_file", NULL, CONFIG_PATH, FIELD(nginx.pid_file),
+     .fallback = "/run/nginx.pid", .meaning = "where nginx writes its process id"},
+    {"nginx.templates", NULL, CONFIG_PATH, FIELD(nginx.templates),
+     .fallback = "/app/nginx_conf", .meaning = "folder of the templates"},
+    {"nginx.webroot", NULL, CONFIG_PATH, FIELD(nginx.webroot),
+     .fallback = "/acme-challenge", .meaning = "folder of the ACME challenges"},
+    {"nginx.address", NULL, CONFIG_ADDRESS, FIELD(nginx.address),
+     .meaning = "address to listen on; unset: all of IPv4 and IPv6"},
+    {"nginx.http_port", NULL, CONFIG_COUNT, FIELD(nginx.http_port), LIMITS(1, 65535),
+     .fallback = "80", .meaning = "port of HTTP"},
+    {"nginx.https_port", NULL, CONFIG_COUNT, FIELD(nginx.https_port), LIMITS(1, 65535),
+     .fallback = "443", .meaning = "port of HTTPS"},
+    {"nginx.stock_templates", NULL, CONFIG_PATH, FIELD(nginx.stock_templates),
+     .fallback = "/usr/share/cert-manager/nginx_conf",
+     .meaning = "folder of the templates that stand in for those that nginx refuses"},
+    {"nginx.proxy_protocol", NULL, CONFIG_BOOL, FIELD(nginx.proxy_protocol),
+     .fallback = "false",
+     .meaning = "a TCP balancer in front sends the PROXY protocol, on both ports"},
+    {"nginx.trusted_proxies", NULL, CONFIG_NETWORKS, FIELD(nginx.trusted_proxies),
+     .meaning = "networks of the balancer: whom to believe the client's address"},
+    {"nginx.hsts_days", NULL, CONFIG_COUNT, FIELD(nginx.hsts_days), LIMITS(0, 3650),
+     .fallback = "0",
+     .meaning = "days of Strict-Transport-Security; 0: the header is not sent"},
+    {"nginx.max_body_size", "NGINX_MAX_BODY_SIZE", CONFIG_SIZE,
+     FIELD(nginx.max_body_size), .meaning = "client_max_body_size of nginx"},
+    {"nginx.extra_upstreams", "EXTRA_UPSTREAMS", CONFIG_FRAGMENT,
+     FIELD(nginx.extra_upstreams), .fallback = "",
+     .meaning = "upstream blocks, put into the configuration as they are"},
+    {"nginx.extra_locations", "EXTRA_LOCATIONS", CONFIG_FRAGMENT,
+     FIELD(nginx.extra_locations), .fallback = "",
+     .meaning = "location blocks; ${CORS_HEADERS} in them is replaced"},
+
+    {"upstream.host", "UPSTREAM_HOST", CONFIG_HOST, FIELD(upstream.host),
+     .meaning = "host that every path without a location of its own goes to"},
+    {"upstream.port", "UPSTREAM_PORT", CONFIG_COUNT, FIELD(upstream.port),
+     LIMITS(1, 65535), .fallback = "8000", .meaning = "its port"},
+    {"auth.enabled", "AUTH_ENABLED", CONFIG_BOOL, FIELD(auth.enabled), .fallback = "true",
+     .meaning = "/_auth asks the authentication service; otherwise it answers 403"},
+    {"auth.upstream", NULL, CONFIG_HOST_PORT, FIELD(auth.upstream),
+     .fallback = "auth-service:8081", .meaning = "the authentication service"},
+    {"attestation.upstream", NULL, CONFIG_HOST_PORT, FIELD(attestation.upstream),
+     .fallback = "attestation-service:8080", .meaning = "the attestation service"},
+    {"cors.origins", "CORS_ORIGINS", CONFIG_LIST, FIELD(cors_origins),
+     .meaning = "regular expressions of allowed origins; none: no CORS"},
+    {"routes", NULL, CONFIG_ROUTES, FIELD(routes),
+     .meaning = "paths of the application, and who answers them"},
+
+    {"ekm.secret_file", NULL, CONFIG_PATH, FIELD(ekm_secret_file), .flags = CONFIG_QUIET,
+     .meaning = "file of the EKM secret, in development only"},
+    {NULL, "EKM_SHARED_SECRET", CONFIG_SECRET, FIELD(ekm_secret), .flags = CONFIG_QUIET,
+     .meaning = "the EKM secret itself, in development only"},
+};
+
+_Static_assert(sizeof config_settings / sizeof config_settings[0] == CONFIG_SETTING_COUNT,
+               "CONFIG_SETTING_COUNT is not the length of the table");
+
+#define ROUTE_FIELD(name) .offset = offsetof(struct config_route, name)
+
+const struct config_setting config_route_settings[] = {
+    {"path", NULL, CONFIG_ROUTE_PATH, ROUTE_FIELD(path), .flags = CONFIG_REQUIRED,
+     .meaning = "path of the request, decoded and without its query"},
+    {"match", NULL, CONFIG_MATCH, ROUTE_FIELD(exact), .fallback = "prefix",
+     .meaning = "exact: only this path; prefix: every path that begins with it"},
+    {"upstream", NULL, CONFIG_HOST_PORT, ROUTE_FIELD(upstream), .flags = CONFIG_REQUIRED,
+     .meaning = "the backend; its name is looked up again and again"},
+    {"auth", NULL, CONFIG_BOOL, ROUTE_FIELD(auth), .fallback = "false",
+     .meaning = "ask the authentication service first"},
+    {"cors", NULL, CONFIG_BOOL, ROUTE_FIELD(cors), .fallback = "true",
+     .meaning = "CORS headers, where cors.origins are set"},
+    {"websocket", NULL, CONFIG_BOOL, ROUTE_FIELD(websocket), .fallback = "true",
+     .meaning = "let connections be upgraded to WebSocket"},
+    {"ekm", NULL, CONFIG_BOOL, ROUTE_FIELD(ekm), .fallback = "false",
+     .meaning = "pass X-TLS-EKM-Channel-Binding to the backend"},
+    {"buffering", NULL, CONFIG_BOOL, ROUTE_FIELD(buffering), .fallback = "false",
+     .meaning = "let nginx collect the answer before it passes it on"},
+    {"timeout", NULL, CONFIG_DURATION, ROUTE_FIELD(timeout_ms), LIMITS(SECOND, DAY),
+     .fallback = "1h",
+     .meaning = "longest silence of the backend, and longest wait for it to take data"},
+};
+
+_Static_assert(sizeof config_route_settings / sizeof config_route_settings[0] ==
+                   CONFIG_ROUTE_SETTING_COUNT,
+               "CONFIG_ROUTE_SETTING_COUNT is not the length of the table");
