@@ -188,8 +188,9 @@ install: all
 	install -D -m 0755 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/cert-manager
 	install -d $(DESTDIR)$(MODULES_DIR)
 	install -m 0644 $(NGINX_MODULES) $(DESTDIR)$(MODULES_DIR)/
-	install -d $(DESTDIR)/app/nginx_conf
+	install -d $(DESTDIR)/app/nginx_conf $(DESTDIR)$(PREFIX)/share/cert-manager/nginx_conf
 	install -m 0644 nginx_conf/*.tmpl $(DESTDIR)/app/nginx_conf/
+	install -m 0644 nginx_conf/*.tmpl $(DESTDIR)$(PREFIX)/share/cert-manager/nginx_conf/
 	install -D -m 0644 nginx_conf/nginx.conf $(DESTDIR)/etc/nginx/nginx.conf
 	install -D -m 0644 supervisord.conf $(DESTDIR)/etc/supervisor/conf.d/supervisord.conf
 

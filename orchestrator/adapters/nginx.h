@@ -25,11 +25,16 @@ struct nginx_files {
     const struct buf *include;
 };
 
-/* "<run_dir>/nginx-http.conf" and "<run_dir>/ekm.secret", into FS_PATH_MAX bytes. */
+/* Files below run_dir, into FS_PATH_MAX bytes: the include, the secret that it names, and the
+ * default.conf that nginx refused last. */
 int nginx_include_path(const struct config *config, char *ret, struct err *err);
 int nginx_secret_path(const struct config *config, char *ret, struct err *err);
+int nginx_refused_path(const struct config *config, char *ret, struct err *err);
 
-/* Render default.conf and, at NGINX_HTTPS, the include, from the templates on disk. */
+/*
+ * Render default.conf and, with HTTPS, the include, from the templates on disk: the deployment's,
+ * and at NGINX_HTTPS_REDUCED our own.
+ */
 int nginx_render(const struct config *config, const struct nginx_facts *facts,
                  enum nginx_level level, struct buf *ret_site, struct buf *ret_include,
                  struct err *err);
@@ -43,8 +48,8 @@ int nginx_install(const struct config *config, const struct nginx_files *files,
 
 bool nginx_configured(const struct config *config); /* default.conf exists */
 
-/* Whether default.conf is `site` already. */
-bool nginx_has_site(const struct config *config, const struct buf *site);
+/* Whether the files are live already. */
+bool nginx_has_files(const struct config *config, const struct nginx_files *files);
 
 /* Whether nginx was started after default.conf was written, or is not running. */
 bool nginx_has_read_site(const struct config *config);
@@ -60,7 +65,7 @@ pid_t nginx_master(const struct config *config);
 int nginx_end_orphans(const struct config *config);
 
 /* SIGHUP to the master. ERR_SYS when there is none. */
-int nginx_reload(const struct config *config, struct err *err);
+int nginx_ask_reload(const struct config *config, struct err *err);
 
 /* IPv6 and the name servers; fast. The version comes from struct nginx_probe. */
 void nginx_machine_facts(struct nginx_facts *ret);
@@ -94,6 +99,30 @@ void nginx_wait_start(struct nginx_wait *wait, uv_loop_t *loop,
                       const struct config *config, done_fn done, void *owner);
 void nginx_wait_cancel(struct nginx_wait *wait);
 
+/*
+ * ---- SIGHUP, and wait until only workers with what it read accept connections ----
+ * ERR_SYS when there is no master, ERR_CONFIG when none came in NGINX_RELOAD_MS: nginx refuses in
+ * its own log.
+ */
+enum { NGINX_RELOAD_MS = 10 * 1000, NGINX_WORKERS_MAX = 512 };
+struct nginx_reload {
+    struct timer timer;
+    uv_loop_t *loop;
+    const struct config *config;
+    pid_t master;
+    pid_t workers[NGINX_WORKERS_MAX]; /* of before */
+    size_t known;
+    uint64_t deadline_ms; /* on the loop's clock */
+    bool running;
+    bool canceled;
+    struct err err;
+    done_fn done;
+    void *owner;
+};
+void nginx_reload_start(struct nginx_reload *reload, uv_loop_t *loop,
+                        const struct config *config, done_fn done, void *owner);
+void nginx_reload_cancel(struct nginx_reload *reload);
+
 /* ---- `nginx -t` on files that are not live yet ---- */
 struct nginx_test {
     struct process process;
@@ -104,13 +133,14 @@ struct nginx_test {
     const char *key;
     uv_loop_t *loop;
     char mirror[FS_PATH_MAX];
+    char site_folder[FS_PATH_MAX];
     done_fn done;
     void *owner;
 };
 
 /*
  * `chain` and `key` are the paths of the pair that stands in for cert.pem and key.pem.
- * ERR_CONFIG with nginx's own first complaint when it refuses.
+ * ERR_CONFIG with nginx's own first complaint when it refuses, and the text is kept.
  */
 void nginx_test_start(struct nginx_test *test, uv_loop_t *loop,
                       const struct config *config, const struct nginx_files *files,

@@ -1,4 +1,4 @@
-/* The calls of nginx.h that run nginx or wait for it. */
+/* The calls of nginx.h that run nginx. */
 #include "adapters/nginx.h"
 
 #include "base/fs.h"
@@ -17,7 +17,6 @@ enum {
     VERSION_TIMEOUT_MS = 10 * 1000,
     TEST_TIMEOUT_MS = 30 * 1000,
     TERM_GRACE_MS = 1000,
-    WAIT_INTERVAL_MS = 50,
     CONF_MAX_BYTES = 1024 * 1024,
 };
 
@@ -57,59 +56,6 @@ void nginx_probe_start(struct nginx_probe *probe, uv_loop_t *loop,
 void nginx_probe_cancel(struct nginx_probe *probe)
 {
     process_cancel(&probe->process);
-}
-
-/* ---- wait for a master ---- */
-
-static void on_wait_closed(void *owner)
-{
-    struct nginx_wait *wait = owner;
-    const struct err err = wait->err; /* done may free or restart the wait */
-
-    wait->running = false;
-    wait->done(wait->owner, err.kind == ERR_NONE ? NULL : &err);
-}
-
-static void on_wait_fired(void *owner)
-{
-    struct nginx_wait *wait = owner;
-
-    if (wait->canceled)
-        err_set(&wait->err, ERR_CANCELED, "canceled");
-    else if (nginx_master(wait->config) == 0 && uv_now(wait->loop) < wait->deadline_ms) {
-        timer_set(&wait->timer, WAIT_INTERVAL_MS);
-        return;
-    } else if (nginx_master(wait->config) == 0)
-        err_set(
-            &wait->err, ERR_SYS,
-            "nginx is not running: for %d s %s has not named a running nginx; its own "
-            "lines in the log say why",
-            NGINX_WAIT_MS / 1000, wait->config->nginx.pid_file);
-    timer_close(&wait->timer, on_wait_closed);
-}
-
-void nginx_wait_start(struct nginx_wait *wait, uv_loop_t *loop,
-                      const struct config *config, done_fn done, void *owner)
-{
-    *wait = (struct nginx_wait){
-        .loop = loop,
-        .config = config,
-        .deadline_ms = uv_now(loop) + NGINX_WAIT_MS,
-        .running = true,
-        .done = done,
-        .owner = owner,
-    };
-    timer_init(&wait->timer, loop, on_wait_fired, wait);
-    timer_set(&wait->timer, 0);
-}
-
-void nginx_wait_cancel(struct nginx_wait *wait)
-{
-    if (!wait->running || wait->canceled)
-        return;
-    wait->canceled = true;
-    if (!uv_is_closing((uv_handle_t *)&wait->timer.handle))
-        timer_set(&wait->timer, 0);
 }
 
 /* ---- test in a mirror ---- */
@@ -297,8 +243,8 @@ static int write_site_conf(const struct nginx_test *test, const char *site_folde
 static int begin_mirror(void *flow, struct err *err)
 {
     struct nginx_test *test = flow;
+    char *site_folder = test->site_folder;
     char conf_folder[FS_PATH_MAX];
-    char site_folder[FS_PATH_MAX];
     char site_parent[FS_PATH_MAX];
     char mirror_site[FS_PATH_MAX];
     char include[FS_PATH_MAX];
@@ -366,6 +312,28 @@ static void complaint(const char *output, char *ret, size_t size)
         snprintf(ret, size, "no reason given");
 }
 
+/*
+ * What was refused is kept, and named in place of its copy in the mirror, which is gone in a moment:
+ * nginx gives the number of the line.
+ */
+static int refuse(const struct nginx_test *test, const char *why, struct err *err)
+{
+    char mirrored[FS_PATH_MAX];
+    char refused[FS_PATH_MAX];
+    BUF_SCOPED text = {0};
+    struct err ignored = ERR_INIT;
+
+    if (snprintf(mirrored, sizeof mirrored, "%s/%s/%s", test->mirror,
+                 name_of(test->site_folder),
+                 name_of(test->config->nginx.site_conf)) < (int)sizeof mirrored &&
+        nginx_refused_path(test->config, refused, &ignored) == 0 &&
+        fs_replace(refused, test->files.site->data, test->files.site->len, 0600,
+                   &ignored) == 0 &&
+        replace_text(why, mirrored, refused, &text, &ignored) == 0)
+        why = buf_str(&text);
+    return err_set(err, ERR_CONFIG, "nginx refuses the configuration: %s", why);
+}
+
 static int finish_test(void *flow, struct err *err)
 {
     struct nginx_test *test = flow;
@@ -379,7 +347,7 @@ static int finish_test(void *flow, struct err *err)
                        "configuration",
                        test->process.term_signal);
     complaint(buf_str(&test->process.output[PROCESS_STDERR]), why, sizeof why);
-    return err_set(err, ERR_CONFIG, "nginx refuses the configuration: %s", why);
+    return refuse(test, why, err);
 }
 
 static void abort_test(void *flow)

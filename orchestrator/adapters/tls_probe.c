@@ -171,14 +171,18 @@ static void on_timer(void *owner)
     finish(p);
 }
 
-static int set_up_tls(struct tls_probe *p)
+/* The PROXY protocol, version 1: the sender does not say for whom it speaks. */
+static const char proxy_header[] = "PROXY UNKNOWN\r\n";
+
+static int set_up_tls(struct tls_probe *p, bool proxy_protocol)
 {
     p->context = SSL_CTX_new(TLS_client_method());
     p->ssl = p->context == NULL ? NULL : SSL_new(p->context);
     p->from_peer = BIO_new(BIO_s_mem());
     p->to_peer = BIO_new(BIO_s_mem());
     if (p->ssl == NULL || p->from_peer == NULL || p->to_peer == NULL ||
-        SSL_set_tlsext_host_name(p->ssl, p->server_name) != 1) {
+        SSL_set_tlsext_host_name(p->ssl, p->server_name) != 1 ||
+        (proxy_protocol && BIO_puts(p->to_peer, proxy_header) <= 0)) {
         BIO_free(p->from_peer);
         BIO_free(p->to_peer);
         return err_openssl(&p->err, "cannot set up TLS for a probe");
@@ -205,8 +209,8 @@ static int start_connect(struct tls_probe *p, const char *address, unsigned port
     return 0;
 }
 
-void tls_probe_start(struct tls_probe *probe, uv_loop_t *loop, const char *address,
-                     unsigned port, const char *server_name, unsigned timeout_ms,
+void tls_probe_start(struct tls_probe *probe, uv_loop_t *loop,
+                     const struct tls_probe_target *target, unsigned timeout_ms,
                      done_fn done, void *owner)
 {
     struct tls_probe *p = probe;
@@ -214,12 +218,14 @@ void tls_probe_start(struct tls_probe *probe, uv_loop_t *loop, const char *addre
     *p = (struct tls_probe){
         .running = true, .open_handles = 2, .done = done, .owner = owner};
     snprintf(p->where, sizeof p->where,
-             strchr(address, ':') == NULL ? "%s:%u" : "[%s]:%u", address, port);
-    snprintf(p->server_name, sizeof p->server_name, "%s", server_name);
+             strchr(target->address, ':') == NULL ? "%s:%u" : "[%s]:%u", target->address,
+             target->port);
+    snprintf(p->server_name, sizeof p->server_name, "%s", target->server_name);
     uv_tcp_init(loop, &p->tcp);
     p->tcp.data = p;
     timer_init(&p->timer, loop, on_timer, p);
-    if (set_up_tls(p) < 0 || start_connect(p, address, port) < 0)
+    if (set_up_tls(p, target->proxy_protocol) < 0 ||
+        start_connect(p, target->address, target->port) < 0)
         timeout_ms = 0;
     timer_set(&p->timer, timeout_ms);
 }

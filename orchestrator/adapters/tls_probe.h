@@ -40,12 +40,20 @@ struct tls_probe {
     void *owner;
 };
 
+/* Whom to ask. Borrowed until tls_probe_start returns. */
+struct tls_probe_target {
+    const char *address; /* IPv4 or IPv6 */
+    unsigned port;
+    const char *server_name; /* goes into SNI */
+    bool proxy_protocol;     /* the port expects the PROXY protocol's header first */
+};
+
 /*
- * `address` is an IPv4 or IPv6 address, `server_name` goes into SNI. ERR_NET when nobody
- * listens, ERR_PEER when TLS fails, ERR_TIMEOUT, ERR_CANCELED; messages name address and port.
+ * ERR_NET when nobody listens, ERR_PEER when TLS fails, ERR_TIMEOUT, ERR_CANCELED; messages name
+ * address and port.
  */
-void tls_probe_start(struct tls_probe *probe, uv_loop_t *loop, const char *address,
-                     unsigned port, const char *server_name, unsigned timeout_ms,
+void tls_probe_start(struct tls_probe *probe, uv_loop_t *loop,
+                     const struct tls_probe_target *target, unsigned timeout_ms,
                      done_fn done, void *owner);
 void tls_probe_cancel(struct tls_probe *probe);
 

@@ -4,8 +4,10 @@
 #include "adapters/dstack.h"
 #include "adapters/nginx.h"
 #include "adapters/store.h"
+#include "app/site.h"
 #include "base/fs.h"
 #include "base/log.h"
+#include "base/random.h"
 #include "base/text.h"
 #include "domain/pace.h"
 #include "domain/plan.h"
@@ -22,7 +24,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -39,6 +40,7 @@ struct daemon {
     struct dstack agent;
     struct store store;
     struct nginx_facts facts;
+    struct site site;
     struct timer wake;
     struct watch challenges;
     uv_signal_t signals[SIGNALS];
@@ -52,6 +54,7 @@ struct daemon {
     char last_reason[PLAN_REASON_SIZE]; /* logged last */
 
     enum activity activity;
+    unsigned starting; /* what is not known yet: nginx's version, addresses of backends */
     bool stopping;
     union {
         struct nginx_probe probe;
@@ -62,15 +65,6 @@ struct daemon {
 };
 
 static void proceed(struct daemon *d);
-
-static uint32_t random_number(void)
-{
-    uint32_t number = 0;
-
-    /* Only spreads retries: without randomness they are merely not spread. */
-    (void)!getrandom(&number, sizeof number, GRND_NONBLOCK);
-    return number;
-}
 
 static uint64_t uptime_ms(struct daemon *d)
 {
@@ -128,6 +122,7 @@ static void count(struct daemon *d, enum plan_activity activity, bool failed)
 static void close_all(struct daemon *d)
 {
     timer_close(&d->wake, NULL);
+    site_close(&d->site);
     watch_close(&d->challenges, &d->loop, NULL, NULL);
     for (int i = 0; i < SIGNALS; i++)
         uv_close((uv_handle_t *)&d->signals[i], NULL);
@@ -170,10 +165,12 @@ static void on_stop_signal(uv_signal_t *handle, int number)
 static void flow_ended(struct daemon *d)
 {
     d->activity = IDLE;
-    if (d->stopping)
+    if (d->stopping) {
         close_all(d);
-    else
-        proceed(d);
+        return;
+    }
+    proceed(d);
+    site_kick(&d->site);
 }
 
 /* ---- keys ---- */
@@ -208,12 +205,13 @@ static int serve_http_only(struct daemon *d, struct err *err)
     buf_init(&site, NGINX_CONF_MAX_BYTES);
     if (nginx_render(d->config, &d->facts, NGINX_HTTP_ONLY, &site, &include, err) < 0)
         return err_wrap(err, "port 80 is not served");
-    if (nginx_has_site(d->config, &site) && nginx_has_read_site(d->config))
+    site_took_http_only(&d->site);
+    if (nginx_has_files(d->config, &files) && nginx_has_read_site(d->config))
         return 0;
     if (nginx_install(d->config, &files, err) < 0)
         return err_wrap(err, "port 80 is not served");
     /* A server that is still starting reads what was just written. */
-    return nginx_master(d->config) == 0 ? 0 : nginx_reload(d->config, err);
+    return nginx_master(d->config) == 0 ? 0 : nginx_ask_reload(d->config, err);
 }
 
 /*
@@ -222,16 +220,8 @@ static int serve_http_only(struct daemon *d, struct err *err)
  */
 static void look_after_site(struct daemon *d)
 {
-    struct err err = ERR_INIT;
-    BUF_SCOPED site = {0};
-    BUF_SCOPED include = {0};
-
-    if (!d->plan_facts.served || d->plan_facts.candidate)
-        return;
-    buf_init(&site, NGINX_CONF_MAX_BYTES);
-    buf_init(&include, NGINX_CONF_MAX_BYTES);
-    if (nginx_render(d->config, &d->facts, NGINX_HTTPS, &site, &include, &err) < 0 ||
-        nginx_has_site(d->config, &site))
+    if (!d->plan_facts.served || d->plan_facts.candidate || d->site.running ||
+        site_is_intact(&d->site))
         return;
     log_warning(
         "%s is not the one that was installed; the served certificate is put back",
@@ -327,8 +317,10 @@ static void on_apply_done(void *owner, const struct err *err)
         memcpy(d->last_emitted, chain_leaf(d->candidate)->sha256, sizeof d->last_emitted);
     if (err != NULL)
         retry_later(d, PLAN_APPLYING, err, local_pace(d, PLAN_APPLYING));
-    else
+    else {
+        site_took(&d->site, &d->flow.apply.compose);
         record_served(d);
+    }
     if (err != NULL && chain_leaf(d->candidate)->not_after <= (int64_t)time(NULL))
         drop_candidate(d);
     apply_flow_done(&d->flow.apply);
@@ -403,7 +395,8 @@ static void proceed(struct daemon *d)
         start_issue(d);
         break;
     case PLAN_APPLY:
-        start_apply(d);
+        if (!d->site.running) /* its end comes back here */
+            start_apply(d);
         break;
     case PLAN_EXAMINE:
         assert(false && "handled above");
@@ -440,14 +433,47 @@ static void watch_challenges(struct daemon *d)
         log_warning("challenge files are not watched: %s", err.message);
 }
 
+static void know_more(struct daemon *d)
+{
+    if (--d->starting == 0)
+        flow_ended(d);
+}
+
 static void on_version_known(void *owner, const struct err *err)
 {
     struct daemon *d = owner;
 
     if (err != NULL && err->kind != ERR_CANCELED)
         log_error("nginx's version is not known: %s", err->message);
-    flow_ended(d);
+    know_more(d);
 }
+
+static void on_site_ready(void *owner)
+{
+    know_more(owner);
+}
+
+/* Both write nginx's configuration and make it reload. */
+static bool may_site_start(void *owner)
+{
+    const struct daemon *d = owner;
+
+    return d->activity != APPLYING && !d->stopping;
+}
+
+static void on_site_ended(void *owner)
+{
+    struct daemon *d = owner;
+
+    if (d->activity == IDLE && !d->stopping)
+        proceed(d);
+}
+
+static const struct site_events site_events = {
+    .ready = on_site_ready,
+    .may_start = may_site_start,
+    .ended = on_site_ended,
+};
 
 /*
  * What an earlier life left: a half-done promotion is finished, a missing default.conf
@@ -490,7 +516,8 @@ static int set_up(struct daemon *d, struct err *err)
         uv_signal_start(&d->signals[i], on_stop_signal, stop_signals[i]);
     }
     nginx_machine_facts(&d->facts);
-    return 0;
+    return site_init(&d->site, &d->loop, d->config, &d->facts, &d->store, &site_events, d,
+                     err);
 }
 
 int daemon_run(const struct config *config)
@@ -513,10 +540,13 @@ int daemon_run(const struct config *config)
     take_over(d);
     watch_challenges(d);
     d->activity = STARTING;
+    d->starting = 2;
+    site_start(&d->site);
     nginx_probe_start(&d->flow.probe, &d->loop, config, &d->facts, on_version_known, d);
     uv_run(&d->loop, UV_RUN_DEFAULT);
     if (uv_loop_close(&d->loop) != 0)
         log_error("a handle of the event loop was left open");
+    site_done(&d->site);
     EVP_PKEY_free(d->tls_key);
     chain_free(d->candidate);
     chain_free(d->served);

@@ -1,6 +1,8 @@
 /*
  * nginx_conf: nginx's configuration as text, from settings and templates. Pure.
  *
+ * No value of a setting can leave its place in the text, except the fragments, which are text.
+ *
  * default.conf is the base template and, when HTTPS is up, the https template behind it (in
  * development https-dev). Directives of our modules stand in a separate include at http level,
  * so that templates mounted by deployments need none of them.
@@ -11,6 +13,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "domain/config.h"
+#include "domain/upstreams.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -18,8 +21,9 @@
 enum { NGINX_CONF_MAX_BYTES = 1024 * 1024 };
 
 enum nginx_level {
-    NGINX_HTTP_ONLY, /* challenges; every other path answers 503 */
-    NGINX_HTTPS,     /* and HTTPS; every other path on port 80 redirects */
+    NGINX_HTTP_ONLY,     /* challenges; every other path answers 503 */
+    NGINX_HTTPS_REDUCED, /* and HTTPS, without the application: its paths answer 503 */
+    NGINX_HTTPS,         /* everything */
 };
 
 /* What the machine says, so that the text fits it. */
@@ -29,6 +33,7 @@ struct nginx_facts {
         version; /* as in nginx's headers: 1022001 for 1.22.1; 0 unknown (treated as old) */
     char nameservers
         [512]; /* for `resolver`: addresses of /etc/resolv.conf, IPv6 in brackets, "" when none */
+    const struct upstreams *upstreams; /* NULL: none is known, only at NGINX_HTTP_ONLY */
 };
 
 /* What the templates folder holds for this mode. */
@@ -36,6 +41,9 @@ struct nginx_templates {
     const char *base;
     const char *https; /* the one of the mode; unused at NGINX_HTTP_ONLY */
 };
+
+/* "http-only", "reduced" or "full", for log and status. */
+const char *nginx_level_name(enum nginx_level level);
 
 /* File name of the https template for the mode. */
 const char *nginx_conf_https_template(const struct config *config);
@@ -46,10 +54,11 @@ int nginx_conf_render(const struct config *config, const struct nginx_facts *fac
                       struct buf *ret, struct err *err);
 
 /*
- * The include at http level at NGINX_HTTPS: `ekm_secret_file` with the path. At NGINX_HTTP_ONLY
- * the file is absent.
+ * The include at http level when there is HTTPS: `ekm_secret_file` with the path, and the groups
+ * of the services that our templates name. At NGINX_HTTP_ONLY the file is absent.
  */
-int nginx_conf_render_include(const char *ekm_secret_file, struct buf *ret,
+int nginx_conf_render_include(const char *ekm_secret_file,
+                              const struct upstreams *upstreams, struct buf *ret,
                               struct err *err);
 
 /* The nameservers of a resolv.conf(5) text in the form of nginx_facts. */

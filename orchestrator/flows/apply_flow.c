@@ -95,27 +95,29 @@ static void abort_wait(void *owner)
     nginx_wait_cancel(&flow->wait);
 }
 
-static int begin_test(void *owner, struct err *err)
+static int begin_compose(void *owner, struct err *err)
 {
     struct apply_flow *flow = owner;
     const struct store *store = flow->request.store;
-    const struct nginx_files files = {.site = &flow->site, .include = &flow->include};
+    const struct nginx_compose_request request = {
+        .loop = flow->request.loop,
+        .config = flow->request.config,
+        .facts = flow->request.facts,
+        .chain =
+            flow->chain_changed || flow->key_changed ? store->staged_chain : store->chain,
+        .key = flow->key_changed ? store->staged_key : store->key,
+    };
 
-    if (nginx_render(flow->request.config, flow->request.facts, NGINX_HTTPS, &flow->site,
-                     &flow->include, err) < 0)
-        return -1;
-    nginx_test_start(
-        &flow->test, flow->request.loop, flow->request.config, &files,
-        flow->chain_changed || flow->key_changed ? store->staged_chain : store->chain,
-        flow->key_changed ? store->staged_key : store->key, seq_resume, &flow->seq);
+    (void)err;
+    nginx_compose_start(&flow->compose, &request, seq_resume, &flow->seq);
     return SEQ_WAIT;
 }
 
-static void abort_test(void *owner)
+static void abort_compose(void *owner)
 {
     struct apply_flow *flow = owner;
 
-    nginx_test_cancel(&flow->test);
+    nginx_compose_cancel(&flow->compose);
 }
 
 /* ---- measure ---- */
@@ -221,7 +223,8 @@ static void abort_call(void *owner)
 static int begin_promote(void *owner, struct err *err)
 {
     struct apply_flow *flow = owner;
-    const struct nginx_files files = {.site = &flow->site, .include = &flow->include};
+    const struct nginx_files files = {.site = &flow->compose.site,
+                                      .include = &flow->compose.include};
 
     if ((flow->chain_changed || flow->key_changed) &&
         store_promote(flow->request.store, err) < 0)
@@ -233,8 +236,26 @@ static int begin_reload(void *owner, struct err *err)
 {
     struct apply_flow *flow = owner;
 
+    (void)err;
+    nginx_reload_start(&flow->reload, flow->request.loop, flow->request.config,
+                       seq_resume, &flow->seq);
+    return SEQ_WAIT;
+}
+
+static int finish_reload(void *owner, struct err *err)
+{
+    struct apply_flow *flow = owner;
+
+    (void)err;
     flow->probe_deadline_ms = uv_now(flow->request.loop) + PROBE_LIMIT_MS;
-    return nginx_reload(flow->request.config, err) < 0 ? -1 : SEQ_READY;
+    return SEQ_NEXT;
+}
+
+static void abort_reload(void *owner)
+{
+    struct apply_flow *flow = owner;
+
+    nginx_reload_cancel(&flow->reload);
 }
 
 /* ---- is it really served: a reload only asks nginx, which may refuse in its log ---- */
@@ -258,12 +279,16 @@ static int begin_probe(void *owner, struct err *err)
 {
     struct apply_flow *flow = owner;
     const struct config *config = flow->request.config;
-    const char *address = config->nginx.address;
+    const struct tls_probe_target target = {
+        .address = config->nginx.address == NULL ? "127.0.0.1" : config->nginx.address,
+        .port = config->nginx.https_port,
+        .server_name = config->domain,
+        .proxy_protocol = config->nginx.proxy_protocol,
+    };
 
     (void)err;
-    tls_probe_start(&flow->probe, flow->request.loop,
-                    address == NULL ? "127.0.0.1" : address, config->nginx.https_port,
-                    config->domain, HANDSHAKE_TIMEOUT_MS, on_probe_done, flow);
+    tls_probe_start(&flow->probe, flow->request.loop, &target, HANDSHAKE_TIMEOUT_MS,
+                    on_probe_done, flow);
     return SEQ_WAIT;
 }
 
@@ -313,15 +338,15 @@ static void abort_pause(void *owner)
     delay_cancel(&flow->pause);
 }
 
-/* Calls of the agent, nginx -t, waits and probes have time limits of their own. */
+/* Each wait has a time limit of its own. */
 static const struct seq_step steps[] = {
     {"stage", begin_stage, NULL, NULL, 0},
     {"wait for nginx", begin_wait, NULL, abort_wait, 0},
-    {"test configuration", begin_test, NULL, abort_test, 0},
+    {"compose configuration", begin_compose, NULL, abort_compose, 0},
     {"read event log", begin_event_log, NULL, abort_call, 0},
     {"measure", begin_measure, finish_measure, abort_call, 0},
     {"promote", begin_promote, NULL, NULL, 0},
-    {"reload nginx", begin_reload, NULL, NULL, 0},
+    {"reload nginx", begin_reload, finish_reload, abort_reload, 0},
     {"probe", begin_probe, finish_probe, abort_probe, 0},
     {"wait before the next probe", begin_pause, finish_pause, abort_pause, 0},
     {0},
@@ -332,8 +357,6 @@ void apply_flow_start(struct apply_flow *flow, const struct apply_request *reque
 {
     *flow = (struct apply_flow){.request = *request};
     buf_init(&flow->chain_pem, CHAIN_PEM_MAX_BYTES);
-    buf_init(&flow->site, NGINX_CONF_MAX_BYTES);
-    buf_init(&flow->include, NGINX_CONF_MAX_BYTES);
     seq_start(&flow->seq, request->loop, "apply", steps, flow, done, owner);
 }
 
@@ -346,6 +369,5 @@ void apply_flow_done(struct apply_flow *flow)
 {
     dstack_call_done(&flow->call);
     buf_done(&flow->chain_pem);
-    buf_done(&flow->site);
-    buf_done(&flow->include);
+    nginx_compose_done(&flow->compose);
 }

@@ -1,7 +1,7 @@
 /*
  * apply flow: a chain becomes the one that nginx serves, measured first.
  *
- *     stage → wait for nginx → test configuration → read event log → measure → promote
+ *     stage → wait for nginx → compose configuration → read event log → measure → promote
  *     → reload nginx → probe ⟲
  *
  * "stage" writes nothing when the pair on disk is already the one to serve, and "measure"
@@ -17,6 +17,7 @@
 
 #include "adapters/dstack.h"
 #include "adapters/nginx.h"
+#include "adapters/nginx_compose.h"
 #include "adapters/store.h"
 #include "adapters/tls_probe.h"
 #include "domain/chain.h"
@@ -41,18 +42,17 @@ struct apply_request {
 
 struct apply_flow {
     /* Results, valid in done until apply_flow_done. */
-    bool attested; /* the last certificate event names the leaf */
-    bool measured; /* an event was emitted in this run */
+    bool attested;                /* the last certificate event names the leaf */
+    bool measured;                /* an event was emitted in this run */
+    struct nginx_compose compose; /* what nginx has now, after success */
 
     /* Private. */
     struct apply_request request;
     bool chain_changed;
     bool key_changed;
     struct buf chain_pem;
-    struct buf site;
-    struct buf include;
     struct nginx_wait wait;
-    struct nginx_test test;
+    struct nginx_reload reload;
     struct dstack_call call;
     bool already_measured;
     struct err measure_err;

@@ -26,8 +26,13 @@ static void on_resolver_answer(uv_getaddrinfo_t *request, int status,
 {
     struct lookup *lookup = request->data;
 
-    if (status == 0)
-        status = uv_ip_name(found->ai_addr, lookup->address, sizeof lookup->address);
+    for (const struct addrinfo *one = found;
+         status == 0 && one != NULL && lookup->count < LOOKUP_ADDRESSES_MAX;
+         one = one->ai_next) {
+        status = uv_ip_name(one->ai_addr, lookup->addresses[lookup->count],
+                            sizeof lookup->addresses[0]);
+        lookup->count++;
+    }
     uv_freeaddrinfo(found);
     end(lookup, status);
 }

@@ -1,6 +1,6 @@
 /*
- * lookup: does a host name resolve, asked as the rest of the system asks
- * (uv_getaddrinfo).
+ * lookup: the addresses of a host name, asked as the rest of the system asks
+ * (uv_getaddrinfo: /etc/hosts, search list, DNS).
  *
  * getaddrinfo(3) cannot be interrupted: a canceled look-up that is already in the
  * resolver ends when the resolver gives up. Ownership and order of calls: done.h.
@@ -10,11 +10,17 @@
 
 #include "runtime/done.h"
 
+#include <netinet/in.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <uv.h>
 
+enum { LOOKUP_ADDRESSES_MAX = 64 };
+
 struct lookup {
-    char address[64]; /* result: the first address, as text */
+    /* Result: addresses as text, in the resolver's order; further ones are left out. */
+    char addresses[LOOKUP_ADDRESSES_MAX][INET6_ADDRSTRLEN];
+    size_t count;
 
     /* Private. */
     char host[256];

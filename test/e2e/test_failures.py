@@ -426,16 +426,21 @@ def test_promotion_that_was_cut_off_is_finished(ca, stack, point):
 # nginx
 
 
-def test_template_that_nginx_refuses(stack):
+def test_template_that_nginx_refuses_leaves_https_without_the_application(stack):
     template = stack.folder["templates"] / "https.conf.tmpl"
 
     def break_template():
         template.write_text(template.read_text() + "no_such_directive;")
 
     stack.alter_image = break_template
-    stack.start().wait_for_http()
-    wait_for_failure(stack, "no_such_directive")
-    assert_waiting(stack)
-    assert stack.agent.measured() == [], "measured what is not served"
+    leaf = stack.start().wait_for_https()
+    assert stack.agent.measured() == [pki.sha256(leaf)]
+    assert stack.https_get("/health").status == 200
+    assert stack.https_get("/any").status == 503
+    reduced = "ERROR - nginx has a reduced configuration: .*no_such_directive"
+    stack.log.wait_for(reduced)
     template.write_text(template.read_text().replace("no_such_directive;", ""))
-    assert_recovers(stack)
+    stack.log.wait_for("INFO - nginx has the full configuration again")
+    assert stack.https_get("/any").status == 404
+    assert len(stack.log.find_all(reduced)) == 1
+    assert stack.agent.measured() == [pki.sha256(leaf)]

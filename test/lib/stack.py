@@ -86,6 +86,7 @@ class Stack:
                 "nginx": "etc/nginx",
                 "sites": "etc/nginx/conf.d",
                 "templates": "app/nginx_conf",
+                "stock_templates": "usr/share/cert-manager/nginx_conf",
                 "webroot": "acme-challenge",
                 "run": "run",
                 "run_dir": "run/cert-manager",
@@ -322,6 +323,9 @@ class Stack:
             "acme.directory": self.ca.directory,
             "acme.ca_bundle": self.ca.bundle,
             "acme.resolve_max_tries": 0,  # the CA's DNS knows the domain, this machine's does not
+            # Nobody listens there. Names would be asked of this machine's resolver.
+            "auth.upstream": "127.0.0.1:9",
+            "attestation.upstream": "127.0.0.1:9",
             "acme.retry_min": "1s",
             "acme.retry_max": "2s",
             "agent.retry_max": "500ms",
@@ -332,6 +336,7 @@ class Stack:
             "nginx.site_conf": folder["sites"] / "default.conf",
             "nginx.pid_file": self.pid_file,
             "nginx.templates": folder["templates"],
+            "nginx.stock_templates": folder["stock_templates"],
             "nginx.webroot": folder["webroot"],
             "nginx.address": self.address,
             "nginx.http_port": self.http_port,
@@ -350,7 +355,8 @@ class Stack:
             if file.is_file() and file.name != "nginx.conf":
                 _write(self.folder["nginx"] / file.name, file.read_bytes())
         for file in (REPOSITORY / "nginx_conf").glob("*.tmpl"):
-            _write(self.folder["templates"] / file.name, file.read_bytes())
+            for folder in ("templates", "stock_templates"):
+                _write(self.folder[folder] / file.name, file.read_bytes())
         self._lay_out_nginx_conf()
         self._lay_out_supervisord_conf()
         _write(self.config, yaml_of(self.settings).encode())

@@ -32,9 +32,12 @@ static void on_done(void *owner, const struct err *err)
 static void start(struct owner *o, uv_loop_t *loop, const char *address, unsigned port,
                   unsigned timeout_ms)
 {
+    const struct tls_probe_target target = {
+        .address = address, .port = port, .server_name = NAME};
+
     o->in_call = true;
     o->ended = (struct ended){0};
-    tls_probe_start(&o->probe, loop, address, port, NAME, timeout_ms, on_done, o);
+    tls_probe_start(&o->probe, loop, &target, timeout_ms, on_done, o);
     o->in_call = false;
 }
 
@@ -491,9 +494,13 @@ static void test_its_end_may_free_it(void **state)
     for (int i = 0; i < 3; i++) {
         probes[i] = calloc(1, sizeof *probes[i]);
         assert_non_null(probes[i]);
-        tls_probe_start(probes[i], *state, "127.0.0.1",
-                        i == 1 ? (unsigned)server_unused_port() : https.port, NAME,
-                        PATIENCE_MS, free_owner, probes[i]);
+        const struct tls_probe_target target = {
+            .address = "127.0.0.1",
+            .port = i == 1 ? (unsigned)server_unused_port() : https.port,
+            .server_name = NAME,
+        };
+
+        tls_probe_start(probes[i], *state, &target, PATIENCE_MS, free_owner, probes[i]);
     }
     tls_probe_cancel(probes[2]);
     loop_run(*state);

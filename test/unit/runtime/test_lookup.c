@@ -21,7 +21,7 @@ static void test_numeric_address(void **state)
     assert_int_equal(ended.times, 0);
     loop_run(*state);
     ended_assert_ok(&ended);
-    assert_string_equal(lookup.address, "127.0.0.1");
+    assert_string_equal(lookup.addresses[0], "127.0.0.1");
 }
 
 static void test_localhost(void **state)
@@ -32,8 +32,8 @@ static void test_localhost(void **state)
     lookup_start(&lookup, *state, "localhost", ended_done, &ended);
     loop_run(*state);
     ended_assert_ok(&ended);
-    assert_true(strcmp(lookup.address, "127.0.0.1") == 0 ||
-                strcmp(lookup.address, "::1") == 0);
+    assert_true(strcmp(lookup.addresses[0], "127.0.0.1") == 0 ||
+                strcmp(lookup.addresses[0], "::1") == 0);
 }
 
 /* RFC 6761 reserves .invalid; glibc refuses the empty label without asking anybody. */

@@ -1,0 +1,132 @@
+#include "adapters/nginx_compose.h"
+
+#include <string.h>
+
+static int render(struct nginx_compose *compose, enum nginx_level level, struct err *err)
+{
+    compose->level = level;
+    buf_clear(&compose->site);
+    buf_clear(&compose->include);
+    return nginx_render(compose->request.config, compose->request.facts, level,
+                        &compose->site, &compose->include, err);
+}
+
+/* ---- everything ---- */
+
+/* A template that is missing or cannot be rendered is as good as refused. */
+static int begin_render_all(void *flow, struct err *err)
+{
+    struct nginx_compose *compose = flow;
+
+    (void)err;
+    (void)render(compose, NGINX_HTTPS, &compose->refusal);
+    return SEQ_READY;
+}
+
+static int start_test(struct nginx_compose *compose, done_fn done, void *owner)
+{
+    const struct nginx_compose_request *request = &compose->request;
+    const struct nginx_files files = {.site = &compose->site,
+                                      .include = &compose->include};
+
+    nginx_test_start(&compose->test, request->loop, request->config, &files,
+                     request->chain, request->key, done, owner);
+    return SEQ_WAIT;
+}
+
+static void on_test_done(void *owner, const struct err *err)
+{
+    struct nginx_compose *compose = owner;
+    bool refused = err != NULL && (err->kind == ERR_CONFIG || err->kind == ERR_TIMEOUT);
+
+    if (refused)
+        compose->refusal = *err;
+    seq_resume(&compose->seq, refused ? NULL : err);
+}
+
+static int begin_test_all(void *flow, struct err *err)
+{
+    struct nginx_compose *compose = flow;
+
+    (void)err;
+    if (compose->refusal.kind != ERR_NONE)
+        return SEQ_READY;
+    return start_test(compose, on_test_done, compose);
+}
+
+static int finish_test_all(void *flow, struct err *err)
+{
+    struct nginx_compose *compose = flow;
+    char path[FS_PATH_MAX];
+    struct err ignored = ERR_INIT;
+    struct buf refused;
+
+    (void)err;
+    if (compose->refusal.kind == ERR_NONE) {
+        if (nginx_refused_path(compose->request.config, path, &ignored) == 0)
+            (void)fs_remove(path, &ignored);
+        return SEQ_END;
+    }
+    /* nginx looks names up while it reads; a test that takes too long waits for a resolver. */
+    compose->unresolved =
+        compose->refusal.kind == ERR_TIMEOUT ||
+        strstr(compose->refusal.message, "host not found in upstream") != NULL;
+    refused = compose->refused;
+    compose->refused = compose->site;
+    compose->site = refused;
+    return SEQ_NEXT;
+}
+
+static void abort_test(void *flow)
+{
+    struct nginx_compose *compose = flow;
+
+    nginx_test_cancel(&compose->test);
+}
+
+/* ---- without the application ---- */
+
+static int begin_render_reduced(void *flow, struct err *err)
+{
+    return render(flow, NGINX_HTTPS_REDUCED, err) < 0 ? -1 : SEQ_READY;
+}
+
+static int begin_test_reduced(void *flow, struct err *err)
+{
+    struct nginx_compose *compose = flow;
+
+    (void)err;
+    return start_test(compose, seq_resume, &compose->seq);
+}
+
+/* nginx -t has a time limit of its own. */
+static const struct seq_step steps[] = {
+    {"render everything", begin_render_all, NULL, NULL, 0},
+    {"test everything", begin_test_all, finish_test_all, abort_test, 0},
+    {"render without the application", begin_render_reduced, NULL, NULL, 0},
+    {"test without the application", begin_test_reduced, NULL, abort_test, 0},
+    {0},
+};
+
+void nginx_compose_start(struct nginx_compose *compose,
+                         const struct nginx_compose_request *request, done_fn done,
+                         void *owner)
+{
+    *compose = (struct nginx_compose){.request = *request};
+    buf_init(&compose->site, NGINX_CONF_MAX_BYTES);
+    buf_init(&compose->include, NGINX_CONF_MAX_BYTES);
+    buf_init(&compose->refused, NGINX_CONF_MAX_BYTES);
+    seq_start(&compose->seq, request->loop, "configuration", steps, compose, done, owner);
+}
+
+void nginx_compose_cancel(struct nginx_compose *compose)
+{
+    seq_cancel(&compose->seq);
+}
+
+void nginx_compose_done(struct nginx_compose *compose)
+{
+    buf_done(&compose->site);
+    buf_done(&compose->include);
+    buf_done(&compose->refused);
+}
