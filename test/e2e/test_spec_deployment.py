@@ -91,7 +91,7 @@ def from_settings_file(stack, backends):
 
 FORMS = {
     "variables": from_variables,
-    # "routes": from_settings_file,
+    "routes": from_settings_file,
 }
 
 
@@ -558,14 +558,7 @@ def test_production_signs_with_the_derived_secret_and_has_no_debugging(request, 
             assert connection.request("GET", "/metrics", [RIGHT]).status == 200
 
 
-# nginx looks a name up when it reads `server vllm:8000;`, and refuses the configuration without it.
-LATE_FORMS = [
-    pytest.param(form, marks=[pytest.mark.xfail(strict=True)] if form == "variables" else [])
-    for form in FORMS
-]
-
-
-@pytest.mark.parametrize("form", LATE_FORMS)
+@pytest.mark.parametrize("form", FORMS)
 def test_https_does_not_wait_for_services_to_have_a_name(request, ca, form):
     with deployment(request, ca, form, DEV_MODE="true") as stack:
         names = stack.backends.names
