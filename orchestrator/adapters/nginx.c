@@ -112,6 +112,20 @@ int nginx_install(const struct config *config, const struct nginx_files *files,
     return 0;
 }
 
+int nginx_site_folder(const struct config *config, char *ret, struct err *err)
+{
+    char site[PATH_MAX];
+    char *slash;
+
+    if (find_site(config, site, err) < 0)
+        return -1;
+    slash = strrchr(site, '/');
+    if (slash == NULL || slash - site >= FS_PATH_MAX)
+        return err_set(err, ERR_CONFIG, "nginx.site_conf: the path is too long");
+    snprintf(ret, FS_PATH_MAX, "%.*s", (int)(slash - site), site);
+    return 0;
+}
+
 bool nginx_configured(const struct config *config)
 {
     char target[PATH_MAX];

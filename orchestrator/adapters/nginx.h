@@ -46,6 +46,9 @@ int nginx_render(const struct config *config, const struct nginx_facts *facts,
 int nginx_install(const struct config *config, const struct nginx_files *files,
                   struct err *err);
 
+/* The folder that default.conf is in, its links followed, into FS_PATH_MAX bytes. */
+int nginx_site_folder(const struct config *config, char *ret, struct err *err);
+
 bool nginx_configured(const struct config *config); /* default.conf exists */
 
 /* Whether the files are live already. */
@@ -124,14 +127,22 @@ void nginx_reload_start(struct nginx_reload *reload, uv_loop_t *loop,
 void nginx_reload_cancel(struct nginx_reload *reload);
 
 /* ---- `nginx -t` on files that are not live yet ---- */
+enum { NGINX_TEST_MS = 30 * 1000 };
+
+/* Borrowed until done. */
+struct nginx_test_request {
+    uv_loop_t *loop;
+    const struct config *config;
+    struct nginx_files files;
+    const char *chain; /* paths of the pair that stands in for cert.pem and key.pem */
+    const char *key;
+    unsigned timeout_ms; /* nginx looks names up while it reads */
+};
+
 struct nginx_test {
     struct process process;
     struct seq seq;
-    const struct config *config;
-    struct nginx_files files;
-    const char *chain;
-    const char *key;
-    uv_loop_t *loop;
+    struct nginx_test_request request;
     char mirror[FS_PATH_MAX];
     char site_folder[FS_PATH_MAX];
     done_fn done;
@@ -139,12 +150,10 @@ struct nginx_test {
 };
 
 /*
- * `chain` and `key` are the paths of the pair that stands in for cert.pem and key.pem.
- * ERR_CONFIG with nginx's own first complaint when it refuses, and the text is kept.
+ * ERR_CONFIG with nginx's own first complaint when it refuses, and the text is kept; ERR_TIMEOUT.
  */
-void nginx_test_start(struct nginx_test *test, uv_loop_t *loop,
-                      const struct config *config, const struct nginx_files *files,
-                      const char *chain, const char *key, done_fn done, void *owner);
+void nginx_test_start(struct nginx_test *test, const struct nginx_test_request *request,
+                      done_fn done, void *owner);
 void nginx_test_cancel(struct nginx_test *test);
 
 #endif

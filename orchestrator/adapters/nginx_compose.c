@@ -26,11 +26,16 @@ static int begin_render_all(void *flow, struct err *err)
 static int start_test(struct nginx_compose *compose, done_fn done, void *owner)
 {
     const struct nginx_compose_request *request = &compose->request;
-    const struct nginx_files files = {.site = &compose->site,
-                                      .include = &compose->include};
+    const struct nginx_test_request test = {
+        .loop = request->loop,
+        .config = request->config,
+        .files = {.site = &compose->site, .include = &compose->include},
+        .chain = request->chain,
+        .key = request->key,
+        .timeout_ms = NGINX_TEST_MS,
+    };
 
-    nginx_test_start(&compose->test, request->loop, request->config, &files,
-                     request->chain, request->key, done, owner);
+    nginx_test_start(&compose->test, &test, done, owner);
     return SEQ_WAIT;
 }
 

@@ -15,7 +15,6 @@
 enum {
     OUTPUT_MAX_BYTES = 64 * 1024,
     VERSION_TIMEOUT_MS = 10 * 1000,
-    TEST_TIMEOUT_MS = 30 * 1000,
     TERM_GRACE_MS = 1000,
     CONF_MAX_BYTES = 1024 * 1024,
 };
@@ -191,7 +190,7 @@ static int replace_pid(const char *text, const char *pid, struct buf *ret,
 static int write_main_conf(const struct nginx_test *test, const char *conf_folder,
                            struct err *err)
 {
-    const struct config *config = test->config;
+    const struct config *config = test->request.config;
     char path[FS_PATH_MAX];
     char pid[FS_PATH_MAX];
     char include[FS_PATH_MAX];
@@ -226,13 +225,15 @@ static int write_site_conf(const struct nginx_test *test, const char *site_folde
     char chain[FS_PATH_MAX];
     char key[FS_PATH_MAX];
 
-    if (fs_join(path, site_folder, name_of(test->config->nginx.site_conf), err) < 0 ||
-        fs_join(chain, test->config->tls.dir, "cert.pem", err) < 0 ||
-        fs_join(key, test->config->tls.dir, "key.pem", err) < 0)
+    if (fs_join(path, site_folder, name_of(test->request.config->nginx.site_conf), err) <
+            0 ||
+        fs_join(chain, test->request.config->tls.dir, "cert.pem", err) < 0 ||
+        fs_join(key, test->request.config->tls.dir, "key.pem", err) < 0)
         return -1;
-    return write_replaced(
-        path, buf_str(test->files.site),
-        (const struct replacement[]){{chain, test->chain}, {key, test->key}}, 2, err);
+    return write_replaced(path, buf_str(test->request.files.site),
+                          (const struct replacement[]){{chain, test->request.chain},
+                                                       {key, test->request.key}},
+                          2, err);
 }
 
 /*
@@ -249,25 +250,26 @@ static int begin_mirror(void *flow, struct err *err)
     char mirror_site[FS_PATH_MAX];
     char include[FS_PATH_MAX];
 
-    folder_of(test->config->nginx.conf, conf_folder);
-    folder_of(test->config->nginx.site_conf, site_folder);
+    folder_of(test->request.config->nginx.conf, conf_folder);
+    folder_of(test->request.config->nginx.site_conf, site_folder);
     folder_of(site_folder, site_parent);
     if (strcmp(conf_folder, site_parent) != 0)
         return err_set(err, ERR_CONFIG,
                        "nginx.site_conf (%s) must be in a folder directly below that of "
                        "nginx.conf (%s)",
-                       test->config->nginx.site_conf, test->config->nginx.conf);
-    if (fs_join(test->mirror, test->config->run_dir, "nginx-test", err) < 0 ||
+                       test->request.config->nginx.site_conf,
+                       test->request.config->nginx.conf);
+    if (fs_join(test->mirror, test->request.config->run_dir, "nginx-test", err) < 0 ||
         fs_join(mirror_site, test->mirror, name_of(site_folder), err) < 0 ||
         fs_join(include, test->mirror, "nginx-http.conf", err) < 0 ||
         fs_remove_tree(test->mirror, err) < 0 ||
         link_entries(conf_folder, test->mirror, name_of(site_folder), err) < 0 ||
-        link_entries(site_folder, mirror_site, name_of(test->config->nginx.site_conf),
-                     err) < 0)
+        link_entries(site_folder, mirror_site,
+                     name_of(test->request.config->nginx.site_conf), err) < 0)
         return -1;
-    if (test->files.include != NULL &&
-        fs_replace(include, test->files.include->data, test->files.include->len, 0600,
-                   err) < 0)
+    if (test->request.files.include != NULL &&
+        fs_replace(include, test->request.files.include->data,
+                   test->request.files.include->len, 0600, err) < 0)
         return -1;
     if (write_main_conf(test, conf_folder, err) < 0)
         return -1;
@@ -278,18 +280,19 @@ static int begin_test(void *flow, struct err *err)
 {
     struct nginx_test *test = flow;
     char conf[FS_PATH_MAX];
-    const char *const argv[] = {test->config->nginx.path, "-t", "-q", "-c", conf, NULL};
+    const char *const argv[] = {
+        test->request.config->nginx.path, "-t", "-q", "-c", conf, NULL};
     const struct process_options options = {
         .argv = argv,
         .environment = environment,
         .max_output = OUTPUT_MAX_BYTES,
-        .timeout_ms = TEST_TIMEOUT_MS,
+        .timeout_ms = test->request.timeout_ms,
         .term_grace_ms = TERM_GRACE_MS,
     };
 
     if (fs_join(conf, test->mirror, "nginx.conf", err) < 0)
         return -1;
-    process_start(&test->process, test->loop, &options, seq_resume, &test->seq);
+    process_start(&test->process, test->request.loop, &options, seq_resume, &test->seq);
     return SEQ_WAIT;
 }
 
@@ -325,10 +328,10 @@ static int refuse(const struct nginx_test *test, const char *why, struct err *er
 
     if (snprintf(mirrored, sizeof mirrored, "%s/%s/%s", test->mirror,
                  name_of(test->site_folder),
-                 name_of(test->config->nginx.site_conf)) < (int)sizeof mirrored &&
-        nginx_refused_path(test->config, refused, &ignored) == 0 &&
-        fs_replace(refused, test->files.site->data, test->files.site->len, 0600,
-                   &ignored) == 0 &&
+                 name_of(test->request.config->nginx.site_conf)) < (int)sizeof mirrored &&
+        nginx_refused_path(test->request.config, refused, &ignored) == 0 &&
+        fs_replace(refused, test->request.files.site->data, test->request.files.site->len,
+                   0600, &ignored) == 0 &&
         replace_text(why, mirrored, refused, &text, &ignored) == 0)
         why = buf_str(&text);
     return err_set(err, ERR_CONFIG, "nginx refuses the configuration: %s", why);
@@ -374,20 +377,11 @@ static void on_steps_done(void *owner, const struct err *err)
     test->done(test->owner, err);
 }
 
-void nginx_test_start(struct nginx_test *test, uv_loop_t *loop,
-                      const struct config *config, const struct nginx_files *files,
-                      const char *chain, const char *key, done_fn done, void *owner)
+void nginx_test_start(struct nginx_test *test, const struct nginx_test_request *request,
+                      done_fn done, void *owner)
 {
-    *test = (struct nginx_test){
-        .config = config,
-        .files = *files,
-        .chain = chain,
-        .key = key,
-        .loop = loop,
-        .done = done,
-        .owner = owner,
-    };
-    seq_start(&test->seq, loop, "nginx test", steps, test, on_steps_done, test);
+    *test = (struct nginx_test){.request = *request, .done = done, .owner = owner};
+    seq_start(&test->seq, request->loop, "nginx test", steps, test, on_steps_done, test);
 }
 
 void nginx_test_cancel(struct nginx_test *test)

@@ -3,6 +3,7 @@
 #include "app/commands.h"
 #include "app/log_prefix.h"
 #include "app/setup.h"
+#include "app/step_down.h"
 #include "base/log.h"
 #include "domain/chain.h"
 #include "domain/keys.h"
@@ -154,7 +155,9 @@ static void prepare(const struct config *config, bool boot)
     ended = nginx_end_orphans(config);
     if (ended > 0)
         log_warning("prestart: told %d nginx workers without a master to quit", ended);
-    if (needs_http_only(config, &store, boot) && render_http_only(config, &err) < 0)
+    if (!needs_http_only(config, &store, boot))
+        step_down_if_refused(config, &store);
+    else if (render_http_only(config, &err) < 0)
         log_error("prestart: port 80 is not served: %s", err.message);
 }
 

@@ -43,6 +43,8 @@ struct daemon {
     struct site site;
     struct timer wake;
     struct watch challenges;
+    struct watch
+        site_folder; /* of default.conf, which `prestart` or a person may change */
     uv_signal_t signals[SIGNALS];
 
     EVP_PKEY *tls_key;
@@ -124,6 +126,7 @@ static void close_all(struct daemon *d)
     timer_close(&d->wake, NULL);
     site_close(&d->site);
     watch_close(&d->challenges, &d->loop, NULL, NULL);
+    watch_close(&d->site_folder, &d->loop, NULL, NULL);
     for (int i = 0; i < SIGNALS; i++)
         uv_close((uv_handle_t *)&d->signals[i], NULL);
     http_close(d->http, NULL, NULL);
@@ -433,6 +436,27 @@ static void watch_challenges(struct daemon *d)
         log_warning("challenge files are not watched: %s", err.message);
 }
 
+static void on_site_folder_changed(void *owner, const char *name)
+{
+    struct daemon *d = owner;
+
+    (void)name;
+    if (!site_is_intact(&d->site))
+        timer_set(&d->wake, 0);
+}
+
+/* Otherwise the look that is taken every minute sees it. */
+static void watch_site(struct daemon *d)
+{
+    char folder[FS_PATH_MAX];
+    struct err err = ERR_INIT;
+
+    if (nginx_site_folder(d->config, folder, &err) < 0 ||
+        watch_start(&d->site_folder, &d->loop, folder, on_site_folder_changed, d, &err) <
+            0)
+        log_warning("nginx's configuration is not watched: %s", err.message);
+}
+
 static void know_more(struct daemon *d)
 {
     if (--d->starting == 0)
@@ -539,6 +563,7 @@ int daemon_run(const struct config *config)
     }
     take_over(d);
     watch_challenges(d);
+    watch_site(d);
     d->activity = STARTING;
     d->starting = 2;
     site_start(&d->site);

@@ -775,9 +775,17 @@ static void write_good_pair(const struct fixture *f)
 
 static void start_test(struct fixture *f, const struct nginx_files *files)
 {
+    const struct nginx_test_request request = {
+        .loop = f->loop,
+        .config = &f->config,
+        .files = *files,
+        .chain = f->staged_chain,
+        .key = f->staged_key,
+        .timeout_ms = NGINX_TEST_MS,
+    };
+
     f->ended = (struct ended){0};
-    nginx_test_start(&f->test, f->loop, &f->config, files, f->staged_chain, f->staged_key,
-                     ended_done, &f->ended);
+    nginx_test_start(&f->test, &request, ended_done, &f->ended);
     assert_int_equal(f->ended.times, 0);
 }
 
