@@ -33,32 +33,6 @@ bool log_enabled(enum log_level level)
     return level >= sink.level;
 }
 
-/* UTF-8 passes; bytes of control characters, and what is not UTF-8, become \xNN. */
-static size_t escape(char *out, size_t out_size, const char *in)
-{
-    enum { LONGEST_PIECE = 4 };
-    size_t left = strlen(in);
-    size_t used = 0;
-    size_t size;
-
-    for (; left > 0 && used + LONGEST_PIECE < out_size; in += size, left -= size) {
-        unsigned code;
-
-        size = text_character(in, left, &code);
-        if (size == 0 || text_is_control(code)) {
-            /* Byte by byte: a control character of C1 has two. */
-            size = 1;
-            used += (size_t)snprintf(out + used, out_size - used, "\\x%02x",
-                                     (unsigned char)*in);
-        } else {
-            memcpy(out + used, in, size);
-            used += size;
-        }
-    }
-    out[used] = '\0';
-    return used;
-}
-
 static size_t write_head(char *line, size_t size, enum log_level level)
 {
     struct timespec now;
@@ -89,7 +63,7 @@ void log_write(enum log_level level, const char *format, ...)
     vsnprintf(message, sizeof message, format, args);
     va_end(args);
     used = write_head(line, sizeof line, level);
-    used += escape(line + used, sizeof line - used - 1, message);
+    used += text_escape(line + used, sizeof line - used - 1, message, strlen(message));
     line[used++] = '\n';
     /* A log that cannot be written has nowhere to be reported. */
     written = write(sink.fd, line, used);

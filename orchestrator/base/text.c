@@ -125,6 +125,30 @@ bool text_is_control(unsigned code)
     return code < 0x20 || (code >= 0x7f && code < 0xa0);
 }
 
+size_t text_escape(char *ret, size_t size, const void *bytes, size_t len)
+{
+    enum { LONGEST_PIECE = 4 };
+    const unsigned char *in = bytes;
+    size_t used = 0;
+    size_t piece;
+
+    for (; len > 0 && used + LONGEST_PIECE < size; in += piece, len -= piece) {
+        unsigned code;
+
+        piece = text_character(in, len, &code);
+        if (piece == 0 || text_is_control(code)) {
+            /* Byte by byte: a control character of C1 has two. */
+            piece = 1;
+            used += (size_t)snprintf(ret + used, size - used, "\\x%02x", *in);
+        } else {
+            memcpy(ret + used, in, piece);
+            used += piece;
+        }
+    }
+    ret[used] = '\0';
+    return used;
+}
+
 bool text_starts_with(const char *text, const char *prefix)
 {
     return strncmp(text, prefix, strlen(prefix)) == 0;

@@ -42,6 +42,12 @@ const char *text_duration(char ret[TEXT_DURATION_SIZE], int64_t seconds);
 size_t text_character(const void *bytes, size_t left, unsigned *ret_code);
 bool text_is_control(unsigned code); /* C0, DEL and C1 */
 
+/*
+ * Safe to print: UTF-8 passes; bytes of control characters, and what is not UTF-8, become
+ * \xNN. A terminating zero, too; cut to `size` between characters. Returns the length.
+ */
+size_t text_escape(char *ret, size_t size, const void *bytes, size_t len);
+
 bool text_starts_with(const char *text, const char *prefix);
 
 #endif

@@ -162,6 +162,31 @@ static void test_control(void **state)
     assert_false(text_is_control(0x10ffff));
 }
 
+static void assert_escaped(const char *bytes, size_t len, size_t size, const char *wanted)
+{
+    char text[64];
+
+    assert_int_equal(text_escape(text, size, bytes, len), strlen(wanted));
+    assert_string_equal(text, wanted);
+}
+
+static void test_escape(void **state)
+{
+    (void)state;
+    assert_escaped("", 0, 64, "");
+    assert_escaped("a\xc3\xa9 /\"", 6, 64, "a\xc3\xa9 /\"");
+    assert_escaped("a\n\0\x7f", 4, 64, "a\\x0a\\x00\\x7f");
+    assert_escaped("\xc2\x85", 2, 64, "\\xc2\\x85");          /* NEL, of C1 */
+    assert_escaped("\xff\xe2\x82", 3, 64, "\\xff\\xe2\\x82"); /* not UTF-8 */
+    /* Cut between characters, never within one. */
+    assert_escaped(
+        "ab\xf0\x9f\x98\x80"
+        "c",
+        7, 7, "ab\xf0\x9f\x98\x80");
+    assert_escaped("abc\xf0\x9f\x98\x80", 7, 7, "abc");
+    assert_escaped("ab\n\n", 4, 7, "ab\\x0a");
+}
+
 static void test_starts_with(void **state)
 {
     (void)state;
@@ -182,6 +207,7 @@ int main(void)
         cmocka_unit_test(test_duration),
         cmocka_unit_test(test_character),
         cmocka_unit_test(test_control),
+        cmocka_unit_test(test_escape),
         cmocka_unit_test(test_starts_with),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
