@@ -2,102 +2,72 @@
 
 #include "base/text.h"
 
-#include <jansson.h>
 #include <string.h>
 
-enum {
-    RUNTIME_REGISTER = 3, /* RTMR3: the only one that applications extend */
-    SHA256_HEX_BYTES = 64,
-};
+enum { SHA256_BYTES = 32, SHA256_HEX_BYTES = 64 };
 
 void measurement_payload(char ret[MEASUREMENT_PAYLOAD_SIZE], const char leaf_sha256[65])
 {
     text_hex(ret, leaf_sha256, SHA256_HEX_BYTES);
 }
 
-/* By length: other applications' names may hold zero bytes. */
-static bool is_certificate_event(const json_t *entry)
+const char *measurement_leaf(const struct event *event, char ret[65])
 {
-    const json_t *name = json_object_get(entry, "event");
-    const json_t *imr = json_object_get(entry, "imr");
+    unsigned char sha256[SHA256_BYTES];
 
-    return json_is_integer(imr) && json_integer_value(imr) == RUNTIME_REGISTER &&
-           json_is_string(name) &&
-           json_string_length(name) == strlen(MEASUREMENT_EVENT) &&
-           memcmp(json_string_value(name), MEASUREMENT_EVENT,
-                  strlen(MEASUREMENT_EVENT)) == 0;
-}
-
-/* The last one decides, also for verifiers, however many there are. */
-static int find_last(const json_t *log, const json_t **ret, struct err *err)
-{
-    const json_t *entry;
-    size_t i;
-
-    *ret = NULL;
-    json_array_foreach(log, i, entry)
-    {
-        if (!json_is_object(entry))
-            return err_set(err, ERR_PEER, "event log: entry %zu is not a JSON object",
-                           i + 1);
-        if (is_certificate_event(entry))
-            *ret = entry;
+    ret[0] = '\0';
+    if (event->payload == NULL)
+        return "has no payload";
+    if (event_unhex_exactly(event->payload, sha256, SHA256_BYTES)) {
+        text_hex(ret, sha256, SHA256_BYTES);
+        return "has a payload of 32 raw bytes, where verifiers expect the 64 characters "
+               "of their hex";
     }
-    return 0;
-}
-
-static int read_payload(const json_t *entry, char ret[SHA256_HEX_BYTES + 1],
-                        struct err *err)
-{
-    const json_t *payload = json_object_get(entry, "event_payload");
-
-    if (json_string_length(payload) != MEASUREMENT_PAYLOAD_SIZE - 1 ||
-        text_unhex((unsigned char *)ret, SHA256_HEX_BYTES, json_string_value(payload)) <
-            0)
-        return err_set(err, ERR_PEER,
-                       "event log: the payload of the last \"%s\" is not %d bytes in hex",
-                       MEASUREMENT_EVENT, SHA256_HEX_BYTES);
+    if (!event_unhex_exactly(event->payload, ret, SHA256_HEX_BYTES)) {
+        ret[0] = '\0';
+        return "has a payload that is not 64 bytes in hex";
+    }
     ret[SHA256_HEX_BYTES] = '\0';
-    if (strspn(ret, "0123456789abcdef") != SHA256_HEX_BYTES)
-        return err_set(err, ERR_PEER,
-                       "event log: the payload of the last \"%s\" is not a SHA-256 in "
-                       "lower-case hex",
-                       MEASUREMENT_EVENT);
-    return 0;
+    if (text_unhex(sha256, SHA256_BYTES, ret) < 0) {
+        ret[0] = '\0';
+        return "has a payload that is not a SHA-256 in lower-case hex";
+    }
+    if (strspn(ret, "0123456789abcdef") == SHA256_HEX_BYTES)
+        return NULL;
+    text_hex(ret, sha256, SHA256_BYTES);
+    return "has a SHA-256 in upper-case hex as its payload, where verifiers expect "
+           "lower-case hex";
 }
 
-static int search(const json_t *root, char ret_sha256[65], bool *ret_found,
+static int search(const struct event_log *log, char ret_sha256[65], bool *ret_found,
                   struct err *err)
 {
-    const json_t *log = json_object_get(root, "event_log");
-    char sha256[SHA256_HEX_BYTES + 1];
-    const json_t *last;
+    struct event last;
+    char sha256[65];
+    const char *problem;
 
-    if (!json_is_array(log))
-        return err_set(err, ERR_PEER, "tcb_info has no array \"event_log\"");
-    if (find_last(log, &last, err) < 0)
-        return -1;
-    if (last != NULL) {
-        if (read_payload(last, sha256, err) < 0)
-            return -1;
-        memcpy(ret_sha256, sha256, sizeof sha256);
+    if (!event_log_last(log, MEASUREMENT_EVENT, &last)) {
+        *ret_found = false;
+        return 0;
     }
-    *ret_found = last != NULL;
+    problem = measurement_leaf(&last, sha256);
+    if (problem != NULL)
+        return err_set(err, ERR_PEER, "event log: the last \"%s\" %s", MEASUREMENT_EVENT,
+                       problem);
+    memcpy(ret_sha256, sha256, sizeof sha256);
+    *ret_found = true;
     return 0;
 }
 
 int measurement_last_event(const char *tcb_info, char ret_sha256[65], bool *ret_found,
                            struct err *err)
 {
-    json_error_t where;
-    /* Zero bytes in a foreign event must not hide ours. */
-    json_t *root = json_loads(tcb_info, JSON_ALLOW_NUL, &where);
+    struct event_log *log = NULL;
     int failed;
 
-    if (root == NULL)
-        return err_set(err, ERR_PEER, "tcb_info is not JSON (line %d, column %d)",
-                       where.line, where.column);
-    failed = search(root, ret_sha256, ret_found, err);
-    json_decref(root);
+    if (event_log_parse(tcb_info, strlen(tcb_info), &log, err) < 0)
+        return -1;
+    failed = search(log, ret_sha256, ret_found, err);
+    event_log_free(log);
     return failed;
 }

@@ -9,6 +9,7 @@
 #define CM_DOMAIN_MEASUREMENT_H
 
 #include "base/err.h"
+#include "domain/event_log.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -19,9 +20,15 @@
 void measurement_payload(char ret[MEASUREMENT_PAYLOAD_SIZE], const char leaf_sha256[65]);
 
 /*
- * The leaf that the last certificate event names, out of the agent's `tcb_info` (JSON text with
- * `event_log`). *ret_found is false when the log has none. ERR_PEER when there is no readable
- * log or the last event's payload is not 64 hex characters in hex.
+ * The leaf that a certificate event names. NULL, or what is wrong with its payload, worded to
+ * stand behind "the event"; `ret` is then what was meant where that can be seen, else "".
+ */
+const char *measurement_leaf(const struct event *event, char ret[65]);
+
+/*
+ * The leaf that the last certificate event names, out of the agent's `tcb_info` (any form that
+ * event_log_parse takes). *ret_found is false when the log has none. ERR_PEER when there is no
+ * readable log or measurement_leaf finds something wrong.
  */
 int measurement_last_event(const char *tcb_info, char ret_sha256[65], bool *ret_found,
                            struct err *err);

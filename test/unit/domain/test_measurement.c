@@ -156,13 +156,34 @@ static void a_log_that_cannot_be_read_is_an_error(void **state)
     assert_refused("", "not JSON");
     assert_refused("{", "not JSON");
     assert_refused("{\"event_log\":[]} x", "not JSON");
-    assert_refused("[]", "no array");
     assert_refused("\"text\"", "not JSON");
-    assert_refused("{}", "no array");
-    assert_refused("{\"event_log\":\"[]\"}", "no array");
-    assert_refused("{\"event_log\":null}", "no array");
+    assert_refused("{}", "event_log");
+    assert_refused("{\"event_log\":null}", "event_log");
     assert_refused("{\"event_log\":[1]}", "entry 1");
     assert_refused("{\"event_log\":[{},null]}", "entry 2");
+}
+
+/* What it means is told, for those who explain. */
+static void a_payload_in_another_form_shows_what_was_meant(void **state)
+{
+    json_t *text = json_string(B);
+    struct event event = {.payload = text};
+    char payload[MEASUREMENT_PAYLOAD_SIZE];
+    char leaf[65] = "untouched";
+    char upper[65] = B;
+
+    (void)state;
+    assert_non_null(measurement_leaf(&event, leaf));
+    assert_string_equal(leaf, B);
+    upper[10] = 'A';
+    measurement_payload(payload, upper);
+    json_string_set(text, payload);
+    assert_non_null(measurement_leaf(&event, leaf));
+    assert_string_equal(leaf, B);
+    json_string_set(text, "61");
+    assert_non_null(measurement_leaf(&event, leaf));
+    assert_string_equal(leaf, "");
+    json_decref(text);
 }
 
 static void bad_payload(const json_t *payload, const char *says)
@@ -194,10 +215,12 @@ static void a_last_event_without_a_leaf_is_an_error(void **state)
     char upper[65] = B;
 
     (void)state;
-    bad_payload(NULL, "64 bytes in hex");
-    bad_payload(json_null(), "64 bytes in hex");
+    bad_payload(NULL, "has no payload");
+    bad_payload(json_null(), "has no payload");
+    bad_payload(json_true(), "64 bytes in hex");
     bad_payload_text("", 0, "64 bytes in hex");
-    bad_payload_text(A, 64, "64 bytes in hex");
+    bad_payload_text(A, 64, "32 raw bytes");
+    bad_payload_text(A "\0z", 66, "64 bytes in hex");
     measurement_payload(payload, A);
     bad_payload_text(payload, 126, "64 bytes in hex");
     payload[5] = 'g';
@@ -210,7 +233,7 @@ static void a_last_event_without_a_leaf_is_an_error(void **state)
     bad_payload_text(payload, 130, "64 bytes in hex");
     upper[10] = 'A';
     measurement_payload(payload, upper);
-    bad_payload_text(payload, 128, "lower-case");
+    bad_payload_text(payload, 128, "upper-case hex");
     memset(payload, '0', 128); /* 64 zero bytes */
     bad_payload_text(payload, 128, "lower-case");
 }
@@ -225,6 +248,7 @@ int main(void)
         cmocka_unit_test(zero_bytes_in_a_foreign_name_hide_nothing),
         cmocka_unit_test(upper_case_hex_on_the_wire_is_understood),
         cmocka_unit_test(a_log_that_cannot_be_read_is_an_error),
+        cmocka_unit_test(a_payload_in_another_form_shows_what_was_meant),
         cmocka_unit_test(a_last_event_without_a_leaf_is_an_error),
     };
 
