@@ -181,7 +181,8 @@ static int set_up_tls(struct tls_probe *p, bool proxy_protocol)
     p->from_peer = BIO_new(BIO_s_mem());
     p->to_peer = BIO_new(BIO_s_mem());
     if (p->ssl == NULL || p->from_peer == NULL || p->to_peer == NULL ||
-        SSL_set_tlsext_host_name(p->ssl, p->server_name) != 1 ||
+        (p->server_name[0] != '\0' &&
+         SSL_set_tlsext_host_name(p->ssl, p->server_name) != 1) ||
         (proxy_protocol && BIO_puts(p->to_peer, proxy_header) <= 0)) {
         BIO_free(p->from_peer);
         BIO_free(p->to_peer);

@@ -44,7 +44,7 @@ struct tls_probe {
 struct tls_probe_target {
     const char *address; /* IPv4 or IPv6 */
     unsigned port;
-    const char *server_name; /* goes into SNI */
+    const char *server_name; /* goes into SNI, unless it is "" */
     bool proxy_protocol;     /* the port expects the PROXY protocol's header first */
 };
 

@@ -11,6 +11,8 @@ static const struct {
 } commands[] = {
     {"run", cmd_run, "obtain, measure, serve and renew the certificate (the daemon)"},
     {"prestart", cmd_prestart, "prepare for nginx or supervisord, then become it"},
+    {"verify-log", cmd_verify_log,
+     "does the TEE's event log hold and name a certificate"},
     {"version", cmd_version, "print the version"},
 };
 
