@@ -133,6 +133,24 @@ int event_log_parse(const char *text, size_t len, struct event_log **ret, struct
     return failed;
 }
 
+int event_log_new(json_t *entries, struct event_log **ret, struct err *err)
+{
+    struct event_log *log = calloc(1, sizeof *log);
+
+    if (log == NULL || entries == NULL) {
+        json_decref(entries);
+        free(log);
+        return err_sys(err, ENOMEM, "cannot hold an event log");
+    }
+    log->entries = entries;
+    if (check_entries(entries, err) < 0) {
+        event_log_free(log);
+        return -1;
+    }
+    *ret = log;
+    return 0;
+}
+
 void event_log_free(struct event_log *log)
 {
     if (log == NULL)
@@ -185,6 +203,27 @@ void event_log_entry(const struct event_log *log, size_t index, struct event *re
 const unsigned char *event_log_shown_register(const struct event_log *log)
 {
     return log->shows_register ? log->shown_register : NULL;
+}
+
+int event_log_replay(const struct event_log *log, unsigned char ret[EVENT_DIGEST_BYTES],
+                     struct err *err)
+{
+    unsigned char digest[EVENT_DIGEST_BYTES];
+    struct event event;
+
+    memset(ret, 0, EVENT_DIGEST_BYTES);
+    for (size_t i = 0; i < event_log_length(log); i++) {
+        event_log_entry(log, i, &event);
+        if (event.imr != EVENT_LOG_REGISTER)
+            continue;
+        if (!event_unhex_exactly(event.digest, digest, sizeof digest))
+            return err_set(err, ERR_PEER,
+                           "event log: the digest of entry %zu is not %d bytes in hex",
+                           event.position, EVENT_DIGEST_BYTES);
+        if (event_extend(ret, digest, err) < 0)
+            return -1;
+    }
+    return 0;
 }
 
 /* By length: other applications' names may hold zero bytes. */

@@ -44,11 +44,18 @@ int event_log_parse(const char *text, size_t len, struct event_log **ret,
                     struct err *err);
 void event_log_free(struct event_log *log);
 
+/* Of entries that were put together elsewhere: an array of objects, which is consumed. */
+int event_log_new(json_t *entries, struct event_log **ret, struct err *err);
+
 size_t event_log_length(const struct event_log *log);
 void event_log_entry(const struct event_log *log, size_t index, struct event *ret);
 
 /* RTMR3 as the agent shows it beside the log, or NULL. */
 const unsigned char *event_log_shown_register(const struct event_log *log);
+
+/* RTMR3 as its entries make it, by their digests. ERR_PEER when one is not readable. */
+int event_log_replay(const struct event_log *log, unsigned char ret[EVENT_DIGEST_BYTES],
+                     struct err *err);
 
 bool event_is_named(const struct event *event, const char *name);
 

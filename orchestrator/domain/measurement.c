@@ -39,8 +39,8 @@ const char *measurement_leaf(const struct event *event, char ret[65])
            "lower-case hex";
 }
 
-static int search(const struct event_log *log, char ret_sha256[65], bool *ret_found,
-                  struct err *err)
+int measurement_last_leaf(const struct event_log *log, char ret_sha256[65],
+                          bool *ret_found, struct err *err)
 {
     struct event last;
     char sha256[65];
@@ -67,7 +67,7 @@ int measurement_last_event(const char *tcb_info, char ret_sha256[65], bool *ret_
 
     if (event_log_parse(tcb_info, strlen(tcb_info), &log, err) < 0)
         return -1;
-    failed = search(log, ret_sha256, ret_found, err);
+    failed = measurement_last_leaf(log, ret_sha256, ret_found, err);
     event_log_free(log);
     return failed;
 }
