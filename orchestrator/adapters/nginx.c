@@ -2,6 +2,7 @@
 
 #include "base/fs.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +21,16 @@ int nginx_include_path(const struct config *config, char *ret, struct err *err)
 int nginx_secret_path(const struct config *config, char *ret, struct err *err)
 {
     return fs_join(ret, config->run_dir, "ekm.secret", err);
+}
+
+int nginx_write_secret(const struct config *config, const struct secret *secret,
+                       struct err *err)
+{
+    char path[FS_PATH_MAX];
+
+    return nginx_secret_path(config, path, err) < 0
+               ? -1
+               : fs_replace(path, secret->bytes, secret->len, 0600, err);
 }
 
 int nginx_refused_path(const struct config *config, char *ret, struct err *err)
@@ -57,7 +68,7 @@ int nginx_render(const struct config *config, const struct nginx_facts *facts,
     if (level != NGINX_HTTP_ONLY) {
         if (read_template(folder, nginx_conf_https_template(config), &https, err) < 0 ||
             nginx_secret_path(config, secret, err) < 0 ||
-            nginx_conf_render_include(secret, facts->upstreams, ret_include, err) < 0)
+            nginx_conf_render_include(secret, facts, ret_include, err) < 0)
             return -1;
         templates.https = buf_str(&https);
     }
@@ -132,6 +143,31 @@ bool nginx_configured(const struct config *config)
 
     /* A link whose file is not there yet counts as missing. */
     return realpath(config->nginx.site_conf, target) != NULL;
+}
+
+/* A missing file leaves the buffer empty. */
+static int read_live(const char *path, struct buf *ret, struct err *err)
+{
+    struct err failure = ERR_INIT;
+
+    buf_done(ret);
+    if (fs_read(path, NGINX_CONF_MAX_BYTES, ret, &failure) == 0 || failure.code == ENOENT)
+        return 0;
+    *err = failure;
+    return -1;
+}
+
+int nginx_read_files(const struct config *config, struct buf *ret_site,
+                     struct buf *ret_include, bool *ret_include_there, struct err *err)
+{
+    char include[FS_PATH_MAX];
+
+    if (nginx_include_path(config, include, err) < 0 ||
+        read_live(config->nginx.site_conf, ret_site, err) < 0 ||
+        read_live(include, ret_include, err) < 0)
+        return -1;
+    *ret_include_there = fs_exists(include);
+    return 0;
 }
 
 static bool has_text(const char *path, const struct buf *text)

@@ -11,6 +11,7 @@
 
 #include "base/buf.h"
 #include "base/fs.h"
+#include "base/secret.h"
 #include "domain/config.h"
 #include "domain/nginx_conf.h"
 #include "runtime/process.h"
@@ -50,6 +51,17 @@ int nginx_install(const struct config *config, const struct nginx_files *files,
 int nginx_site_folder(const struct config *config, char *ret, struct err *err);
 
 bool nginx_configured(const struct config *config); /* default.conf exists */
+
+/*
+ * The files that are live, into initialised buffers; empty when default.conf is missing.
+ * *ret_include_there is false when there is no include.
+ */
+int nginx_read_files(const struct config *config, struct buf *ret_site,
+                     struct buf *ret_include, bool *ret_include_there, struct err *err);
+
+/* Write the EKM secret where the include says. nginx takes it with the next reload. */
+int nginx_write_secret(const struct config *config, const struct secret *secret,
+                       struct err *err);
 
 /* Whether the files are live already. */
 bool nginx_has_files(const struct config *config, const struct nginx_files *files);

@@ -4,11 +4,14 @@
 
 static int render(struct nginx_compose *compose, enum nginx_level level, struct err *err)
 {
+    struct nginx_facts facts = *compose->request.facts;
+
+    facts.live_chain = compose->request.live_chain;
     compose->level = level;
     buf_clear(&compose->site);
     buf_clear(&compose->include);
-    return nginx_render(compose->request.config, compose->request.facts, level,
-                        &compose->site, &compose->include, err);
+    return nginx_render(compose->request.config, &facts, level, &compose->site,
+                        &compose->include, err);
 }
 
 /* ---- everything ---- */

@@ -20,7 +20,8 @@ struct nginx_compose_request {
     uv_loop_t *loop;
     const struct config *config;
     const struct nginx_facts *facts;
-    const char *chain; /* paths of the pair that the configuration is tested with */
+    const char *live_chain; /* in place of that of the facts */
+    const char *chain;      /* paths of the pair that the configuration is tested with */
     const char *key;
 };
 

@@ -24,6 +24,10 @@ int store_init(struct store *store, const struct config *config, struct err *err
                    fs_join(store->staged_chain, store->state, "staged-cert.pem", err) <
                        0 ||
                    fs_join(store->staged_key, store->state, "staged-key.pem", err) < 0 ||
+                   fs_join(store->previous_chain, store->state, "previous-cert.pem",
+                           err) < 0 ||
+                   fs_join(store->previous_key, store->state, "previous-key.pem", err) <
+                       0 ||
                    fs_join(store->intent, store->state, "promotion", err) < 0 ||
                    fs_join(store->lock, config->run_dir, "promotion.lock", err) < 0
                ? -1
@@ -74,12 +78,21 @@ static bool has_state(const struct store *store)
     return lstat(store->state, &status) == 0 && S_ISDIR(status.st_mode);
 }
 
-int store_load_staged_chain(const struct store *store, struct buf *ret, struct err *err)
+static int load_state_chain(const struct store *store, const char *path, struct buf *ret,
+                            struct err *err)
 {
     buf_init(ret, CHAIN_PEM_MAX_BYTES);
-    return has_state(store)
-               ? load_if_there(store->staged_chain, CHAIN_PEM_MAX_BYTES, ret, err)
-               : 0;
+    return has_state(store) ? load_if_there(path, CHAIN_PEM_MAX_BYTES, ret, err) : 0;
+}
+
+int store_load_staged_chain(const struct store *store, struct buf *ret, struct err *err)
+{
+    return load_state_chain(store, store->staged_chain, ret, err);
+}
+
+int store_load_previous_chain(const struct store *store, struct buf *ret, struct err *err)
+{
+    return load_state_chain(store, store->previous_chain, ret, err);
 }
 
 int store_load_key(const struct store *store, struct secret **ret, struct err *err)
@@ -145,6 +158,17 @@ int store_set_aside(const struct store *store, const char *reason, int64_t now,
     return failed;
 }
 
+/* A pair, or a chain without a key of its own, in the state folder. */
+static int put_pair(const char *chain, const char *key, const struct buf *chain_pem,
+                    const struct secret *key_pem, struct err *err)
+{
+    if (fs_replace(chain, chain_pem->data, chain_pem->len, 0644, err) < 0)
+        return -1;
+    if (key_pem == NULL)
+        return fs_remove(key, err);
+    return fs_replace(key, key_pem->bytes, key_pem->len, 0600, err);
+}
+
 int store_stage(const struct store *store, const struct buf *chain_pem,
                 const struct secret *key_pem, struct err *err)
 {
@@ -152,12 +176,22 @@ int store_stage(const struct store *store, const struct buf *chain_pem,
 
     /* A promotion that was cut off would take what is staged now. */
     if (fs_make_folder(store->state, 0700, err) < 0 ||
-        store_finish_promotion(store, &finished, err) < 0 ||
-        fs_replace(store->staged_chain, chain_pem->data, chain_pem->len, 0644, err) < 0)
+        store_finish_promotion(store, &finished, err) < 0)
         return -1;
-    if (key_pem == NULL)
-        return fs_remove(store->staged_key, err);
-    return fs_replace(store->staged_key, key_pem->bytes, key_pem->len, 0600, err);
+    return put_pair(store->staged_chain, store->staged_key, chain_pem, key_pem, err);
+}
+
+int store_keep_previous(const struct store *store, const struct buf *chain_pem,
+                        const struct secret *key_pem, struct err *err)
+{
+    return put_pair(store->previous_chain, store->previous_key, chain_pem, key_pem, err);
+}
+
+int store_forget_previous(const struct store *store, struct err *err)
+{
+    return fs_remove(store->previous_key, err) < 0
+               ? -1
+               : fs_remove(store->previous_chain, err);
 }
 
 /* The key first: a crash in between leaves the intent, and the chain follows. */
@@ -186,6 +220,17 @@ int store_promote(const struct store *store, struct err *err)
         failed = rename_staged(store, err);
     close(lock);
     return failed;
+}
+
+int store_promote_chain(const struct store *store, struct err *err)
+{
+    return fs_rename_now(store->staged_chain, store->chain, err);
+}
+
+int store_sync(const struct store *store, struct err *err)
+{
+    return fs_sync_folder(store->folder, err) < 0 ? -1
+                                                  : fs_sync_folder(store->state, err);
 }
 
 int store_finish_promotion(const struct store *store, bool *ret_finished, struct err *err)
@@ -226,4 +271,13 @@ int store_write_state(const struct store *store, const char *name, const char *t
         fs_join(path, store->state, name, err) < 0)
         return -1;
     return fs_replace(path, text, strlen(text), 0600, err);
+}
+
+int store_remove_state(const struct store *store, const char *name, struct err *err)
+{
+    char path[FS_PATH_MAX];
+
+    if (fs_join(path, store->state, name, err) < 0)
+        return -1;
+    return has_state(store) ? fs_remove(path, err) : 0;
 }

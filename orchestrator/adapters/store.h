@@ -29,6 +29,9 @@ struct store {
     char state[FS_PATH_MAX];
     char staged_chain[FS_PATH_MAX];
     char staged_key[FS_PATH_MAX];
+    char previous_chain
+        [FS_PATH_MAX]; /* the live pair of before, while there is an intent */
+    char previous_key[FS_PATH_MAX]; /* only when the key changes, too */
     char intent[FS_PATH_MAX];
     char lock[FS_PATH_MAX]; /* in run_dir: it must work when the volume is read-only */
 };
@@ -63,10 +66,26 @@ int store_set_aside(const struct store *store, const char *reason, int64_t now,
 int store_stage(const struct store *store, const struct buf *chain_pem,
                 const struct secret *key_pem, struct err *err);
 
+/* Keep a copy of what is about to be replaced. `key_pem` NULL: the key stays as it is. */
+int store_keep_previous(const struct store *store, const struct buf *chain_pem,
+                        const struct secret *key_pem, struct err *err);
+int store_forget_previous(const struct store *store, struct err *err);
+
+/* The chain kept by store_keep_previous, or an empty buffer. */
+int store_load_previous_chain(const struct store *store, struct buf *ret,
+                              struct err *err);
+
 /*
  * The staged pair becomes the live one; all or (after a crash, through the intent) all.
  */
 int store_promote(const struct store *store, struct err *err);
+
+/*
+ * The staged chain becomes the live one at once, the key stays as it is. store_sync makes it
+ * durable: a power cut before that may bring the former chain back.
+ */
+int store_promote_chain(const struct store *store, struct err *err);
+int store_sync(const struct store *store, struct err *err);
 
 /* Finish a promotion that was cut off. *ret_finished says whether there was one. */
 int store_finish_promotion(const struct store *store, bool *ret_finished,
@@ -80,5 +99,6 @@ int store_read_state(const struct store *store, const char *name, struct buf *re
                      struct err *err);
 int store_write_state(const struct store *store, const char *name, const char *text,
                       struct err *err);
+int store_remove_state(const struct store *store, const char *name, struct err *err);
 
 #endif

@@ -1,23 +1,13 @@
 #include "app/daemon.h"
 
 #include "adapters/certbot.h"
-#include "adapters/dstack.h"
-#include "adapters/nginx.h"
-#include "adapters/store.h"
-#include "app/site.h"
+#include "adapters/journal_file.h"
+#include "app/daemon_internal.h"
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/random.h"
 #include "base/text.h"
 #include "domain/pace.h"
-#include "domain/plan.h"
-#include "flows/apply_flow.h"
-#include "flows/examine.h"
-#include "flows/issue_flow.h"
-#include "flows/keys_flow.h"
-#include "runtime/http.h"
-#include "runtime/timer.h"
-#include "runtime/watch.h"
 
 #include <assert.h>
 #include <signal.h>
@@ -27,48 +17,12 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SIGNALS = 2 };
-static const int stop_signals[SIGNALS] = {SIGTERM, SIGINT};
+/* For whoever starts nginx, or writes its files, to finish. */
+enum { NGINX_SETTLE_MS = 200 };
 
-/* The one flow that may be at work. */
-enum activity { IDLE, STARTING, FETCHING_KEYS, ISSUING, APPLYING };
+static const int stop_signals[DAEMON_SIGNALS] = {SIGTERM, SIGINT};
 
-struct daemon {
-    const struct config *config;
-    uv_loop_t loop;
-    struct http *http;
-    struct dstack agent;
-    struct store store;
-    struct nginx_facts facts;
-    struct site site;
-    struct timer wake;
-    struct watch challenges;
-    struct watch
-        site_folder; /* of default.conf, which `prestart` or a person may change */
-    uv_signal_t signals[SIGNALS];
-
-    EVP_PKEY *tls_key;
-    struct chain *candidate; /* obtained or found on disk, not served yet */
-    struct chain *served;    /* applied last: what is put back when the files are lost */
-    char last_emitted[65];   /* leaf of the last event of this process, "" for none */
-    struct plan_facts plan_facts;
-    unsigned failures[PLAN_ACTIVITIES]; /* in a row */
-    char last_reason[PLAN_REASON_SIZE]; /* logged last */
-
-    enum activity activity;
-    unsigned starting; /* what is not known yet: nginx's version, addresses of backends */
-    bool stopping;
-    union {
-        struct nginx_probe probe;
-        struct keys_flow keys;
-        struct issue_flow issue;
-        struct apply_flow apply;
-    } flow;
-};
-
-static void proceed(struct daemon *d);
-
-static uint64_t uptime_ms(struct daemon *d)
+uint64_t daemon_uptime_ms(struct daemon *d)
 {
     uv_update_time(&d->loop);
     return uv_now(&d->loop);
@@ -76,19 +30,19 @@ static uint64_t uptime_ms(struct daemon *d)
 
 /* ---- failures: logged once, here, with what happens next ---- */
 
-static void retry_later(struct daemon *d, enum plan_activity activity,
+void daemon_retry_later(struct daemon *d, enum plan_activity activity,
                         const struct err *err, uint64_t wait_ms)
 {
     char wait[TEXT_DURATION_SIZE];
 
     if (err->kind == ERR_CANCELED && d->stopping)
         return;
-    d->plan_facts.retry_at_ms[activity] = uptime_ms(d) + wait_ms;
+    d->plan_facts.retry_at_ms[activity] = daemon_uptime_ms(d) + wait_ms;
     text_duration(wait, (int64_t)(wait_ms + 999) / 1000);
     log_error("%s (attempt %u, next in %s)", err->message, d->failures[activity], wait);
 }
 
-static uint64_t local_pace(const struct daemon *d, enum plan_activity activity)
+uint64_t daemon_local_pace(const struct daemon *d, enum plan_activity activity)
 {
     return pace_local(d->failures[activity], random_number());
 }
@@ -113,7 +67,7 @@ static uint64_t issue_pace(const struct daemon *d, const struct issue_flow *flow
 }
 
 /* An activity ended: its row of failures grows or is forgotten. */
-static void count(struct daemon *d, enum plan_activity activity, bool failed)
+void daemon_count(struct daemon *d, enum plan_activity activity, bool failed)
 {
     d->failures[activity] = failed ? d->failures[activity] + 1 : 0;
     d->plan_facts.retry_at_ms[activity] = 0;
@@ -124,10 +78,13 @@ static void count(struct daemon *d, enum plan_activity activity, bool failed)
 static void close_all(struct daemon *d)
 {
     timer_close(&d->wake, NULL);
+    timer_close(&d->settle, NULL);
     site_close(&d->site);
     watch_close(&d->challenges, &d->loop, NULL, NULL);
     watch_close(&d->site_folder, &d->loop, NULL, NULL);
-    for (int i = 0; i < SIGNALS; i++)
+    watch_close(&d->pid_folder, &d->loop, NULL, NULL);
+    watch_close(&d->tls_folder, &d->loop, NULL, NULL);
+    for (int i = 0; i < DAEMON_SIGNALS; i++)
         uv_close((uv_handle_t *)&d->signals[i], NULL);
     http_close(d->http, NULL, NULL);
 }
@@ -165,88 +122,15 @@ static void on_stop_signal(uv_signal_t *handle, int number)
 }
 
 /* Every flow ends here. */
-static void flow_ended(struct daemon *d)
+void daemon_flow_ended(struct daemon *d)
 {
     d->activity = IDLE;
     if (d->stopping) {
         close_all(d);
         return;
     }
-    proceed(d);
+    daemon_proceed(d);
     site_kick(&d->site);
-}
-
-/* ---- keys ---- */
-
-static void on_keys_done(void *owner, const struct err *err)
-{
-    struct daemon *d = owner;
-
-    count(d, PLAN_KEYS, err != NULL);
-    if (err != NULL) {
-        retry_later(d, PLAN_KEYS, err,
-                    pace_doubling(PACE_LOCAL_MIN_MS, d->config->agent.retry_max_ms,
-                                  d->failures[PLAN_KEYS], random_number()));
-    } else {
-        d->tls_key = d->flow.keys.tls_key;
-        d->flow.keys.tls_key = NULL;
-        d->plan_facts.keys = true;
-    }
-    keys_flow_done(&d->flow.keys);
-    flow_ended(d);
-}
-
-/* ---- the stored pair ---- */
-
-/* Port 80 answers, HTTPS is off. Port 80 must not depend on anything else that may be broken. */
-static int serve_http_only(struct daemon *d, struct err *err)
-{
-    BUF_SCOPED site = {0};
-    BUF_SCOPED include = {0};
-    const struct nginx_files files = {.site = &site};
-
-    buf_init(&site, NGINX_CONF_MAX_BYTES);
-    if (nginx_render(d->config, &d->facts, NGINX_HTTP_ONLY, &site, &include, err) < 0)
-        return err_wrap(err, "port 80 is not served");
-    site_took_http_only(&d->site);
-    if (nginx_has_files(d->config, &files) && nginx_has_read_site(d->config))
-        return 0;
-    if (nginx_install(d->config, &files, err) < 0)
-        return err_wrap(err, "port 80 is not served");
-    /* A server that is still starting reads what was just written. */
-    return nginx_master(d->config) == 0 ? 0 : nginx_ask_reload(d->config, err);
-}
-
-/*
- * Somebody else may have changed default.conf since: `prestart`, when nginx had to be started
- * while the pair on disk was damaged, or a person. What was served is then applied again.
- */
-static void look_after_site(struct daemon *d)
-{
-    if (!d->plan_facts.served || d->plan_facts.candidate || d->site.running ||
-        site_is_intact(&d->site))
-        return;
-    log_warning(
-        "%s is not the one that was installed; the served certificate is put back",
-        d->config->nginx.site_conf);
-    d->candidate = d->served;
-    d->served = NULL;
-    d->plan_facts.candidate = true;
-    d->plan_facts.served = false;
-}
-
-static void examine(struct daemon *d)
-{
-    struct err err = ERR_INIT;
-    int failed = examine_stored(&d->store, d->config, d->tls_key, &d->candidate, &err);
-
-    if (failed == 0 && d->candidate == NULL)
-        failed = serve_http_only(d, &err);
-    count(d, PLAN_EXAMINING, failed != 0);
-    if (failed != 0)
-        retry_later(d, PLAN_EXAMINING, &err, local_pace(d, PLAN_EXAMINING));
-    d->plan_facts.examined = failed == 0;
-    d->plan_facts.candidate = d->candidate != NULL;
 }
 
 /* ---- issue ---- */
@@ -256,7 +140,7 @@ static void rest_after_issue(struct daemon *d, const struct chain_leaf *leaf)
     char date[TEXT_TIME_SIZE];
 
     d->plan_facts.retry_at_ms[PLAN_ISSUING] =
-        uptime_ms(d) + plan_rest_after_issue_ms(leaf->not_before, leaf->not_after);
+        daemon_uptime_ms(d) + plan_rest_after_issue_ms(leaf->not_before, leaf->not_after);
     if (plan_renew_at(leaf->not_before, leaf->not_after) <= (int64_t)time(NULL))
         log_warning(
             "the new certificate is due for renewal already, valid until %s: is this "
@@ -268,11 +152,11 @@ static void on_issue_done(void *owner, const struct err *err)
 {
     struct daemon *d = owner;
 
-    count(d, PLAN_ISSUING, err != NULL);
+    daemon_count(d, PLAN_ISSUING, err != NULL);
     if (err != NULL) {
-        retry_later(d, PLAN_ISSUING, err, issue_pace(d, &d->flow.issue, err));
+        daemon_retry_later(d, PLAN_ISSUING, err, issue_pace(d, &d->flow.issue, err));
     } else {
-        chain_free(d->candidate);
+        daemon_drop_candidate(d);
         d->candidate = d->flow.issue.chain;
         d->flow.issue.chain = NULL;
         d->plan_facts.candidate = true;
@@ -280,54 +164,7 @@ static void on_issue_done(void *owner, const struct err *err)
         rest_after_issue(d, chain_leaf(d->candidate));
     }
     issue_flow_done(&d->flow.issue);
-    flow_ended(d);
-}
-
-/* ---- apply ---- */
-
-static void drop_candidate(struct daemon *d)
-{
-    d->plan_facts.candidate = false;
-    chain_free(d->candidate);
-    d->candidate = NULL;
-}
-
-static void record_served(struct daemon *d)
-{
-    const struct chain_leaf *leaf = chain_leaf(d->candidate);
-    char date[TEXT_TIME_SIZE];
-
-    log_info("HTTPS serves %s: issuer \"%s\", valid until %s, %s", d->config->domain,
-             leaf->issuer_name, text_time(date, leaf->not_after),
-             d->config->development   ? "development"
-             : d->flow.apply.attested ? "attested"
-                                      : "NOT attested");
-    d->plan_facts.served = true;
-    d->plan_facts.not_before = leaf->not_before;
-    d->plan_facts.not_after = leaf->not_after;
-    chain_free(d->served);
-    d->served = d->candidate;
-    d->candidate = NULL;
-    d->plan_facts.candidate = false;
-}
-
-static void on_apply_done(void *owner, const struct err *err)
-{
-    struct daemon *d = owner;
-
-    count(d, PLAN_APPLYING, err != NULL);
-    if (d->flow.apply.measured)
-        memcpy(d->last_emitted, chain_leaf(d->candidate)->sha256, sizeof d->last_emitted);
-    if (err != NULL)
-        retry_later(d, PLAN_APPLYING, err, local_pace(d, PLAN_APPLYING));
-    else {
-        site_took(&d->site, &d->flow.apply.compose);
-        record_served(d);
-    }
-    if (err != NULL && chain_leaf(d->candidate)->not_after <= (int64_t)time(NULL))
-        drop_candidate(d);
-    apply_flow_done(&d->flow.apply);
-    flow_ended(d);
+    daemon_flow_ended(d);
 }
 
 /* ---- the plan ---- */
@@ -347,23 +184,6 @@ static void start_issue(struct daemon *d)
     issue_flow_start(&d->flow.issue, &request, on_issue_done, d);
 }
 
-static void start_apply(struct daemon *d)
-{
-    const struct apply_request request = {
-        .loop = &d->loop,
-        .config = d->config,
-        .facts = &d->facts,
-        .agent = &d->agent,
-        .store = &d->store,
-        .chain = d->candidate,
-        .tls_key = d->tls_key,
-        .last_emitted = d->last_emitted,
-    };
-
-    d->activity = APPLYING;
-    apply_flow_start(&d->flow.apply, &request, on_apply_done, d);
-}
-
 /* What is begun says so itself, and a failure has said when the next try is. */
 static void log_plan(struct daemon *d, const struct plan *plan)
 {
@@ -376,35 +196,66 @@ static void log_plan(struct daemon *d, const struct plan *plan)
     snprintf(d->last_reason, sizeof d->last_reason, "%s", plan->reason);
 }
 
-static void proceed(struct daemon *d)
+void daemon_proceed(struct daemon *d)
 {
-    struct plan plan = plan_next(&d->plan_facts, (int64_t)time(NULL), uptime_ms(d));
+    struct plan plan =
+        plan_next(&d->plan_facts, (int64_t)time(NULL), daemon_uptime_ms(d));
 
     /* Judging the stored pair is the one action that ends within its call. */
     while (plan.action == PLAN_EXAMINE) {
-        examine(d);
-        plan = plan_next(&d->plan_facts, (int64_t)time(NULL), uptime_ms(d));
+        daemon_examine(d);
+        plan = plan_next(&d->plan_facts, (int64_t)time(NULL), daemon_uptime_ms(d));
     }
     log_plan(d, &plan);
+    /* Both write nginx's configuration. The end of the site's flow comes back here. */
+    if (d->site.running && (plan.action == PLAN_APPLY || plan.action == PLAN_REPAIR ||
+                            plan.action == PLAN_REAPPLY))
+        return;
     switch (plan.action) {
     case PLAN_WAIT:
         timer_set(&d->wake, plan.wait_ms);
         break;
     case PLAN_FETCH_KEYS:
-        d->activity = FETCHING_KEYS;
-        keys_flow_start(&d->flow.keys, &d->loop, d->config, &d->agent, on_keys_done, d);
+        daemon_start_keys(d);
         break;
     case PLAN_ISSUE:
         start_issue(d);
         break;
     case PLAN_APPLY:
-        if (!d->site.running) /* its end comes back here */
-            start_apply(d);
+        daemon_start_apply(d, CANDIDATE);
+        break;
+    case PLAN_REPAIR:
+        daemon_start_apply(d, REPAIR);
+        break;
+    case PLAN_REAPPLY:
+        daemon_start_apply(d, SERVED);
         break;
     case PLAN_EXAMINE:
         assert(false && "handled above");
         break;
     }
+}
+
+/*
+ * Somebody else may have changed default.conf since: `prestart`, when nginx had to be started while
+ * the pair on disk was damaged, or a person. And a new master may have read anything.
+ */
+static void look_after_nginx(struct daemon *d)
+{
+    pid_t master;
+
+    if (d->served == NULL || d->site.running || d->plan_facts.disturbed)
+        return;
+    master = nginx_master(d->config);
+    if (!site_is_intact(&d->site))
+        log_warning("%s is not the one that was installed; it is put back",
+                    d->config->nginx.site_conf);
+    else if (master != 0 && master != d->nginx_master)
+        log_info("nginx was started again; what it serves is looked at");
+    else
+        return;
+    d->applied = false;
+    d->plan_facts.disturbed = true;
 }
 
 static void on_wake(void *owner)
@@ -413,17 +264,61 @@ static void on_wake(void *owner)
 
     if (d->activity != IDLE || d->stopping)
         return;
-    look_after_site(d);
-    proceed(d);
+    look_after_nginx(d);
+    daemon_proceed(d);
 }
 
-/* ---- the start ---- */
+/* ---- what others do to our files ---- */
 
 static void on_challenge_changed(void *owner, const char *name)
 {
     (void)owner;
     log_debug("challenge file %s came or went", name);
 }
+
+/* Our own writing is over when the loop comes to its event. */
+static void on_nginx_touched(void *owner, const char *name)
+{
+    struct daemon *d = owner;
+
+    (void)name;
+    if (d->activity == IDLE && d->served != NULL)
+        timer_set(&d->wake, NGINX_SETTLE_MS);
+}
+
+static void on_tls_folder_changed(void *owner, const char *name)
+{
+    struct daemon *d = owner;
+
+    if (strcmp(name, "cert.pem") == 0 || strcmp(name, "key.pem") == 0 || name[0] == '\0')
+        timer_set(&d->settle, DAEMON_SETTLE_MS);
+}
+
+/* Without it the look that is taken every minute sees it. */
+static void watch_folder(struct daemon *d, struct watch *watch, const char *folder,
+                         void (*changed)(void *owner, const char *name))
+{
+    struct err err = ERR_INIT;
+
+    if (watch_start(watch, &d->loop, folder, changed, d, &err) < 0)
+        log_warning("%s is not watched: %s", folder, err.message);
+}
+
+static void watch_others(struct daemon *d)
+{
+    char folder[FS_PATH_MAX];
+    struct err err = ERR_INIT;
+
+    if (nginx_site_folder(d->config, folder, &err) == 0)
+        watch_folder(d, &d->site_folder, folder, on_nginx_touched);
+    snprintf(folder, sizeof folder, "%.*s",
+             (int)(strrchr(d->config->nginx.pid_file, '/') - d->config->nginx.pid_file),
+             d->config->nginx.pid_file);
+    watch_folder(d, &d->pid_folder, folder[0] == '\0' ? "/" : folder, on_nginx_touched);
+    watch_folder(d, &d->tls_folder, d->store.folder, on_tls_folder_changed);
+}
+
+/* ---- the start ---- */
 
 static void watch_challenges(struct daemon *d)
 {
@@ -436,31 +331,10 @@ static void watch_challenges(struct daemon *d)
         log_warning("challenge files are not watched: %s", err.message);
 }
 
-static void on_site_folder_changed(void *owner, const char *name)
-{
-    struct daemon *d = owner;
-
-    (void)name;
-    if (!site_is_intact(&d->site))
-        timer_set(&d->wake, 0);
-}
-
-/* Otherwise the look that is taken every minute sees it. */
-static void watch_site(struct daemon *d)
-{
-    char folder[FS_PATH_MAX];
-    struct err err = ERR_INIT;
-
-    if (nginx_site_folder(d->config, folder, &err) < 0 ||
-        watch_start(&d->site_folder, &d->loop, folder, on_site_folder_changed, d, &err) <
-            0)
-        log_warning("nginx's configuration is not watched: %s", err.message);
-}
-
 static void know_more(struct daemon *d)
 {
     if (--d->starting == 0)
-        flow_ended(d);
+        daemon_flow_ended(d);
 }
 
 static void on_version_known(void *owner, const struct err *err)
@@ -490,7 +364,7 @@ static void on_site_ended(void *owner)
     struct daemon *d = owner;
 
     if (d->activity == IDLE && !d->stopping)
-        proceed(d);
+        daemon_proceed(d);
 }
 
 static const struct site_events site_events = {
@@ -500,19 +374,29 @@ static const struct site_events site_events = {
 };
 
 /*
- * What an earlier life left: a half-done promotion is finished, a missing default.conf
- * is made.
+ * What an earlier life left: a half-done promotion and extension of RTMR3 are finished, a missing
+ * default.conf is made.
  */
 static void take_over(struct daemon *d)
 {
+    struct journal_record record;
+    char boot[JOURNAL_BOOT_SIZE];
     struct err err = ERR_INIT;
     bool finished;
+
+    /* What was measured before a reboot is not in the log any more. */
+    journal_boot_id(boot);
+    if (journal_load_record(&d->store, &record) && strcmp(record.boot, boot) == 0)
+        memcpy(d->last_event, record.event, sizeof d->last_event);
+    if (measure_recover(&d->measure, &err) < 0)
+        log_error("an extension of RTMR3 was cut off, and cannot be settled: %s",
+                  err.message);
 
     if (store_finish_promotion(&d->store, &finished, &err) < 0)
         log_error("cannot finish the promotion of a pair: %s", err.message);
     else if (finished)
         log_info("finished the promotion of a pair that an earlier run had begun");
-    if (!nginx_configured(d->config) && serve_http_only(d, &err) < 0)
+    if (!nginx_configured(d->config) && daemon_serve_http_only(d, &err) < 0)
         log_error("%s", err.message);
 }
 
@@ -533,8 +417,11 @@ static int set_up(struct daemon *d, struct err *err)
         .configured = d->config->agent.socket,
         .timeout_ms = d->config->agent.timeout_ms,
     };
+    measure_init(&d->measure, &d->loop, d->config, &d->agent, d->store.state);
+    d->plan_facts.external = d->config->tls.external_key;
     timer_init(&d->wake, &d->loop, on_wake, d);
-    for (int i = 0; i < SIGNALS; i++) {
+    timer_init(&d->settle, &d->loop, daemon_on_folder_settled, d);
+    for (int i = 0; i < DAEMON_SIGNALS; i++) {
         uv_signal_init(&d->loop, &d->signals[i]);
         d->signals[i].data = d;
         uv_signal_start(&d->signals[i], on_stop_signal, stop_signals[i]);
@@ -563,7 +450,7 @@ int daemon_run(const struct config *config)
     }
     take_over(d);
     watch_challenges(d);
-    watch_site(d);
+    watch_others(d);
     d->activity = STARTING;
     d->starting = 2;
     site_start(&d->site);
@@ -573,8 +460,9 @@ int daemon_run(const struct config *config)
         log_error("a handle of the event loop was left open");
     site_done(&d->site);
     EVP_PKEY_free(d->tls_key);
-    chain_free(d->candidate);
-    chain_free(d->served);
+    secret_free(d->ekm_secret);
+    daemon_drop_candidate(d);
+    daemon_forget_served(d);
     free(d);
     log_info("stopped");
     return EXIT_SUCCESS;

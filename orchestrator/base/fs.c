@@ -221,10 +221,17 @@ failed:
     return err_sys(err, saved, "%s: cannot %s", path, doing);
 }
 
-int fs_rename(const char *from, const char *to, struct err *err)
+int fs_rename_now(const char *from, const char *to, struct err *err)
 {
     if (rename(from, to) < 0)
         return err_sys(err, errno, "%s: cannot rename to %s", from, to);
+    return 0;
+}
+
+int fs_rename(const char *from, const char *to, struct err *err)
+{
+    if (fs_rename_now(from, to, err) < 0)
+        return -1;
     if (sync_parent(to, err) < 0)
         return -1;
     return sync_parent(from, err);

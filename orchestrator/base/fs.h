@@ -38,6 +38,9 @@ int fs_replace(const char *path, const void *data, size_t len, mode_t mode,
 /* Durable rename within one file system. */
 int fs_rename(const char *from, const char *to, struct err *err);
 
+/* The same before it is durable: for what must be visible at once; fs_sync_folder follows. */
+int fs_rename_now(const char *from, const char *to, struct err *err);
+
 /* Durable removal; a missing file is no error. */
 int fs_remove(const char *path, struct err *err);
 

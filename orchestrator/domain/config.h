@@ -72,6 +72,8 @@ struct config {
     struct {
         char *dir;     /* "/etc/nginx/ssl" */
         bool force_rm; /* FORCE_RM_CERT_FILES */
+        bool
+            external_key; /* tls.key: external: pairs are somebody else's, nothing is ordered */
     } tls;
     struct {
         char *socket; /* or NULL: the first of the well-known paths;
@@ -79,6 +81,12 @@ struct config {
         unsigned timeout_ms;
         unsigned retry_max_ms; /* longest wait between attempts to reach it */
     } agent;
+    struct {
+        char *
+            register_file; /* RTMR3 as the kernel shows it, or NULL: events are the agent's */
+        char *log_dir;     /* "/run/log/dstack" */
+    } rtmr3;
+    bool measurement_required; /* HTTPS is not served unmeasured: measurement: required */
     struct {
         char *path;      /* "/usr/sbin/nginx" */
         char *conf;      /* "/etc/nginx/nginx.conf" */
@@ -91,6 +99,7 @@ struct config {
         unsigned https_port;
         char *stock_templates; /* "/usr/share/cert-manager/nginx_conf": ours, which no
                                   deployment replaces */
+        bool live_chain;       /* workers take a renewed chain without a reload */
         bool proxy_protocol; /* each connection begins with the PROXY protocol's header */
         struct config_list trusted_proxies; /* networks whose header is believed */
         unsigned hsts_days;                 /* 0: no Strict-Transport-Security */

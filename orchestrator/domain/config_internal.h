@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-enum { CONFIG_SETTING_COUNT = 46 };
+enum { CONFIG_SETTING_COUNT = 51 };
 
 enum config_type {
     CONFIG_HOSTNAME,
@@ -32,7 +32,7 @@ enum config_type {
     CONFIG_FRAGMENT, /* nginx text of any number of lines */
     CONFIG_SECRET,
     CONFIG_ROUTE_PATH,
-    CONFIG_MATCH,    /* bool: "exact" or "prefix" */
+    CONFIG_CHOICE,   /* bool: one of two words, see config_setting.choices */
     CONFIG_LIST,     /* of regular expressions */
     CONFIG_NETWORKS, /* a list of addresses and networks in CIDR form */
     CONFIG_ROUTES,   /* a list of mappings, see config_route_settings */
@@ -54,7 +54,8 @@ struct config_setting {
     const char *fallback; /* the default as the file would have it; NULL: none */
     size_t offset;        /* of the field in struct config, or struct config_route */
     unsigned flags;
-    const char *meaning; /* one line, for the documentation */
+    const char *choices[2]; /* of CONFIG_CHOICE: the words for false and true */
+    const char *meaning;    /* one line, for the documentation */
 };
 
 extern const struct config_setting config_settings[];

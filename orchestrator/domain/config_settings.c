@@ -63,6 +63,22 @@ const struct config_setting config_settings[] = {
      .fallback = "false",
      .meaning = "set the stored pair aside at start and obtain a new certificate"},
 
+    {"tls.key", NULL, CONFIG_CHOICE, FIELD(tls.external_key), .fallback = "derived",
+     .choices = {"derived", "external"},
+     .meaning = "derived: only the agent's key is served; external: any pair that is put "
+                "into tls.dir, and nothing is ordered"},
+    {"measurement", NULL, CONFIG_CHOICE, FIELD(measurement_required),
+     .fallback = "best-effort", .choices = {"best-effort", "required"},
+     .meaning = "best-effort: HTTPS is served without a certificate event when the agent "
+                "cannot make one; required: it is not"},
+    {"rtmr3.register", NULL, CONFIG_PATH, FIELD(rtmr3.register_file),
+     .meaning =
+         "the kernel's file of RTMR3, for agents without EmitEvent: events are made "
+         "natively then; unset: by the agent alone"},
+    {"rtmr3.log_dir", NULL, CONFIG_PATH, FIELD(rtmr3.log_dir),
+     .fallback = "/run/log/dstack",
+     .meaning = "dstack's folder of the runtime event log, for rtmr3.register"},
+
     {"agent.socket", "DSTACK_SIMULATOR_ENDPOINT", CONFIG_ENDPOINT, FIELD(agent.socket),
      .meaning = "guest agent; unset: the first of its well-known paths"},
     {"agent.timeout", NULL, CONFIG_DURATION, FIELD(agent.timeout_ms),
@@ -93,6 +109,8 @@ const struct config_setting config_settings[] = {
     {"nginx.stock_templates", NULL, CONFIG_PATH, FIELD(nginx.stock_templates),
      .fallback = "/usr/share/cert-manager/nginx_conf",
      .meaning = "folder of the templates that stand in for those that nginx refuses"},
+    {"nginx.live_chain", NULL, CONFIG_BOOL, FIELD(nginx.live_chain), .fallback = "true",
+     .meaning = "nginx's workers take a renewed chain without a reload"},
     {"nginx.proxy_protocol", NULL, CONFIG_BOOL, FIELD(nginx.proxy_protocol),
      .fallback = "false",
      .meaning = "a TCP balancer in front sends the PROXY protocol, on both ports"},
@@ -139,7 +157,8 @@ _Static_assert(sizeof config_settings / sizeof config_settings[0] == CONFIG_SETT
 const struct config_setting config_route_settings[] = {
     {"path", NULL, CONFIG_ROUTE_PATH, ROUTE_FIELD(path), .flags = CONFIG_REQUIRED,
      .meaning = "path of the request, decoded and without its query"},
-    {"match", NULL, CONFIG_MATCH, ROUTE_FIELD(exact), .fallback = "prefix",
+    {"match", NULL, CONFIG_CHOICE, ROUTE_FIELD(exact), .fallback = "prefix",
+     .choices = {"prefix", "exact"},
      .meaning = "exact: only this path; prefix: every path that begins with it"},
     {"upstream", NULL, CONFIG_HOST_PORT, ROUTE_FIELD(upstream), .flags = CONFIG_REQUIRED,
      .meaning = "the backend; its name is looked up again and again"},

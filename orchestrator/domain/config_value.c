@@ -83,7 +83,6 @@ const char *config_expected(char ret[CONFIG_EXPECTED_SIZE],
         [CONFIG_SECRET] = "a text",
         [CONFIG_ROUTE_PATH] =
             "a decoded path of letters, digits and /._~!&'()*+,=:@-, not // or /../",
-        [CONFIG_MATCH] = "exact or prefix",
         [CONFIG_LIST] = "a sequence of texts",
         [CONFIG_NETWORKS] = "addresses and networks such as 10.0.0.0/8 or fd00::/8",
         [CONFIG_ROUTES] = "a sequence of mappings with path and upstream",
@@ -94,6 +93,9 @@ const char *config_expected(char ret[CONFIG_EXPECTED_SIZE],
     else if (setting->type == CONFIG_COUNT)
         snprintf(ret, CONFIG_EXPECTED_SIZE, "a whole number from %u to %u", setting->min,
                  setting->max);
+    else if (setting->type == CONFIG_CHOICE)
+        snprintf(ret, CONFIG_EXPECTED_SIZE, "%s or %s", setting->choices[0],
+                 setting->choices[1]);
     else
         snprintf(ret, CONFIG_EXPECTED_SIZE, "%s", texts[setting->type]);
     return ret;
@@ -201,11 +203,9 @@ static bool set_scalar(void *field, const struct config_setting *setting,
         else
             return false;
         return true;
-    case CONFIG_MATCH:
-        if (strcmp(text, "exact") != 0 && strcmp(text, "prefix") != 0)
-            return false;
-        *(bool *)field = text[0] == 'e';
-        return true;
+    case CONFIG_CHOICE:
+        *(bool *)field = strcmp(text, setting->choices[1]) == 0;
+        return *(bool *)field || strcmp(text, setting->choices[0]) == 0;
     case CONFIG_LEVEL:
         if (log_level_parse(text, &level) < 0)
             return false;
@@ -310,7 +310,7 @@ int config_value_set(void *object, const struct config_setting *setting,
     case CONFIG_LEVEL:
     case CONFIG_DURATION:
     case CONFIG_COUNT:
-    case CONFIG_MATCH:
+    case CONFIG_CHOICE:
         if (!set_scalar(field, setting, source, text, len))
             return refuse(setting, source, text, len, err);
         return 0;
@@ -339,7 +339,7 @@ void config_value_clear(void *object, const struct config_setting *setting)
     case CONFIG_LEVEL:
     case CONFIG_DURATION:
     case CONFIG_COUNT:
-    case CONFIG_MATCH:
+    case CONFIG_CHOICE:
         break;
     case CONFIG_ROUTES:
         config_routes_clear(field);

@@ -1,5 +1,7 @@
 #include "domain/keys.h"
 
+#include "base/text.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <openssl/bio.h>
@@ -272,4 +274,19 @@ void keys_account_path(char ret[KEYS_PATH_SIZE], const char *domain, const char 
 
     assert(len > 0 && len < KEYS_PATH_SIZE);
     (void)len;
+}
+
+int keys_id(const EVP_PKEY *key, char ret[KEYS_ID_SIZE], struct err *err)
+{
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned char *der = NULL;
+    int len = i2d_PUBKEY(key, &der);
+    int hashed =
+        len <= 0 ? 0 : EVP_Digest(der, (size_t)len, digest, NULL, EVP_sha256(), NULL);
+
+    OPENSSL_free(der);
+    if (hashed != 1)
+        return err_openssl(err, "cannot name a key");
+    text_hex(ret, digest, (KEYS_ID_SIZE - 1) / 2);
+    return 0;
 }

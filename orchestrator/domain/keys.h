@@ -28,6 +28,10 @@ int keys_to_pem(EVP_PKEY *key, struct secret **ret_pem, struct err *err);
 /* A single unencrypted private key of any type. Never asks for a pass phrase. */
 int keys_from_pem(const struct secret *pem, EVP_PKEY **ret, struct err *err);
 
+/* The first 16 hex digits of the SHA-256 of the public key's SubjectPublicKeyInfo: a name. */
+#define KEYS_ID_SIZE 17
+int keys_id(const EVP_PKEY *key, char ret[KEYS_ID_SIZE], struct err *err);
+
 bool keys_same(const EVP_PKEY *a, const EVP_PKEY *b); /* by public key */
 
 /*

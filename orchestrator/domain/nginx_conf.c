@@ -332,17 +332,26 @@ int nginx_conf_render(const struct config *config, const struct nginx_facts *fac
     return err_wrap(err, "nginx configuration");
 }
 
+static int write_path_directive(const char *directive, const char *path, struct buf *ret,
+                                struct err *err)
+{
+    return check_path(directive, path, err) < 0 ||
+                   buf_printf(ret, err, "%s \"", directive) < 0 ||
+                   nginx_append_quoted(ret, path, err) < 0
+               ? -1
+               : buf_append_str(ret, "\";\n", err);
+}
+
 int nginx_conf_render_include(const char *ekm_secret_file,
-                              const struct upstreams *upstreams, struct buf *ret,
+                              const struct nginx_facts *facts, struct buf *ret,
                               struct err *err)
 {
-    if (check_path("EKM secret file", ekm_secret_file, err) < 0 ||
-        buf_append_str(ret, "ekm_secret_file \"", err) < 0 ||
-        nginx_append_quoted(ret, ekm_secret_file, err) < 0 ||
-        buf_append_str(ret, "\";\n", err) < 0)
+    if (write_path_directive("ekm_secret_file", ekm_secret_file, ret, err) < 0 ||
+        (facts->live_chain != NULL &&
+         write_path_directive("live_chain", facts->live_chain, ret, err) < 0))
         return -1;
-    for (size_t i = 0; i < upstreams->count; i++) {
-        const struct upstream *upstream = &upstreams->items[i];
+    for (size_t i = 0; i < facts->upstreams->count; i++) {
+        const struct upstream *upstream = &facts->upstreams->items[i];
 
         if (!nginx_is_service(upstream))
             continue;

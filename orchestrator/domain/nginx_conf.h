@@ -34,6 +34,8 @@ struct nginx_facts {
     char nameservers
         [512]; /* for `resolver`: addresses of /etc/resolv.conf, IPv6 in brackets, "" when none */
     const struct upstreams *upstreams; /* NULL: none is known, only at NGINX_HTTP_ONLY */
+    const char
+        *live_chain; /* file that workers take a renewed chain from, NULL for none */
 };
 
 /* What the templates folder holds for this mode. */
@@ -54,11 +56,11 @@ int nginx_conf_render(const struct config *config, const struct nginx_facts *fac
                       struct buf *ret, struct err *err);
 
 /*
- * The include at http level when there is HTTPS: `ekm_secret_file` with the path, and the groups
- * of the services that our templates name. At NGINX_HTTP_ONLY the file is absent.
+ * The include at http level when there is HTTPS: `ekm_secret_file` with the path, `live_chain`,
+ * and the groups of the services that our templates name. At NGINX_HTTP_ONLY the file is absent.
  */
 int nginx_conf_render_include(const char *ekm_secret_file,
-                              const struct upstreams *upstreams, struct buf *ret,
+                              const struct nginx_facts *facts, struct buf *ret,
                               struct err *err);
 
 /* The nameservers of a resolv.conf(5) text in the form of nginx_facts. */

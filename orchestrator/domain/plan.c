@@ -14,6 +14,11 @@ int64_t plan_renew_at(int64_t not_before, int64_t not_after)
     return not_after - (life < SHORT_LIFE_S ? life / 2 : life / 3);
 }
 
+bool plan_is_nearly_over(int64_t not_before, int64_t not_after, int64_t now)
+{
+    return not_after - now < (not_after - not_before) / 10;
+}
+
 uint64_t plan_rest_after_issue_ms(int64_t not_before, int64_t not_after)
 {
     int64_t quarter = (not_after - not_before) / 4;
@@ -50,32 +55,71 @@ static struct plan act_or_wait(enum plan_action action, uint64_t retry_at_ms,
     return wait_ms(retry_at_ms - uptime_ms, text);
 }
 
-struct plan plan_next(const struct plan_facts *facts, int64_t now, uint64_t uptime_ms)
+/* An order is for the key that the agent derives now. */
+static struct plan issue(const struct plan_facts *facts, uint64_t uptime_ms,
+                         const char *reason)
 {
+    struct plan plan =
+        act_or_wait(PLAN_ISSUE, facts->retry_at_ms[PLAN_ISSUING], uptime_ms, reason);
+
+    if (plan.action == PLAN_ISSUE && uptime_ms - facts->keys_at_ms > PLAN_KEYS_FRESH_MS)
+        return act_or_wait(PLAN_FETCH_KEYS, facts->retry_at_ms[PLAN_KEYS], uptime_ms,
+                           "the keys are asked for again before an order");
+    return plan;
+}
+
+static struct plan renew(const struct plan_facts *facts, int64_t now, uint64_t uptime_ms)
+{
+    int64_t renew_at = plan_renew_at(facts->not_before, facts->not_after);
     char reason[PLAN_REASON_SIZE];
     char date[TEXT_TIME_SIZE];
-    int64_t renew_at;
 
+    text_time(date, facts->not_after);
+    if (facts->external) {
+        snprintf(reason, sizeof reason,
+                 "the certificate expires on %s; tls.key is external, so it is somebody "
+                 "else who renews it",
+                 date);
+        return wait_ms(PLAN_LONGEST_WAIT_MS, reason);
+    }
+    if (facts->rekeyed)
+        return issue(facts, uptime_ms, "the agent derives another key now");
+    if (now >= renew_at) {
+        snprintf(reason, sizeof reason, "the certificate expires on %s", date);
+        return issue(facts, uptime_ms, reason);
+    }
+    text_time(date, renew_at);
+    snprintf(reason, sizeof reason, "the next renewal is due on %s", date);
+    return wait_ms((uint64_t)(renew_at - now) * 1000, reason);
+}
+
+struct plan plan_next(const struct plan_facts *facts, int64_t now, uint64_t uptime_ms)
+{
     if (!facts->keys)
         return act_or_wait(PLAN_FETCH_KEYS, facts->retry_at_ms[PLAN_KEYS], uptime_ms,
                            "the keys are not at hand yet");
+    if (facts->repair)
+        return act_or_wait(PLAN_REPAIR, facts->retry_at_ms[PLAN_REPAIRING], uptime_ms,
+                           "the former certificate has to be served and measured again");
     if (!facts->examined)
         return act_or_wait(PLAN_EXAMINE, facts->retry_at_ms[PLAN_EXAMINING], uptime_ms,
                            "the stored certificate has not been judged yet");
     if (facts->candidate)
         return act_or_wait(PLAN_APPLY, facts->retry_at_ms[PLAN_APPLYING], uptime_ms,
                            "a certificate waits to be served");
+    if (facts->served && facts->disturbed &&
+        facts->retry_at_ms[PLAN_REAPPLYING] <= uptime_ms)
+        return act(PLAN_REAPPLY, "nginx or its configuration is not as it was left");
+    if (uptime_ms - facts->keys_at_ms >= PLAN_KEYS_PERIOD_MS &&
+        facts->retry_at_ms[PLAN_KEYS] <= uptime_ms)
+        return act(PLAN_FETCH_KEYS, "the keys are asked for once a day");
+    if (!facts->served && facts->external)
+        return wait_ms(PLAN_LONGEST_WAIT_MS,
+                       "no usable pair is stored; tls.key is external, so it is somebody "
+                       "else who brings one");
     if (!facts->served)
-        return act_or_wait(PLAN_ISSUE, facts->retry_at_ms[PLAN_ISSUING], uptime_ms,
-                           "no usable certificate is stored");
-    renew_at = plan_renew_at(facts->not_before, facts->not_after);
-    text_time(date, facts->not_after);
-    if (now >= renew_at) {
-        snprintf(reason, sizeof reason, "the certificate expires on %s", date);
-        return act_or_wait(PLAN_ISSUE, facts->retry_at_ms[PLAN_ISSUING], uptime_ms,
-                           reason);
-    }
-    text_time(date, renew_at);
-    snprintf(reason, sizeof reason, "the next renewal is due on %s", date);
-    return wait_ms((uint64_t)(renew_at - now) * 1000, reason);
+        return issue(facts, uptime_ms, "no usable certificate is stored");
+    if (facts->unattested && facts->retry_at_ms[PLAN_MEASURING] <= uptime_ms)
+        return act(PLAN_REAPPLY, "the served certificate is not attested");
+    return renew(facts, now, uptime_ms);
 }

@@ -16,6 +16,8 @@ enum plan_action {
     PLAN_FETCH_KEYS, /* ask the guest agent */
     PLAN_EXAMINE,    /* judge what the TLS folder holds */
     PLAN_APPLY,      /* measure and serve the chain at hand */
+    PLAN_REPAIR,     /* serve and measure again what an unfinished way back leads to */
+    PLAN_REAPPLY,    /* measure and serve again what is served */
     PLAN_ISSUE,      /* obtain a chain from the CA */
 };
 
@@ -25,14 +27,26 @@ enum plan_activity {
     PLAN_EXAMINING,
     PLAN_APPLYING,
     PLAN_ISSUING,
+    PLAN_REPAIRING,
+    PLAN_REAPPLYING,
+    PLAN_MEASURING,
     PLAN_ACTIVITIES,
 };
 
+/* The agent's keys can change (key epochs): asked daily, and before every order. */
+enum { PLAN_KEYS_PERIOD_MS = 24 * 3600 * 1000, PLAN_KEYS_FRESH_MS = 60 * 1000 };
+
 struct plan_facts {
-    bool keys;      /* TLS key and EKM secret are at hand */
-    bool examined;  /* the stored pair has been judged */
-    bool candidate; /* a chain waits to be applied */
-    bool served;    /* a leaf is applied; its dates follow */
+    bool keys;           /* TLS key and EKM secret are at hand */
+    uint64_t keys_at_ms; /* when the agent gave them, on the monotonic clock */
+    bool external;       /* certificates are somebody else's: nothing is ordered */
+    bool repair;         /* the way back of a failed apply has failed, too */
+    bool examined;       /* the stored pair has been judged */
+    bool candidate;      /* a chain waits to be applied */
+    bool disturbed;      /* somebody else touched nginx or its configuration */
+    bool unattested;     /* what is served is not attested, and should be */
+    bool rekeyed;        /* what is served has another key than the agent derives now */
+    bool served;         /* a leaf is applied; its dates follow */
     int64_t not_before;
     int64_t not_after;
     uint64_t retry_at_ms[PLAN_ACTIVITIES]; /* 0: at once */
@@ -51,6 +65,12 @@ struct plan {
     uint64_t wait_ms; /* PLAN_WAIT: look again after this, at most PLAN_LONGEST_WAIT_MS */
     char reason[PLAN_REASON_SIZE];
 };
+
+/*
+ * Whether a leaf is so near its end that another one has to be served even if that cannot be
+ * attested: a tenth of its life is left.
+ */
+bool plan_is_nearly_over(int64_t not_before, int64_t not_after, int64_t now);
 
 /* `now` in Unix seconds, `uptime_ms` of the monotonic clock. */
 struct plan plan_next(const struct plan_facts *facts, int64_t now, uint64_t uptime_ms);

@@ -32,7 +32,9 @@ static const char *objection(const struct stored_pair *pair,
     if (!chain_covers(pair->chain, rules->domain))
         return "the certificate does not cover the domain";
     /* A missing key.pem is no loss: it is derived, and written again. */
-    if (!chain_has_key(pair->chain, rules->derived))
+    if (rules->derived == NULL && pair->key == NULL)
+        return "the private key is missing, and tls.key is external";
+    if (rules->derived != NULL && !chain_has_key(pair->chain, rules->derived))
         return "the private key is not the derived one";
     return NULL;
 }

@@ -31,7 +31,8 @@ struct stored_rules {
     const char *domain;
     bool development;
     bool production; /* neither development nor staging: a staging leaf is set aside */
-    const EVP_PKEY *derived;
+    const EVP_PKEY
+        *derived;      /* NULL: any key that belongs to the leaf (tls.key: external) */
     bool force_rm;     /* FORCE_RM_CERT_FILES */
     int64_t forced_at; /* when that acted last, Unix seconds; 0 never */
 };

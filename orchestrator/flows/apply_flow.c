@@ -1,5 +1,7 @@
-#include "flows/apply_flow.h"
+#include "flows/apply_internal.h"
 
+#include "adapters/journal_file.h"
+#include "base/fs.h"
 #include "base/log.h"
 #include "domain/keys.h"
 
@@ -7,11 +9,8 @@
 #include <string.h>
 #include <time.h>
 
-enum {
-    PROBE_LIMIT_MS = 10 * 1000, /* for nginx to present the leaf after a reload */
-    PROBE_INTERVAL_MS = 10,
-    HANDSHAKE_TIMEOUT_MS = 3 * 1000,
-};
+/* For the workers to present a chain that they take by themselves. */
+enum { SWITCH_LIMIT_MS = 1000 };
 
 /* ---- stage ---- */
 
@@ -30,7 +29,7 @@ static int compare_key(struct apply_flow *flow, struct err *err)
         return unusable.kind == ERR_SYS ? (*err = unusable, -1) : 0;
     if (pem == NULL || keys_from_pem(pem, &stored, &unusable) < 0)
         return 0;
-    flow->key_changed = !keys_same(stored, flow->request.tls_key);
+    flow->key_changed = !keys_same(stored, flow->request.wanted.key);
     EVP_PKEY_free(stored);
     return 0;
 }
@@ -57,21 +56,78 @@ static int compare_chain(struct apply_flow *flow, struct err *err)
     return 0;
 }
 
+static int compare_secret(struct apply_flow *flow, struct err *err)
+{
+    const struct secret *wanted = flow->request.wanted.ekm_secret;
+    SECRET_SCOPED stored = NULL;
+    char path[FS_PATH_MAX];
+    struct err missing = ERR_INIT;
+
+    if (nginx_secret_path(flow->request.config, path, err) < 0)
+        return -1;
+    flow->secret_changed = fs_read_secret(path, wanted->len, &stored, &missing) < 0 ||
+                           stored->len != wanted->len ||
+                           CRYPTO_memcmp(stored->bytes, wanted->bytes, wanted->len) != 0;
+    return 0;
+}
+
+static int check_pair(const struct serving *wanted, struct err *err)
+{
+    if (!chain_has_key(wanted->chain, wanted->key))
+        return err_set(err, ERR_CRYPTO, "the certificate is for another key");
+    if (chain_leaf(wanted->chain)->not_after <= (int64_t)time(NULL))
+        return err_set(err, ERR_CRYPTO, "the certificate has expired meanwhile");
+    return 0;
+}
+
+static int stage_pair(struct apply_flow *flow, struct err *err)
+{
+    const struct store *store = flow->request.store;
+    SECRET_SCOPED key_pem = NULL;
+
+    if (!flow->chain_changed && !flow->key_changed)
+        return 0;
+    if (flow->key_changed && keys_to_pem(flow->request.wanted.key, &key_pem, err) < 0)
+        return -1;
+    return store_stage(store, &flow->chain_pem, key_pem, err);
+}
+
+/* What the way back needs, when it leads to another certificate. */
+static int keep_former(struct apply_flow *flow, struct err *err)
+{
+    const struct serving *former = &flow->request.former;
+    SECRET_SCOPED key_pem = NULL;
+    BUF_SCOPED chain_pem = {0};
+
+    if (former->chain == NULL || !flow->leaf_differs)
+        return 0;
+    buf_init(&chain_pem, CHAIN_PEM_MAX_BYTES);
+    if (chain_to_pem(former->chain, &chain_pem, err) < 0 ||
+        (flow->key_differs && keys_to_pem(former->key, &key_pem, err) < 0))
+        return -1;
+    return store_keep_previous(flow->request.store, &chain_pem, key_pem, err);
+}
+
 static int begin_stage(void *owner, struct err *err)
 {
     struct apply_flow *flow = owner;
-    SECRET_SCOPED key_pem = NULL;
+    const struct apply_request *request = &flow->request;
+    const struct serving *former = &request->former;
 
-    if (chain_leaf(flow->request.chain)->not_after <= (int64_t)time(NULL))
-        return err_set(err, ERR_CRYPTO, "the certificate has expired meanwhile");
-    if (chain_to_pem(flow->request.chain, &flow->chain_pem, err) < 0 ||
-        compare_chain(flow, err) < 0 || compare_key(flow, err) < 0)
+    flow->leaf_differs = strcmp(apply_leaf(&request->wanted), apply_leaf(former)) != 0;
+    flow->key_differs =
+        former->chain == NULL || !keys_same(former->key, request->wanted.key);
+    if (check_pair(&request->wanted, err) < 0 ||
+        chain_to_pem(request->wanted.chain, &flow->chain_pem, err) < 0 ||
+        compare_chain(flow, err) < 0 || compare_key(flow, err) < 0 ||
+        compare_secret(flow, err) < 0 || stage_pair(flow, err) < 0 ||
+        keep_former(flow, err) < 0)
         return -1;
-    if (!flow->chain_changed && !flow->key_changed)
+    if (!request->config->nginx.live_chain)
         return SEQ_READY;
-    if (flow->key_changed && keys_to_pem(flow->request.tls_key, &key_pem, err) < 0)
-        return -1;
-    return store_stage(flow->request.store, &flow->chain_pem, key_pem, err) < 0
+    return live_chain_path(request->config, request->wanted.key, flow->live_chain, err) <
+                       0 ||
+                   live_chain_stage(flow->live_chain, &flow->chain_pem, err) < 0
                ? -1
                : SEQ_READY;
 }
@@ -103,6 +159,7 @@ static int begin_compose(void *owner, struct err *err)
         .loop = flow->request.loop,
         .config = flow->request.config,
         .facts = flow->request.facts,
+        .live_chain = flow->live_chain[0] == '\0' ? NULL : flow->live_chain,
         .chain =
             flow->chain_changed || flow->key_changed ? store->staged_chain : store->chain,
         .key = flow->key_changed ? store->staged_key : store->key,
@@ -111,6 +168,20 @@ static int begin_compose(void *owner, struct err *err)
     (void)err;
     nginx_compose_start(&flow->compose, &request, seq_resume, &flow->seq);
     return SEQ_WAIT;
+}
+
+static int finish_compose(void *owner, struct err *err)
+{
+    struct apply_flow *flow = owner;
+    const struct nginx_files files = {.site = &flow->compose.site,
+                                      .include = &flow->compose.include};
+
+    flow->configuration_changed = !nginx_has_files(flow->request.config, &files);
+    flow->by_reload = flow->configuration_changed || flow->key_changed ||
+                      flow->key_differs || flow->secret_changed || flow->request.reload ||
+                      (flow->leaf_differs && flow->live_chain[0] == '\0');
+    return nginx_read_files(flow->request.config, &flow->former_site,
+                            &flow->former_include, &flow->had_include, err);
 }
 
 static void abort_compose(void *owner)
@@ -122,124 +193,151 @@ static void abort_compose(void *owner)
 
 /* ---- measure ---- */
 
-/*
- * An agent that answers but shows no log (simulators) leaves us with our own memory. One that
- * does not answer is not asked to emit either: an earlier event may still be on its way.
- */
-static void on_info_done(void *owner, const struct err *err)
+/* Whether a leaf may be served that was not measured is the owner's decision. */
+static void go_on_unattested(struct apply_flow *flow, const struct err *err,
+                             bool unsupported)
 {
-    struct apply_flow *flow = owner;
-    const char *leaf = chain_leaf(flow->request.chain)->sha256;
-    bool answered = err == NULL || err->kind == ERR_PEER;
-    struct err unreadable = ERR_INIT;
-    char last[65] = "";
-    bool found = false;
+    bool goes_on = err != NULL && err->kind != ERR_CANCELED &&
+                   flow->request.may_be_unattested &&
+                   (unsupported || flow->request.patience_is_over);
 
-    snprintf(last, sizeof last, "%s", flow->request.last_emitted);
-    if (err == NULL &&
-        measurement_last_event(flow->call.tcb_info, last, &found, &unreadable) < 0) {
-        log_debug("event log: %s", unreadable.message);
-        snprintf(last, sizeof last, "%s", flow->request.last_emitted);
-    } else if (err == NULL && !found) {
-        last[0] = '\0';
-    }
-    flow->already_measured = strcmp(last, leaf) == 0;
-    dstack_call_done(&flow->call);
-    seq_resume(&flow->seq, answered ? NULL : err);
+    if (err != NULL)
+        flow->why_not = *err;
+    seq_resume(&flow->seq, goes_on ? NULL : err);
 }
 
-static int begin_event_log(void *owner, struct err *err)
+static void on_last_done(void *owner, const struct err *err)
+{
+    struct apply_flow *flow = owner;
+
+    flow->source = flow->call.source;
+    flow->already_measured =
+        err == NULL && strcmp(flow->call.last, apply_leaf(&flow->request.wanted)) == 0;
+    go_on_unattested(flow, err, false);
+}
+
+static int begin_last(void *owner, struct err *err)
 {
     struct apply_flow *flow = owner;
 
     (void)err;
-    if (flow->request.config->development)
-        return SEQ_READY;
-    dstack_info(&flow->call, flow->request.agent, on_info_done, flow);
+    measure_last(&flow->call, flow->request.measure, flow->request.recorded, on_last_done,
+                 flow);
     return SEQ_WAIT;
 }
 
-static void on_event_done(void *owner, const struct err *err)
+/*
+ * Not when whoever starts next would do the same without it: what the disk has is applied anyway, and
+ * a volume that cannot be written must not keep it from being served.
+ */
+static int begin_intent(void *owner, struct err *err)
 {
     struct apply_flow *flow = owner;
-    bool unsupported =
-        err != NULL && err->kind == ERR_PEER && (err->code == 400 || err->code == 404);
+    struct journal_intent intent = {.way = JOURNAL_FORWARD};
 
-    if (err != NULL)
-        flow->measure_err = *err;
-    flow->measured = err == NULL;
-    flow->attested = err == NULL;
-    dstack_call_done(&flow->call);
-    seq_resume(&flow->seq, unsupported ? NULL : err);
+    if (!flow->chain_changed && !flow->key_changed &&
+        (flow->request.former.chain == NULL || !flow->leaf_differs))
+        return SEQ_READY;
+    snprintf(intent.leaf, sizeof intent.leaf, "%s", apply_leaf(&flow->request.wanted));
+    snprintf(intent.previous, sizeof intent.previous, "%s",
+             apply_leaf(&flow->request.former));
+    return journal_save_intent(flow->request.store, &intent, err) < 0 ? -1 : SEQ_READY;
+}
+
+void apply_note_emission(struct apply_flow *flow, const char *leaf, const struct err *err)
+{
+    if (err == NULL && flow->call.measured) {
+        snprintf(flow->emitted, sizeof flow->emitted, "%s", leaf);
+        flow->why_not = (struct err)ERR_INIT;
+        flow->source = MEASURE_FROM_RECORD;
+        log_info("certificate event emitted for leaf %s", leaf);
+    } else if (err == NULL) {
+        flow->why_not = flow->call.why_not;
+    } else {
+        flow->why_not = *err;
+    }
+}
+
+static void on_measured(void *owner, const struct err *err)
+{
+    struct apply_flow *flow = owner;
+    struct err refused = ERR_INIT;
+    bool unsupported = err == NULL && !flow->call.measured;
+
+    apply_note_emission(flow, apply_leaf(&flow->request.wanted), err);
+    flow->attested = err == NULL && flow->call.measured;
+    /* An agent that makes no events: the same decision as for one that fails. */
+    if (unsupported) {
+        refused = flow->call.why_not;
+        err = &refused;
+    }
+    go_on_unattested(flow, err, unsupported);
 }
 
 static int begin_measure(void *owner, struct err *err)
 {
     struct apply_flow *flow = owner;
-    const char *leaf = chain_leaf(flow->request.chain)->sha256;
-    char payload[MEASUREMENT_PAYLOAD_SIZE];
 
     (void)err;
-    if (flow->request.config->development) {
-        log_info("%s: %s", MEASUREMENT_EVENT, leaf);
-        return SEQ_READY;
-    }
     if (flow->already_measured) {
-        log_info("the last certificate event already names leaf %s", leaf);
+        log_info("the last certificate event already names leaf %s",
+                 apply_leaf(&flow->request.wanted));
         flow->attested = true;
         return SEQ_READY;
     }
-    measurement_payload(payload, leaf);
-    dstack_emit_event(&flow->call, flow->request.agent, MEASUREMENT_EVENT, payload,
-                      on_event_done, flow);
+    /* The agent could not even be asked for its log. */
+    if (flow->why_not.kind != ERR_NONE)
+        return SEQ_READY;
+    flow->emit_attempted = true;
+    measure_emit(&flow->call, flow->request.measure, apply_leaf(&flow->request.wanted),
+                 on_measured, flow);
     return SEQ_WAIT;
 }
 
-static int finish_measure(void *owner, struct err *err)
+void apply_abort_measure(void *owner)
 {
     struct apply_flow *flow = owner;
 
-    (void)err;
-    if (flow->measured)
-        log_info("certificate event emitted for leaf %s",
-                 chain_leaf(flow->request.chain)->sha256);
-    else if (flow->measure_err.kind != ERR_NONE)
-        log_error(
-            "NOT ATTESTED: this agent cannot measure certificates, clients that verify "
-            "will refuse: %s",
-            flow->measure_err.message);
-    return SEQ_NEXT;
-}
-
-static void abort_call(void *owner)
-{
-    struct apply_flow *flow = owner;
-
-    dstack_cancel(&flow->call);
+    measure_cancel(&flow->call);
 }
 
 /* ---- live ---- */
 
+/*
+ * From here on every moment counts: what need not be durable before it is served becomes so in
+ * "commit". A power cut in between is what the intent is for.
+ */
 static int begin_promote(void *owner, struct err *err)
 {
     struct apply_flow *flow = owner;
+    const struct apply_request *request = &flow->request;
     const struct nginx_files files = {.site = &flow->compose.site,
                                       .include = &flow->compose.include};
 
-    if ((flow->chain_changed || flow->key_changed) &&
-        store_promote(flow->request.store, err) < 0)
+    flow->promoted = true;
+    if (flow->key_changed) {
+        if (store_promote(request->store, err) < 0)
+            return -1;
+    } else if (flow->chain_changed && store_promote_chain(request->store, err) < 0) {
         return -1;
-    return nginx_install(flow->request.config, &files, err) < 0 ? -1 : SEQ_READY;
+    }
+    if (flow->secret_changed &&
+        nginx_write_secret(request->config, request->wanted.ekm_secret, err) < 0)
+        return -1;
+    if (flow->configuration_changed && nginx_install(request->config, &files, err) < 0)
+        return -1;
+    return SEQ_READY;
 }
 
-static int begin_reload(void *owner, struct err *err)
+static int begin_switch(void *owner, struct err *err)
 {
     struct apply_flow *flow = owner;
 
-    (void)err;
-    nginx_reload_start(&flow->reload, flow->request.loop, flow->request.config,
-                       seq_resume, &flow->seq);
-    return SEQ_WAIT;
+    flow->probe_deadline_ms = uv_now(flow->request.loop) + SWITCH_LIMIT_MS;
+    /* The same chain in another file would be a change to the workers, which ends connections. */
+    if (flow->live_chain[0] == '\0' || live_chain_is(flow->live_chain, &flow->chain_pem))
+        return SEQ_READY;
+    return live_chain_switch(flow->live_chain, err) < 0 ? -1 : SEQ_READY;
 }
 
 static int finish_reload(void *owner, struct err *err)
@@ -247,80 +345,39 @@ static int finish_reload(void *owner, struct err *err)
     struct apply_flow *flow = owner;
 
     (void)err;
-    flow->probe_deadline_ms = uv_now(flow->request.loop) + PROBE_LIMIT_MS;
+    if (flow->by_reload)
+        flow->probe_deadline_ms = uv_now(flow->request.loop) + APPLY_PROBE_LIMIT_MS;
     return SEQ_NEXT;
 }
 
-static void abort_reload(void *owner)
-{
-    struct apply_flow *flow = owner;
-
-    nginx_reload_cancel(&flow->reload);
-}
-
-/* ---- is it really served: a reload only asks nginx, which may refuse in its log ---- */
-
-static void on_probe_done(void *owner, const struct err *err)
-{
-    struct apply_flow *flow = owner;
-    const char *leaf = chain_leaf(flow->request.chain)->sha256;
-
-    flow->presented = err == NULL && strcmp(flow->probe.leaf_sha256, leaf) == 0;
-    if (err != NULL)
-        flow->probe_err = *err;
-    else
-        err_set(&flow->probe_err, ERR_PEER, "%s: another leaf is presented, %s",
-                flow->probe.where, flow->probe.leaf_sha256);
-    /* Until the time is over a refusal is an answer: old workers may be at the port. */
-    seq_resume(&flow->seq, NULL);
-}
+/* ---- is it really served: neither a rename nor a reload says so ---- */
 
 static int begin_probe(void *owner, struct err *err)
 {
     struct apply_flow *flow = owner;
-    const struct config *config = flow->request.config;
-    const struct tls_probe_target target = {
-        .address = config->nginx.address == NULL ? "127.0.0.1" : config->nginx.address,
-        .port = config->nginx.https_port,
-        .server_name = config->domain,
-        .proxy_protocol = config->nginx.proxy_protocol,
-    };
 
     (void)err;
-    tls_probe_start(&flow->probe, flow->request.loop, &target, HANDSHAKE_TIMEOUT_MS,
-                    on_probe_done, flow);
-    return SEQ_WAIT;
+    return apply_begin_probe(flow, &flow->request.wanted);
 }
 
+/*
+ * Workers that have not taken the chain by themselves, for whatever reason, get it by a reload.
+ */
 static int finish_probe(void *owner, struct err *err)
 {
     struct apply_flow *flow = owner;
 
-    if (flow->presented)
-        return SEQ_END;
-    if (uv_now(flow->request.loop) < flow->probe_deadline_ms)
-        return SEQ_NEXT;
-    *err = flow->probe_err;
-    return err_wrap(err,
-                    "nginx was reloaded, but does not serve the new certificate (its "
-                    "own lines in the log say why)");
-}
-
-static void abort_probe(void *owner)
-{
-    struct apply_flow *flow = owner;
-
-    tls_probe_cancel(&flow->probe);
-}
-
-static int begin_pause(void *owner, struct err *err)
-{
-    struct apply_flow *flow = owner;
-
-    (void)err;
-    delay_start(&flow->pause, flow->request.loop, PROBE_INTERVAL_MS, seq_resume,
-                &flow->seq);
-    return SEQ_WAIT;
+    if (flow->presented >= APPLY_PROBES)
+        return seq_go_to(&flow->seq, "commit");
+    if (flow->presented > 0)
+        return seq_go_to(&flow->seq, "probe");
+    if (!flow->by_reload && uv_now(flow->request.loop) >= flow->probe_deadline_ms) {
+        log_warning("nginx has not taken the new chain by itself, so it is reloaded: %s",
+                    flow->probe_err.message);
+        flow->by_reload = true;
+        return seq_go_to(&flow->seq, "reload nginx");
+    }
+    return apply_finish_probe(flow, "wait before the next probe", err);
 }
 
 static int finish_pause(void *owner, struct err *err)
@@ -331,33 +388,121 @@ static int finish_pause(void *owner, struct err *err)
     return seq_go_to(&flow->seq, "probe");
 }
 
-static void abort_pause(void *owner)
+/* ---- commit ---- */
+
+static int write_record(struct apply_flow *flow, struct err *err)
+{
+    const char *leaf = apply_leaf(&flow->request.wanted);
+    struct journal_record record = {.leaf = ""};
+    struct journal_record stored;
+
+    snprintf(record.leaf, sizeof record.leaf, "%s", leaf);
+    snprintf(record.event, sizeof record.event, "%s",
+             flow->attested             ? leaf
+             : flow->emitted[0] != '\0' ? flow->emitted
+                                        : flow->request.recorded);
+    journal_boot_id(record.boot);
+    if (journal_load_record(flow->request.store, &stored) &&
+        strcmp(stored.leaf, record.leaf) == 0 &&
+        strcmp(stored.event, record.event) == 0 && strcmp(stored.boot, record.boot) == 0)
+        return 0;
+    return journal_save_record(flow->request.store, &record, err);
+}
+
+/*
+ * It is served: a disk that is full now costs the record and not the certificate. The intent that
+ * may stay says what is true.
+ */
+static int begin_commit(void *owner, struct err *err)
 {
     struct apply_flow *flow = owner;
+    const struct store *store = flow->request.store;
+    struct err failure = ERR_INIT;
 
-    delay_cancel(&flow->pause);
+    (void)err;
+    if ((flow->chain_changed && store_sync(store, &failure) < 0) ||
+        write_record(flow, &failure) < 0 || journal_forget_intent(store, &failure) < 0 ||
+        store_forget_previous(store, &failure) < 0)
+        log_warning("the certificate is served, but this cannot be noted: %s",
+                    failure.message);
+    return SEQ_READY;
 }
 
 /* Each wait has a time limit of its own. */
-static const struct seq_step steps[] = {
+const struct seq_step apply_steps[] = {
     {"stage", begin_stage, NULL, NULL, 0},
     {"wait for nginx", begin_wait, NULL, abort_wait, 0},
-    {"compose configuration", begin_compose, NULL, abort_compose, 0},
-    {"read event log", begin_event_log, NULL, abort_call, 0},
-    {"measure", begin_measure, finish_measure, abort_call, 0},
+    {"compose configuration", begin_compose, finish_compose, abort_compose, 0},
+    {"read last event", begin_last, NULL, apply_abort_measure, 0},
+    {"write intent", begin_intent, NULL, NULL, 0},
+    {"measure", begin_measure, NULL, apply_abort_measure, 0},
     {"promote", begin_promote, NULL, NULL, 0},
-    {"reload nginx", begin_reload, finish_reload, abort_reload, 0},
-    {"probe", begin_probe, finish_probe, abort_probe, 0},
-    {"wait before the next probe", begin_pause, finish_pause, abort_pause, 0},
+    {"switch chain", begin_switch, NULL, NULL, 0},
+    {"reload nginx", apply_begin_reload, finish_reload, apply_abort_reload, 0},
+    {"probe", begin_probe, finish_probe, apply_abort_probe, 0},
+    {"wait before the next probe", apply_begin_pause, finish_pause, apply_abort_pause, 0},
+    {"commit", begin_commit, NULL, NULL, 0},
     {0},
 };
+
+/* ---- both ways ---- */
+
+static void on_back_done(void *owner, const struct err *err)
+{
+    struct apply_flow *flow = owner;
+    struct err failure = flow->failure;
+
+    flow->outcome = err == NULL ? APPLY_BACK : APPLY_BROKEN;
+    if (flow->request.repair) {
+        flow->done(flow->owner, err);
+        return;
+    }
+    if (err != NULL)
+        err_set(&failure, failure.kind, "%s; the way back failed, too: %s",
+                flow->failure.message, err->message);
+    else if (flow->request.former.chain != NULL)
+        err_set(&failure, failure.kind, "%s; the former certificate is served again",
+                flow->failure.message);
+    flow->done(flow->owner, &failure);
+}
+
+static void start_back(struct apply_flow *flow)
+{
+    seq_start(&flow->seq, flow->request.loop, "apply", apply_back_steps, flow,
+              on_back_done, flow);
+}
+
+static void on_forward_done(void *owner, const struct err *err)
+{
+    struct apply_flow *flow = owner;
+
+    flow->outcome = err == NULL ? APPLY_SERVED : APPLY_NOTHING;
+    /* A process that ends leaves the intent to the next one, which goes on from there. */
+    if (err == NULL || err->kind == ERR_CANCELED || !flow->leaf_differs ||
+        (!flow->emit_attempted && !flow->promoted)) {
+        flow->done(flow->owner, err);
+        return;
+    }
+    flow->failure = *err;
+    start_back(flow);
+}
 
 void apply_flow_start(struct apply_flow *flow, const struct apply_request *request,
                       done_fn done, void *owner)
 {
-    *flow = (struct apply_flow){.request = *request};
+    *flow = (struct apply_flow){.request = *request, .done = done, .owner = owner};
     buf_init(&flow->chain_pem, CHAIN_PEM_MAX_BYTES);
-    seq_start(&flow->seq, request->loop, "apply", steps, flow, done, owner);
+    buf_init(&flow->former_site, NGINX_CONF_MAX_BYTES);
+    buf_init(&flow->former_include, NGINX_CONF_MAX_BYTES);
+    if (request->repair) {
+        flow->promoted = true;
+        flow->by_reload = true;
+        flow->emit_attempted = true;
+        start_back(flow);
+        return;
+    }
+    seq_start(&flow->seq, request->loop, "apply", apply_steps, flow, on_forward_done,
+              flow);
 }
 
 void apply_flow_cancel(struct apply_flow *flow)
@@ -367,7 +512,8 @@ void apply_flow_cancel(struct apply_flow *flow)
 
 void apply_flow_done(struct apply_flow *flow)
 {
-    dstack_call_done(&flow->call);
     buf_done(&flow->chain_pem);
+    buf_done(&flow->former_site);
+    buf_done(&flow->former_include);
     nginx_compose_done(&flow->compose);
 }

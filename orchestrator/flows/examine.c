@@ -9,6 +9,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 /* When FORCE_RM_CERT_FILES acted last, Unix seconds as text. */
@@ -133,48 +134,104 @@ static void decide_force(const struct store *store, struct stored_rules *rules,
     }
 }
 
-/*
- * A chain that an earlier run obtained and could not bring live, say because nginx refused
- * its configuration: without it every restart would order another one. It is judged as if
- * it lay there with our key, and is of use when it outlives what is live.
- */
-static struct chain *find_staged(const struct store *store,
-                                 const struct stored_rules *rules,
-                                 const struct chain *live, int64_t now)
+/* ---- chains in the state folder ---- */
+
+/* One that may be served, judged as if it lay there with our key; NULL when it may not. */
+static struct chain *load_usable(const struct store *store,
+                                 int (*load_pem)(const struct store *, struct buf *,
+                                                 struct err *),
+                                 const struct stored_rules *rules, int64_t now)
 {
     struct stored_rules unforced = *rules;
     struct stored_pair pair = {.present = true, .key = rules->derived};
     char reason[STORED_REASON_SIZE];
-    char date[TEXT_TIME_SIZE];
     struct err unusable = ERR_INIT;
-    struct chain *staged = NULL;
+    struct chain *chain = NULL;
     BUF_SCOPED pem = {0};
 
     unforced.force_rm = false;
-    if (store_load_staged_chain(store, &pem, &unusable) < 0 || pem.len == 0 ||
-        chain_parse(pem.data, pem.len, &staged, &unusable) < 0)
+    if (load_pem(store, &pem, &unusable) < 0 || pem.len == 0 ||
+        chain_parse(pem.data, pem.len, &chain, &unusable) < 0)
         return NULL;
-    pair.chain = staged;
-    if (stored_judge(&pair, &unforced, now, reason) == STORED_SERVE &&
-        (live == NULL || chain_leaf(staged)->not_after > chain_leaf(live)->not_after)) {
-        text_time(date, chain_leaf(staged)->not_after);
-        log_info(
-            "a certificate obtained earlier, valid until %s, still waits to be served",
-            date);
-        return staged;
-    }
-    chain_free(staged);
+    pair.chain = chain;
+    if (stored_judge(&pair, &unforced, now, reason) == STORED_SERVE)
+        return chain;
+    chain_free(chain);
     return NULL;
+}
+
+static bool is_leaf(const struct chain *chain, const char *leaf)
+{
+    return chain != NULL && strcmp(chain_leaf(chain)->sha256, leaf) == 0;
+}
+
+static void take(struct chain **ret, struct chain *chain)
+{
+    chain_free(*ret);
+    *ret = chain;
+}
+
+/*
+ * A chain that an earlier run obtained and could not bring live, say because nginx refused
+ * its configuration: without it every restart would order another one. It is of use when it
+ * outlives what is live, or when an intent names it.
+ */
+static void look_for_staged(const struct store *store, const struct stored_rules *rules,
+                            const char *preferred, int64_t now, struct chain **chain)
+{
+    struct chain *staged = load_usable(store, store_load_staged_chain, rules, now);
+    char date[TEXT_TIME_SIZE];
+
+    if (staged == NULL)
+        return;
+    if (!is_leaf(staged, preferred) && *chain != NULL &&
+        (is_leaf(*chain, preferred) ||
+         chain_leaf(staged)->not_after <= chain_leaf(*chain)->not_after)) {
+        chain_free(staged);
+        return;
+    }
+    text_time(date, chain_leaf(staged)->not_after);
+    log_info("a certificate obtained earlier, valid until %s, still waits to be served",
+             date);
+    take(chain, staged);
+}
+
+/* The one that was served before a switch that was cut off on its way back. */
+static void look_for_previous(const struct store *store, const struct stored_rules *rules,
+                              const char *preferred, int64_t now, struct chain **chain)
+{
+    struct chain *previous;
+
+    if (preferred[0] == '\0' || is_leaf(*chain, preferred))
+        return;
+    previous = load_usable(store, store_load_previous_chain, rules, now);
+    if (!is_leaf(previous, preferred)) {
+        chain_free(previous);
+        return;
+    }
+    log_info("the certificate of before an unfinished switch is served again");
+    take(chain, previous);
+}
+
+/* ---- judgement ---- */
+
+static void take_pair(struct loaded *loaded, bool external, struct examined *ret)
+{
+    ret->chain = loaded->chain;
+    loaded->chain = NULL;
+    if (external) {
+        ret->key = loaded->key;
+        loaded->key = NULL;
+    }
 }
 
 /* Judges what `loaded` holds; sets it aside when it must not stay. */
 static int judge(const struct store *store, struct stored_rules *rules,
-                 struct loaded *loaded, int64_t now, struct chain **ret_chain,
-                 struct err *err)
+                 struct loaded *loaded, const char *preferred, int64_t now,
+                 struct examined *ret, struct err *err)
 {
     char reason[STORED_REASON_SIZE];
     enum stored_verdict verdict;
-    struct chain *staged = NULL;
 
     decide_force(store, rules, loaded, now);
     verdict = stored_judge(&loaded->pair, rules, now, reason);
@@ -187,41 +244,60 @@ static int judge(const struct store *store, struct stored_rules *rules,
             (void)mark_forced(store, 0, &ignored);
         return -1;
     }
-    if (verdict == STORED_SERVE) {
-        *ret_chain = loaded->chain;
-        loaded->chain = NULL;
-    }
-    if (!stored_force_acts(rules, now))
-        staged = find_staged(store, rules, *ret_chain, now);
-    if (staged != NULL) {
-        chain_free(*ret_chain);
-        *ret_chain = staged;
-    }
+    if (verdict == STORED_SERVE)
+        take_pair(loaded, rules->derived == NULL, ret);
+    if (stored_force_acts(rules, now))
+        return 0;
+    look_for_staged(store, rules, preferred, now, &ret->chain);
+    look_for_previous(store, rules, preferred, now, &ret->chain);
     return 0;
 }
 
-int examine_stored(const struct store *store, const struct config *config,
-                   const EVP_PKEY *tls_key, struct chain **ret_chain, struct err *err)
+static struct stored_rules rules_of(const struct config *config, const EVP_PKEY *tls_key)
 {
-    struct loaded loaded = {0};
-    struct stored_rules rules = {
+    return (struct stored_rules){
         .domain = config->domain,
         .development = config->development,
         .production = !config->development && !config->acme.staging,
         .derived = tls_key,
-        .force_rm = config->tls.force_rm,
-        .forced_at = config->tls.force_rm ? last_forced(store) : 0,
     };
+}
+
+int examine_stored(const struct store *store, const struct config *config,
+                   const EVP_PKEY *tls_key, const char *preferred, struct examined *ret,
+                   struct err *err)
+{
+    struct loaded loaded = {0};
+    struct stored_rules rules = rules_of(config, tls_key);
     bool finished;
     int failed;
 
-    *ret_chain = NULL;
+    rules.force_rm = config->tls.force_rm;
+    rules.forced_at = config->tls.force_rm ? last_forced(store) : 0;
+    *ret = (struct examined){.chain = NULL};
     /* Half a promotion must not be judged. */
     if (store_finish_promotion(store, &finished, err) < 0)
         return err_wrap(err, "cannot finish the promotion of a pair");
     failed = load(store, &loaded, err);
     if (failed == 0)
-        failed = judge(store, &rules, &loaded, (int64_t)time(NULL), ret_chain, err);
+        failed = judge(store, &rules, &loaded, preferred, (int64_t)time(NULL), ret, err);
+    loaded_done(&loaded);
+    return failed;
+}
+
+int examine_replaced(const struct store *store, const struct config *config,
+                     const EVP_PKEY *tls_key, struct examined *ret,
+                     char ret_reason[STORED_REASON_SIZE], struct err *err)
+{
+    struct loaded loaded = {0};
+    struct stored_rules rules = rules_of(config, tls_key);
+    int failed;
+
+    *ret = (struct examined){.chain = NULL};
+    failed = load(store, &loaded, err);
+    if (failed == 0 && stored_judge(&loaded.pair, &rules, (int64_t)time(NULL),
+                                    ret_reason) == STORED_SERVE)
+        take_pair(&loaded, tls_key == NULL, ret);
     loaded_done(&loaded);
     return failed;
 }

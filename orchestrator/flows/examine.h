@@ -8,14 +8,30 @@
 #include "adapters/store.h"
 #include "domain/chain.h"
 #include "domain/config.h"
+#include "domain/stored.h"
 
 #include <openssl/evp.h>
 
+/* What is to be served. Owned by the caller. */
+struct examined {
+    struct chain *chain; /* NULL: one has to be obtained */
+    EVP_PKEY *key;       /* with tls.key: external, that of the pair; else NULL */
+};
+
 /*
- * *ret_chain is the chain to serve, owned by the caller, or NULL when one has to be
- * obtained.
+ * `tls_key` is NULL with tls.key: external. `preferred`: leaf that an intent of before wants to be
+ * served, "" for none; it is taken where it can be found.
  */
 int examine_stored(const struct store *store, const struct config *config,
-                   const EVP_PKEY *tls_key, struct chain **ret_chain, struct err *err);
+                   const EVP_PKEY *tls_key, const char *preferred, struct examined *ret,
+                   struct err *err);
+
+/*
+ * The same of a pair that somebody has put there while another one is served: judged, and nothing
+ * moved. Without a chain in `ret`, `ret_reason` says why it must not be served.
+ */
+int examine_replaced(const struct store *store, const struct config *config,
+                     const EVP_PKEY *tls_key, struct examined *ret,
+                     char ret_reason[STORED_REASON_SIZE], struct err *err);
 
 #endif

@@ -1,6 +1,5 @@
 #include "flows/keys_flow.h"
 
-#include "adapters/nginx.h"
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -22,6 +21,8 @@ static int begin_tls_key(void *owner, struct err *err)
     struct keys_flow *flow = owner;
 
     (void)err;
+    if (flow->config->tls.external_key)
+        return SEQ_READY;
     if (flow->config->development) {
         log_warning(
             "development mode: the private key is fixed and public; never serve "
@@ -39,6 +40,8 @@ static int finish_tls_key(void *owner, struct err *err)
     struct secret *fixed = NULL;
     int failed;
 
+    if (flow->config->tls.external_key)
+        return SEQ_NEXT;
     if (flow->config->development) {
         fixed = keys_development_material();
         if (fixed == NULL)
@@ -49,7 +52,7 @@ static int finish_tls_key(void *owner, struct err *err)
     if (failed != 0)
         return err_wrap(err, "key for path %s", flow->path);
     if (!flow->config->development)
-        log_info("derived the TLS key for path %s", flow->path);
+        log_debug("derived the TLS key for path %s", flow->path);
     dstack_call_done(&flow->call);
     return SEQ_NEXT;
 }
@@ -111,22 +114,10 @@ static int finish_ekm_secret(void *owner, struct err *err)
     return SEQ_NEXT;
 }
 
-static int begin_write_secret(void *owner, struct err *err)
-{
-    struct keys_flow *flow = owner;
-    char path[FS_PATH_MAX];
-
-    if (nginx_secret_path(flow->config, path, err) < 0 ||
-        fs_replace(path, flow->ekm_secret->bytes, flow->ekm_secret->len, 0600, err) < 0)
-        return -1;
-    return SEQ_READY;
-}
-
 /* Calls have a time limit of their own: agent.timeout. */
 static const struct seq_step steps[] = {
     {"get TLS key", begin_tls_key, finish_tls_key, abort_call, 0},
     {"get EKM secret", begin_ekm_secret, finish_ekm_secret, abort_call, 0},
-    {"write EKM secret", begin_write_secret, NULL, NULL, 0},
     {0},
 };
 

@@ -1,8 +1,8 @@
 /*
  * keys flow: the TLS key and the EKM secret, from the guest agent or, in development,
- * from fixed material; the secret is written where nginx's module reads it.
+ * from fixed material.
  *
- *     TLS key → EKM secret → write secret
+ *     get TLS key → get EKM secret
  *
  * Nothing is kept when it fails; it may be run again at any time.
  */
@@ -17,15 +17,15 @@
 #include <openssl/evp.h>
 
 struct keys_flow {
-    /* Result, valid in done; taken over by the caller (set to NULL) or freed by
+    /* Results, valid in done; taken over by the caller (set to NULL) or freed by
      * keys_flow_done. */
-    EVP_PKEY *tls_key;
+    EVP_PKEY *tls_key; /* NULL with tls.key: external */
+    struct secret *ekm_secret;
 
     /* Private. */
     const struct config *config;
     const struct dstack *agent;
     struct dstack_call call;
-    struct secret *ekm_secret;
     char path[KEYS_PATH_SIZE];
     struct seq seq;
 };

@@ -24,6 +24,7 @@ static int begin_compose(void *owner, struct err *err)
         .loop = flow->request.loop,
         .config = flow->request.config,
         .facts = flow->request.facts,
+        .live_chain = flow->request.facts->live_chain,
         .chain = flow->request.store->chain,
         .key = flow->request.store->key,
     };

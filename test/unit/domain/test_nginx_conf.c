@@ -413,6 +413,7 @@ static void include(void **state)
 {
     struct fixture f = fixture();
     struct upstreams upstreams;
+    struct nginx_facts facts = {.upstreams = &upstreams, .live_chain = "/run/live.pem"};
     struct err err = ERR_INIT;
     BUF_SCOPED ret;
 
@@ -422,9 +423,10 @@ static void include(void **state)
     assert_int_equal(upstreams_init(&upstreams, &f.config, &err), 0);
     buf_init(&ret, 4096);
     assert_int_equal(
-        nginx_conf_render_include("/run/cert-manager/ekm", &upstreams, &ret, &err), 0);
+        nginx_conf_render_include("/run/cert-manager/ekm", &facts, &ret, &err), 0);
     assert_string_equal(buf_str(&ret),
                         "ekm_secret_file \"/run/cert-manager/ekm\";\n"
+                        "live_chain \"/run/live.pem\";\n"
                         "\n"
                         "upstream cm_attestation { # 10.0.0.2, port 8080\n"
                         "    server 10.0.0.2:8080;\n"
@@ -437,7 +439,7 @@ static void include(void **state)
                         "    keepalive 32;\n"
                         "    keepalive_timeout 4s;\n"
                         "}\n");
-    assert_int_equal(nginx_conf_render_include("/a$b", &upstreams, &ret, &err), -1);
+    assert_int_equal(nginx_conf_render_include("/a$b", &facts, &ret, &err), -1);
     assert_int_equal(err.kind, ERR_CONFIG);
     upstreams_done(&upstreams);
 }

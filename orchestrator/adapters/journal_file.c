@@ -1,0 +1,108 @@
+#include "adapters/journal_file.h"
+
+#include "base/fs.h"
+#include "base/log.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { TEXT_MAX_BYTES = 4096 };
+
+#define BOOT_ID_FILE "/proc/sys/kernel/random/boot_id"
+
+static int save(const struct store *store, const char *name, const struct buf *text,
+                struct err *err)
+{
+    return store_write_state(store, name, buf_str(text), err);
+}
+
+int journal_save_intent(const struct store *store, const struct journal_intent *intent,
+                        struct err *err)
+{
+    BUF_SCOPED text = {.max = TEXT_MAX_BYTES};
+
+    return journal_intent_write(intent, &text, err) < 0
+               ? -1
+               : save(store, JOURNAL_INTENT, &text, err);
+}
+
+int journal_save_record(const struct store *store, const struct journal_record *record,
+                        struct err *err)
+{
+    BUF_SCOPED text = {.max = TEXT_MAX_BYTES};
+
+    return journal_record_write(record, &text, err) < 0
+               ? -1
+               : save(store, JOURNAL_RECORD, &text, err);
+}
+
+int journal_forget_intent(const struct store *store, struct err *err)
+{
+    return store_remove_state(store, JOURNAL_INTENT, err);
+}
+
+/* Whether the file is there and could be read. */
+static bool load(const struct store *store, const char *name, struct buf *ret)
+{
+    struct err err = ERR_INIT;
+
+    if (store_read_state(store, name, ret, &err) == 0)
+        return ret->len > 0;
+    log_warning("%s/%s is not used: %s", store->state, name, err.message);
+    return false;
+}
+
+static void put_aside(const struct store *store, const char *name, const struct err *why)
+{
+    char from[FS_PATH_MAX];
+    char to[FS_PATH_MAX];
+    char aside[64];
+    struct err err = ERR_INIT;
+
+    snprintf(aside, sizeof aside, "%s.damaged", name);
+    if (fs_join(from, store->state, name, &err) < 0 ||
+        fs_join(to, store->state, aside, &err) < 0 || fs_rename(from, to, &err) < 0)
+        log_warning("%s/%s is damaged (%s) and stays where it is: %s", store->state, name,
+                    why->message, err.message);
+    else
+        log_warning("%s is damaged (%s); it is kept as %s", from, why->message, aside);
+}
+
+bool journal_load_intent(const struct store *store, struct journal_intent *ret)
+{
+    struct err err = ERR_INIT;
+    BUF_SCOPED text = {0};
+
+    *ret = (struct journal_intent){.way = JOURNAL_FORWARD};
+    if (!load(store, JOURNAL_INTENT, &text))
+        return false;
+    if (journal_intent_read(buf_str(&text), ret, &err) == 0)
+        return true;
+    put_aside(store, JOURNAL_INTENT, &err);
+    return false;
+}
+
+bool journal_load_record(const struct store *store, struct journal_record *ret)
+{
+    struct err err = ERR_INIT;
+    BUF_SCOPED text = {0};
+
+    *ret = (struct journal_record){.leaf = ""};
+    if (!load(store, JOURNAL_RECORD, &text))
+        return false;
+    if (journal_record_read(buf_str(&text), ret, &err) == 0)
+        return true;
+    put_aside(store, JOURNAL_RECORD, &err);
+    return false;
+}
+
+void journal_boot_id(char ret[JOURNAL_BOOT_SIZE])
+{
+    struct err ignored = ERR_INIT;
+    BUF_SCOPED text = {0};
+
+    ret[0] = '\0';
+    if (fs_read(BOOT_ID_FILE, JOURNAL_BOOT_SIZE - 1, &text, &ignored) == 0)
+        snprintf(ret, JOURNAL_BOOT_SIZE, "%.*s", (int)strcspn(buf_str(&text), "\n"),
+                 buf_str(&text));
+}

@@ -1,0 +1,249 @@
+/* What the daemon serves: it gets there, and is kept, by the apply flow. */
+#include "app/daemon_internal.h"
+
+#include "base/log.h"
+#include "base/random.h"
+#include "base/text.h"
+#include "domain/pace.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+enum {
+    PATIENCE_MS = 30 * 1000,     /* with an agent that fails to make an event */
+    UNSUPPORTED_MS = 600 * 1000, /* to ask an agent again that makes none */
+    BACK_MAX_MS = 3600 * 1000,   /* every try that was taken back costs two events */
+};
+
+/* ---- what may be done ---- */
+
+/*
+ * An attested certificate is not given up for one that is not, until it is nearly over: clients
+ * that verify would refuse.
+ */
+static bool may_be_unattested(const struct daemon *d)
+{
+    const struct plan_facts *facts = &d->plan_facts;
+
+    if (d->config->development)
+        return true;
+    return !d->config->measurement_required &&
+           (d->served == NULL || !d->attested ||
+            plan_is_nearly_over(facts->not_before, facts->not_after,
+                                (int64_t)time(NULL)));
+}
+
+static uint64_t patience_left_ms(struct daemon *d)
+{
+    uint64_t passed_ms;
+
+    if (d->unmeasured_since_ms == 0)
+        return PATIENCE_MS;
+    passed_ms = daemon_uptime_ms(d) - d->unmeasured_since_ms;
+    return passed_ms >= PATIENCE_MS ? 0 : PATIENCE_MS - passed_ms;
+}
+
+/* ---- what became of it ---- */
+
+void daemon_drop_candidate(struct daemon *d)
+{
+    d->plan_facts.candidate = false;
+    chain_free(d->candidate);
+    d->candidate = NULL;
+}
+
+void daemon_forget_served(struct daemon *d)
+{
+    chain_free(d->served);
+    EVP_PKEY_free(d->served_key);
+    secret_free(d->served_secret);
+    d->served = NULL;
+    d->served_key = NULL;
+    d->served_secret = NULL;
+    d->plan_facts.served = false;
+}
+
+/* One line for each change of what clients can verify. */
+static void note_attestation(struct daemon *d, const struct apply_flow *flow)
+{
+    bool changed = d->attested != flow->attested ||
+                   strcmp(d->why_not.message, flow->why_not.message) != 0;
+
+    d->attested = flow->attested;
+    d->source = flow->source;
+    d->why_not = flow->attested ? (struct err)ERR_INIT : flow->why_not;
+    d->plan_facts.unattested = !flow->attested && !d->config->development;
+    if (d->plan_facts.unattested && changed)
+        log_error(
+            "NOT ATTESTED: no certificate event names the served leaf, clients that "
+            "verify will refuse: %s",
+            d->why_not.message);
+}
+
+static void note_event(struct daemon *d, const struct apply_flow *flow)
+{
+    if (flow->emitted[0] != '\0')
+        memcpy(d->last_event, flow->emitted, sizeof d->last_event);
+    if (flow->why_not.kind == ERR_NONE || d->config->development)
+        d->unmeasured_since_ms = 0;
+    else if (d->unmeasured_since_ms == 0)
+        d->unmeasured_since_ms = daemon_uptime_ms(d);
+}
+
+static void log_served(const struct daemon *d)
+{
+    const struct chain_leaf *leaf = chain_leaf(d->served);
+    char date[TEXT_TIME_SIZE];
+
+    log_info("HTTPS serves %s: issuer \"%s\", valid until %s, %s", d->config->domain,
+             leaf->issuer_name, text_time(date, leaf->not_after),
+             d->config->development ? "development"
+             : d->attested          ? "attested"
+                                    : "NOT attested");
+}
+
+static void take_served(struct daemon *d)
+{
+    const struct chain_leaf *leaf = chain_leaf(d->candidate);
+    struct chain *chain = d->candidate;
+
+    d->candidate = NULL;
+    d->plan_facts.candidate = false;
+    daemon_forget_served(d);
+    d->served = chain;
+    EVP_PKEY_up_ref(d->tls_key);
+    d->served_key = d->tls_key;
+    d->plan_facts.served = true;
+    d->plan_facts.rekeyed = false;
+    d->plan_facts.not_before = leaf->not_before;
+    d->plan_facts.not_after = leaf->not_after;
+}
+
+static void note_served(struct daemon *d, const struct apply_flow *flow)
+{
+    struct secret *secret = secret_copy(d->ekm_secret->bytes, d->ekm_secret->len);
+
+    if (d->subject == CANDIDATE)
+        take_served(d);
+    secret_free(d->served_secret);
+    d->served_secret = secret;
+    d->applied = true;
+    d->nginx_master = nginx_master(d->config);
+    d->plan_facts.disturbed = false;
+    memcpy(d->live_chain, flow->live_chain, sizeof d->live_chain);
+    d->facts.live_chain = d->live_chain[0] == '\0' ? NULL : d->live_chain;
+    note_attestation(d, flow);
+    site_took(&d->site, &flow->compose);
+    if (d->subject == CANDIDATE)
+        log_served(d);
+}
+
+/* ---- failures ---- */
+
+static enum plan_activity activity_of(const struct daemon *d)
+{
+    static const enum plan_activity activities[] = {
+        [CANDIDATE] = PLAN_APPLYING,
+        [SERVED] = PLAN_REAPPLYING,
+        [REPAIR] = PLAN_REPAIRING,
+    };
+
+    return activities[d->subject];
+}
+
+static uint64_t pace_of(struct daemon *d, const struct apply_flow *flow)
+{
+    enum plan_activity activity = activity_of(d);
+    uint64_t wait_ms = daemon_local_pace(d, activity);
+
+    if (flow->outcome == APPLY_BACK && d->served != NULL)
+        return pace_doubling(PACE_LOCAL_MIN_MS, BACK_MAX_MS, d->failures[activity],
+                             random_number());
+    /* Not later than the moment at which it may be served without an event. */
+    if (d->unmeasured_since_ms != 0 && may_be_unattested(d) &&
+        patience_left_ms(d) < wait_ms)
+        return patience_left_ms(d);
+    return wait_ms;
+}
+
+static void note_failure(struct daemon *d, const struct apply_flow *flow,
+                         const struct err *err)
+{
+    daemon_retry_later(d, activity_of(d), err, pace_of(d, flow));
+    if (flow->outcome == APPLY_BACK && d->served != NULL)
+        note_attestation(d, flow);
+    else if (flow->outcome == APPLY_BACK)
+        site_took_http_only(&d->site);
+    d->plan_facts.repair =
+        d->plan_facts.repair || (flow->outcome == APPLY_BROKEN && d->served != NULL);
+    if (d->subject == CANDIDATE &&
+        chain_leaf(d->candidate)->not_after <= (int64_t)time(NULL))
+        daemon_drop_candidate(d);
+}
+
+/* Asked again now and then: agents are updated, and come back. */
+static void plan_measuring(struct daemon *d)
+{
+    uint64_t wait_ms = UNSUPPORTED_MS;
+
+    if (!d->plan_facts.unattested) {
+        daemon_count(d, PLAN_MEASURING, false);
+        return;
+    }
+    daemon_count(d, PLAN_MEASURING, true);
+    if (d->measure.backend != MEASURE_NONE)
+        wait_ms = daemon_local_pace(d, PLAN_MEASURING);
+    d->plan_facts.retry_at_ms[PLAN_MEASURING] = daemon_uptime_ms(d) + wait_ms;
+}
+
+static void on_apply_done(void *owner, const struct err *err)
+{
+    struct daemon *d = owner;
+    struct apply_flow *flow = &d->flow.apply;
+
+    daemon_count(d, activity_of(d), err != NULL);
+    note_event(d, flow);
+    if (err != NULL) {
+        note_failure(d, flow, err);
+    } else if (flow->outcome == APPLY_BACK) {
+        log_info("the former certificate is served and measured again");
+        d->plan_facts.repair = false;
+        note_attestation(d, flow);
+    } else {
+        note_served(d, flow);
+    }
+    plan_measuring(d);
+    apply_flow_done(flow);
+    daemon_flow_ended(d);
+}
+
+void daemon_start_apply(struct daemon *d, enum subject subject)
+{
+    struct apply_request request = {
+        .loop = &d->loop,
+        .config = d->config,
+        .facts = &d->facts,
+        .measure = &d->measure,
+        .store = &d->store,
+        .former = {.chain = d->served,
+                   .key = d->served_key,
+                   .ekm_secret = d->served_secret},
+        .recorded = d->last_event,
+        .reload = !d->applied,
+        .may_be_unattested = may_be_unattested(d),
+        .patience_is_over = d->config->development || patience_left_ms(d) == 0,
+        .repair = subject == REPAIR,
+    };
+
+    request.wanted = request.former;
+    if (subject == CANDIDATE) {
+        request.wanted.chain = d->candidate;
+        request.wanted.key = d->tls_key;
+    }
+    if (subject != REPAIR)
+        request.wanted.ekm_secret = d->ekm_secret;
+    d->activity = APPLYING;
+    d->subject = subject;
+    apply_flow_start(&d->flow.apply, &request, on_apply_done, d);
+}

@@ -1,0 +1,118 @@
+/*
+ * daemon_internal: what daemon.c (its life, and what comes next), daemon_keys.c (keys, and the pair in
+ * the TLS folder) and daemon_apply.c (what is served) share.
+ */
+#ifndef CM_APP_DAEMON_INTERNAL_H
+#define CM_APP_DAEMON_INTERNAL_H
+
+#include "adapters/dstack.h"
+#include "adapters/measure.h"
+#include "adapters/nginx.h"
+#include "adapters/store.h"
+#include "app/site.h"
+#include "domain/journal.h"
+#include "domain/plan.h"
+#include "flows/apply_flow.h"
+#include "flows/issue_flow.h"
+#include "flows/keys_flow.h"
+#include "runtime/http.h"
+#include "runtime/timer.h"
+#include "runtime/watch.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <uv.h>
+
+enum { DAEMON_SIGNALS = 2, DAEMON_SETTLE_MS = 2 * 1000 };
+
+/* The one flow that may be at work, besides that of the site. */
+enum activity { IDLE, STARTING, FETCHING_KEYS, ISSUING, APPLYING };
+
+/* What an apply flow is about. */
+enum subject { CANDIDATE, SERVED, REPAIR };
+
+struct daemon {
+    const struct config *config;
+    uv_loop_t loop;
+    struct http *http;
+    struct dstack agent;
+    struct measure measure;
+    struct store store;
+    struct nginx_facts facts;
+    char live_chain[FS_PATH_MAX]; /* that facts name, "" for none */
+    struct site site;
+    struct timer wake;
+    struct timer settle; /* the TLS folder was touched: judged when that has rested */
+    struct watch challenges;
+    struct watch
+        site_folder; /* of default.conf, which `prestart` or a person may change */
+    struct watch pid_folder;
+    struct watch tls_folder;
+    uv_signal_t signals[DAEMON_SIGNALS];
+
+    /* What is to be served with: derived, or with tls.key: external that of the pair. */
+    EVP_PKEY *tls_key;
+    struct secret *ekm_secret;
+    struct chain *candidate; /* obtained or found on disk, not served yet */
+
+    /* What is served. */
+    struct chain *served; /* NULL: HTTP alone */
+    EVP_PKEY *served_key;
+    struct secret *served_secret;
+    bool attested;
+    struct err why_not;                 /* attested */
+    enum measure_source source;         /* how it is known what the last event names */
+    uint64_t unmeasured_since_ms;       /* 0: measuring works */
+    char last_event[JOURNAL_LEAF_SIZE]; /* by our own record of this boot, "" for none */
+    pid_t nginx_master;                 /* when it was applied last */
+    bool applied; /* once in this life: nginx has read what is on disk */
+
+    struct plan_facts plan_facts;
+    unsigned failures[PLAN_ACTIVITIES]; /* in a row */
+    char last_reason[PLAN_REASON_SIZE]; /* logged last */
+
+    enum activity activity;
+    enum subject subject;
+    unsigned starting; /* what is not known yet: nginx's version, addresses of backends */
+    bool stopping;
+    union {
+        struct nginx_probe probe;
+        struct keys_flow keys;
+        struct issue_flow issue;
+        struct apply_flow apply;
+    } flow;
+};
+
+/* ---- daemon.c ---- */
+
+uint64_t daemon_uptime_ms(struct daemon *d);
+
+/* A failure is logged, with what happens next. */
+void daemon_retry_later(struct daemon *d, enum plan_activity activity,
+                        const struct err *err, uint64_t wait_ms);
+uint64_t daemon_local_pace(const struct daemon *d, enum plan_activity activity);
+
+/* An activity ended: its row of failures grows or is forgotten. */
+void daemon_count(struct daemon *d, enum plan_activity activity, bool failed);
+
+/* Every flow ends here: what comes next is begun. */
+void daemon_flow_ended(struct daemon *d);
+void daemon_proceed(struct daemon *d);
+
+/* ---- daemon_keys.c ---- */
+
+void daemon_start_keys(struct daemon *d);
+int daemon_serve_http_only(struct daemon *d, struct err *err);
+void daemon_examine(struct daemon *d);
+
+/* The TLS folder has been touched, and rested since. */
+void daemon_on_folder_settled(void *owner);
+
+/* ---- daemon_apply.c ---- */
+
+void daemon_start_apply(struct daemon *d, enum subject subject);
+void daemon_drop_candidate(struct daemon *d);
+void daemon_forget_served(struct daemon *d);
+
+#endif

@@ -1,0 +1,242 @@
+/* The daemon's keys, and the pair that the TLS folder holds. */
+#include "app/daemon_internal.h"
+
+#include "adapters/journal_file.h"
+#include "base/log.h"
+#include "base/random.h"
+#include "domain/keys.h"
+#include "domain/pace.h"
+#include "flows/examine.h"
+
+#include <openssl/crypto.h>
+#include <string.h>
+
+enum { UNREADABLE_RETRY_MS = 10 * 1000 };
+
+/* ---- keys ---- */
+
+static bool same_secret(const struct secret *a, const struct secret *b)
+{
+    return a->len == b->len && CRYPTO_memcmp(a->bytes, b->bytes, a->len) == 0;
+}
+
+/* The agent derives other keys now (key epochs). What is served goes on until it is replaced. */
+static void note_other_keys(struct daemon *d, const struct keys_flow *keys)
+{
+    bool other_key = keys->tls_key != NULL && d->tls_key != NULL &&
+                     !keys_same(keys->tls_key, d->tls_key);
+    bool other_secret = !same_secret(keys->ekm_secret, d->ekm_secret);
+
+    if (other_key) {
+        log_warning("the guest agent derives another TLS key now: %s",
+                    d->served != NULL
+                        ? "the served certificate stays until one for the new "
+                          "key is there"
+                        : "it is used from now on");
+        d->plan_facts.rekeyed = d->served != NULL;
+        d->plan_facts.retry_at_ms[PLAN_ISSUING] = 0;
+        if (d->candidate != NULL && !chain_has_key(d->candidate, keys->tls_key))
+            daemon_drop_candidate(d);
+    } else if (other_secret) {
+        log_warning("the guest agent derives another EKM secret now: nginx takes it");
+        d->plan_facts.disturbed = d->served != NULL;
+    }
+}
+
+static int take_keys(struct daemon *d, struct keys_flow *keys, struct err *err)
+{
+    bool first = d->ekm_secret == NULL;
+
+    /* While HTTPS is up the secret changes with what is served, in the apply flow. */
+    if (d->served == NULL && nginx_write_secret(d->config, keys->ekm_secret, err) < 0)
+        return -1;
+    if (!first)
+        note_other_keys(d, keys);
+    else if (keys->tls_key != NULL && !d->config->development)
+        log_info("the guest agent has derived the TLS key");
+    if (keys->tls_key != NULL) {
+        EVP_PKEY_free(d->tls_key);
+        d->tls_key = keys->tls_key;
+        keys->tls_key = NULL;
+    }
+    secret_free(d->ekm_secret);
+    d->ekm_secret = keys->ekm_secret;
+    keys->ekm_secret = NULL;
+    d->plan_facts.keys = true;
+    d->plan_facts.keys_at_ms = daemon_uptime_ms(d);
+    return 0;
+}
+
+static void on_keys_done(void *owner, const struct err *failure)
+{
+    struct daemon *d = owner;
+    struct err err = failure == NULL ? (struct err)ERR_INIT : *failure;
+
+    if (failure == NULL)
+        (void)take_keys(d, &d->flow.keys, &err);
+    daemon_count(d, PLAN_KEYS, err.kind != ERR_NONE);
+    if (err.kind != ERR_NONE)
+        daemon_retry_later(d, PLAN_KEYS, &err,
+                           pace_doubling(PACE_LOCAL_MIN_MS, d->config->agent.retry_max_ms,
+                                         d->failures[PLAN_KEYS], random_number()));
+    keys_flow_done(&d->flow.keys);
+    daemon_flow_ended(d);
+}
+
+void daemon_start_keys(struct daemon *d)
+{
+    d->activity = FETCHING_KEYS;
+    keys_flow_start(&d->flow.keys, &d->loop, d->config, &d->agent, on_keys_done, d);
+}
+
+/* ---- the stored pair ---- */
+
+/* Port 80 answers, HTTPS is off. Port 80 must not depend on anything else that may be broken. */
+int daemon_serve_http_only(struct daemon *d, struct err *err)
+{
+    BUF_SCOPED site = {0};
+    BUF_SCOPED include = {0};
+    const struct nginx_files files = {.site = &site};
+
+    buf_init(&site, NGINX_CONF_MAX_BYTES);
+    if (nginx_render(d->config, &d->facts, NGINX_HTTP_ONLY, &site, &include, err) < 0)
+        return err_wrap(err, "port 80 is not served");
+    site_took_http_only(&d->site);
+    if (nginx_has_files(d->config, &files) && nginx_has_read_site(d->config))
+        return 0;
+    if (nginx_install(d->config, &files, err) < 0)
+        return err_wrap(err, "port 80 is not served");
+    /* A server that is still starting reads what was just written. */
+    return nginx_master(d->config) == 0 ? 0 : nginx_ask_reload(d->config, err);
+}
+
+static const EVP_PKEY *required_key(const struct daemon *d)
+{
+    return d->config->tls.external_key ? NULL : d->tls_key;
+}
+
+static void take_examined(struct daemon *d, struct examined *examined)
+{
+    daemon_drop_candidate(d);
+    d->candidate = examined->chain;
+    d->plan_facts.candidate = d->candidate != NULL;
+    d->plan_facts.retry_at_ms[PLAN_APPLYING] = 0;
+    if (examined->key == NULL)
+        return;
+    EVP_PKEY_free(d->tls_key);
+    d->tls_key = examined->key;
+}
+
+void daemon_examine(struct daemon *d)
+{
+    struct journal_intent intent;
+    struct examined examined;
+    struct err err = ERR_INIT;
+    const char *preferred = "";
+    int failed;
+
+    if (journal_load_intent(&d->store, &intent)) {
+        preferred = journal_wanted(&intent);
+        log_info("an earlier run was cut off while leaf %s was to be served", preferred);
+    }
+    failed =
+        examine_stored(&d->store, d->config, required_key(d), preferred, &examined, &err);
+    if (failed == 0)
+        take_examined(d, &examined);
+    if (failed == 0 && d->candidate == NULL)
+        failed = daemon_serve_http_only(d, &err);
+    daemon_count(d, PLAN_EXAMINING, failed != 0);
+    if (failed != 0)
+        daemon_retry_later(d, PLAN_EXAMINING, &err, daemon_local_pace(d, PLAN_EXAMINING));
+    d->plan_facts.examined = failed == 0;
+}
+
+/* ---- somebody touched the pair ---- */
+
+static bool is_served_pair(struct daemon *d)
+{
+    struct examined found;
+    char reason[STORED_REASON_SIZE];
+    struct err ignored = ERR_INIT;
+    bool same;
+
+    if (examine_replaced(&d->store, d->config, d->served_key, &found, reason, &ignored) <
+        0)
+        return false;
+    same = found.chain != NULL &&
+           strcmp(chain_leaf(found.chain)->sha256, chain_leaf(d->served)->sha256) == 0;
+    chain_free(found.chain);
+    EVP_PKEY_free(found.key);
+    return same;
+}
+
+static int put_back(struct daemon *d, struct err *err)
+{
+    BUF_SCOPED chain_pem = {.max = CHAIN_PEM_MAX_BYTES};
+    SECRET_SCOPED key_pem = NULL;
+
+    return chain_to_pem(d->served, &chain_pem, err) < 0 ||
+                   keys_to_pem(d->served_key, &key_pem, err) < 0 ||
+                   store_stage(&d->store, &chain_pem, key_pem, err) < 0
+               ? -1
+               : store_promote(&d->store, err);
+}
+
+static void refuse_pair(struct daemon *d, const char *reason)
+{
+    struct err err = ERR_INIT;
+
+    if (put_back(d, &err) == 0) {
+        log_error(
+            "the pair in %s was replaced by one that must not be served: %s. The one "
+            "that is served was put back",
+            d->store.folder, reason);
+        return;
+    }
+    log_error(
+        "the pair in %s was replaced by one that must not be served: %s. The one that "
+        "is served cannot be put back: %s",
+        d->store.folder, reason, err.message);
+    timer_set(&d->settle, UNREADABLE_RETRY_MS);
+}
+
+static void judge_replaced(struct daemon *d)
+{
+    struct examined examined;
+    char reason[STORED_REASON_SIZE] = "";
+    struct err err = ERR_INIT;
+
+    if (examine_replaced(&d->store, d->config, required_key(d), &examined, reason, &err) <
+        0) {
+        log_warning("the pair in %s was touched and cannot be judged: %s",
+                    d->store.folder, err.message);
+        timer_set(&d->settle, UNREADABLE_RETRY_MS);
+    } else if (examined.chain == NULL) {
+        refuse_pair(d, reason);
+    } else {
+        log_info("somebody has put another certificate into %s: %s", d->store.folder,
+                 reason);
+        take_examined(d, &examined);
+    }
+}
+
+void daemon_on_folder_settled(void *owner)
+{
+    struct daemon *d = owner;
+
+    if (d->stopping)
+        return;
+    /* An apply flow writes there itself, and what a CA is about to give comes first. */
+    if (d->activity != IDLE && (d->activity != ISSUING || d->served == NULL)) {
+        timer_set(&d->settle, DAEMON_SETTLE_MS);
+        return;
+    }
+    if (d->plan_facts.candidate)
+        return;
+    if (d->served == NULL)
+        d->plan_facts.examined = false;
+    else if (!is_served_pair(d))
+        judge_replaced(d);
+    if (d->activity == IDLE)
+        daemon_proceed(d);
+}

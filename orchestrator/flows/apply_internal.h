@@ -1,0 +1,33 @@
+/*
+ * apply_internal: what apply_flow.c (forward) and apply_back.c (the way back) share.
+ */
+#ifndef CM_FLOWS_APPLY_INTERNAL_H
+#define CM_FLOWS_APPLY_INTERNAL_H
+
+#include "flows/apply_flow.h"
+
+enum {
+    APPLY_PROBES =
+        3, /* handshakes in a row that must show the leaf: workers take turns */
+    APPLY_PROBE_LIMIT_MS = 10 * 1000,
+    APPLY_PROBE_INTERVAL_MS = 10,
+};
+
+/* SHA-256 of the leaf, "" for none. */
+const char *apply_leaf(const struct serving *serving);
+
+/* Steps that both ways have; `who` is what the port should present. */
+int apply_begin_probe(struct apply_flow *flow, const struct serving *who);
+int apply_finish_probe(struct apply_flow *flow, const char *pause_step, struct err *err);
+void apply_abort_probe(void *owner);
+int apply_begin_pause(void *owner, struct err *err);
+void apply_abort_pause(void *owner);
+int apply_begin_reload(void *owner, struct err *err);
+void apply_abort_reload(void *owner);
+void apply_abort_measure(void *owner);
+
+/* An emission for `leaf` has ended; a failure is kept in flow->why_not. */
+void apply_note_emission(struct apply_flow *flow, const char *leaf,
+                         const struct err *err);
+
+#endif

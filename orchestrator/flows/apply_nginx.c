@@ -1,0 +1,114 @@
+/* What both ways of the apply flow ask of nginx: a reload, and which leaf it presents. */
+#include "flows/apply_internal.h"
+
+#include <string.h>
+
+enum { HANDSHAKE_TIMEOUT_MS = 3 * 1000 };
+
+const char *apply_leaf(const struct serving *serving)
+{
+    return serving->chain == NULL ? "" : chain_leaf(serving->chain)->sha256;
+}
+
+/* ---- reload ---- */
+
+int apply_begin_reload(void *owner, struct err *err)
+{
+    struct apply_flow *flow = owner;
+
+    (void)err;
+    if (!flow->by_reload)
+        return SEQ_READY;
+    nginx_reload_start(&flow->reload, flow->request.loop, flow->request.config,
+                       seq_resume, &flow->seq);
+    return SEQ_WAIT;
+}
+
+void apply_abort_reload(void *owner)
+{
+    struct apply_flow *flow = owner;
+
+    if (flow->by_reload)
+        nginx_reload_cancel(&flow->reload);
+}
+
+/* ---- probe ---- */
+
+static void on_probe_done(struct apply_flow *flow, const char *leaf,
+                          const struct err *err)
+{
+    bool shown = err == NULL && strcmp(flow->probe.leaf_sha256, leaf) == 0;
+
+    flow->presented = shown ? flow->presented + 1 : 0;
+    if (err != NULL)
+        flow->probe_err = *err;
+    else if (!shown)
+        err_set(&flow->probe_err, ERR_PEER, "%s: another leaf is presented, %s",
+                flow->probe.where, flow->probe.leaf_sha256);
+    /* Until the time is over a refusal is an answer: old workers may be at the port. */
+    seq_resume(&flow->seq, NULL);
+}
+
+static void on_wanted_probed(void *owner, const struct err *err)
+{
+    struct apply_flow *flow = owner;
+
+    on_probe_done(flow, apply_leaf(&flow->request.wanted), err);
+}
+
+static void on_former_probed(void *owner, const struct err *err)
+{
+    struct apply_flow *flow = owner;
+
+    on_probe_done(flow, apply_leaf(&flow->request.former), err);
+}
+
+int apply_begin_probe(struct apply_flow *flow, const struct serving *who)
+{
+    const struct config *config = flow->request.config;
+    const struct tls_probe_target target = {
+        .address = config->nginx.address == NULL ? "127.0.0.1" : config->nginx.address,
+        .port = config->nginx.https_port,
+        .server_name = config->domain,
+        .proxy_protocol = config->nginx.proxy_protocol,
+    };
+
+    tls_probe_start(&flow->probe, flow->request.loop, &target, HANDSHAKE_TIMEOUT_MS,
+                    who == &flow->request.wanted ? on_wanted_probed : on_former_probed,
+                    flow);
+    return SEQ_WAIT;
+}
+
+int apply_finish_probe(struct apply_flow *flow, const char *pause_step, struct err *err)
+{
+    if (uv_now(flow->request.loop) < flow->probe_deadline_ms)
+        return seq_go_to(&flow->seq, pause_step);
+    *err = flow->probe_err;
+    return err_wrap(err,
+                    "nginx does not serve the certificate that it should (its own lines "
+                    "in the log say why)");
+}
+
+void apply_abort_probe(void *owner)
+{
+    struct apply_flow *flow = owner;
+
+    tls_probe_cancel(&flow->probe);
+}
+
+int apply_begin_pause(void *owner, struct err *err)
+{
+    struct apply_flow *flow = owner;
+
+    (void)err;
+    delay_start(&flow->pause, flow->request.loop, APPLY_PROBE_INTERVAL_MS, seq_resume,
+                &flow->seq);
+    return SEQ_WAIT;
+}
+
+void apply_abort_pause(void *owner)
+{
+    struct apply_flow *flow = owner;
+
+    delay_cancel(&flow->pause);
+}
