@@ -29,7 +29,8 @@
  *                           empty, also without TLS and without the directive
  *
  * Servers with several certificates, or with variables in their names, are not
- * supported: they are left out when the directive is inherited.
+ * supported: they are left out when the directive is inherited.  A server with
+ * "ssl_certificate_compression" is refused.
  */
 
 
@@ -264,7 +265,10 @@ ngx_http_live_chain_client_hello(ngx_ssl_conn_t *ssl_conn, int *ad, void *arg)
 
 #if (NGX_HTTP_LIVE_CHAIN_CLIENT_HELLO)
 
-    /* nginx 1.29.2 and later use the callback, which is one per SSL_CTX */
+    /*
+     * There is one callback per SSL_CTX, and nginx 1.29.2 and later have one:
+     * it goes to the server that the client has named.
+     */
 
     return ngx_ssl_client_hello_callback(ssl_conn, ad, NULL);
 
@@ -300,7 +304,9 @@ ngx_http_live_chain_repair(ngx_ssl_conn_t *ssl_conn)
 
     /*
      * A session is bound to the session id context of the default server,
-     * even if it belongs to another one.
+     * even if it belongs to another one.  Where nginx has a callback of its
+     * own, the SSL gets the one of the other server there, but only while it
+     * has the one of its SSL_CTX.
      */
 
     if (SSL_set_session_id_context(ssl_conn, lctx->sid_ctx,
@@ -833,7 +839,7 @@ ngx_http_live_chain_is_used(SSL_CTX *ctx, ngx_http_live_chain_t *lc)
 /*
  * OpenSSL resumes a session, from a ticket as well as from a cache, only if
  * its session id context is the one in use.  All of them depend on all files,
- * as a session has the one of the default server.
+ * as a session may have the one of the default server.
  */
 
 static void
@@ -920,7 +926,10 @@ ngx_http_live_chain_header_filter(ngx_http_request_t *r)
 
     lmcf = ngx_http_get_module_main_conf(r, ngx_http_live_chain_module);
 
-    /* this worker may have seen no handshake since the last change */
+    /*
+     * This worker may have seen no handshake since the last change.  Not every
+     * response is worth a system call, one in a tick of the clock is.
+     */
 
     if (lmcf->checked != ngx_current_msec) {
         ngx_http_live_chain_check(lmcf, ngx_cycle->log);
