@@ -8,7 +8,10 @@ ekm_build := $(BUILD)/nginx-modules
 ekm_modules := ngx_http_ekm_module ngx_http_live_chain_module
 NGINX_MODULES := $(ekm_modules:%=$(BUILD)/%.so)
 
-NGINX_SRC ?= /usr/share/nginx/src
+# Where the packages of another release are unpacked: nginx-dev and the headers of its OpenSSL.
+NGINX_ROOT ?=
+ekm_root := $(if $(NGINX_ROOT),$(abspath $(NGINX_ROOT)))
+NGINX_SRC ?= $(ekm_root)/usr/share/nginx/src
 
 # The module is loaded into a release nginx, so no sanitizer in any variant.
 ekm_cflags := -g -fPIC -fstack-protector-strong -Wformat -Werror=format-security
@@ -21,12 +24,19 @@ ekm_cflags += -Og
 else
 ekm_cflags += -O2 -D_FORTIFY_SOURCE=2
 endif
+ifneq ($(ekm_root),)
+ekm_root_libs := $(wildcard $(ekm_root)/usr/lib/*-linux-gnu*)
+ekm_cflags += -isystem $(ekm_root)/usr/include \
+              $(ekm_root_libs:$(ekm_root)/usr/lib/%=-isystem $(ekm_root)/usr/include/%)
+# configure links programs with libraries that may be for a later C library than the compiler's.
+ekm_ldflags += $(ekm_root_libs:%=-L%) -Wl,--allow-shlib-undefined
+endif
 
 # nginx's configure and its Makefile work in the current directory, hence links
-# to the sources in a scratch directory. The files of dpkg change with every
-# version of nginx-dev, the sources keep old dates.
+# to the sources in a scratch directory. The files of dpkg, and an unpacked root,
+# change with every version of nginx-dev, the sources keep old dates.
 $(ekm_build)/objs/Makefile: $(ekm_dir)/config $(ekm_dir)/module.mk \
-		$(wildcard /var/lib/dpkg/info/nginx-dev.list)
+		$(if $(ekm_root),$(ekm_root)/../version,$(wildcard /var/lib/dpkg/info/nginx-dev.list))
 	@test -x $(NGINX_SRC)/configure && test -r $(NGINX_SRC)/conf_flags || { \
 	  echo "$(NGINX_SRC) has no nginx sources to build the modules with:" \
 	    "apt-get install nginx-dev" >&2; exit 1; }

@@ -3,7 +3,7 @@
 The reference for a value is an independent one: `openssl s_client -keymatexport` on the same connection
 for the exporter (RFC 9266, Section 2), Python's hmac for the signature.
 
-The module is not built here: EKM_MODULE_SO names it, otherwise it is the one in the folder BUILD.
+The module is not built here: EKM_MODULE_SO names it, otherwise it is the one that lib/bare_nginx.py loads.
 """
 
 import contextlib
@@ -12,7 +12,6 @@ import hmac
 import http.client
 import json
 import os
-import pathlib
 import re
 import select
 import shutil
@@ -25,11 +24,9 @@ import threading
 import time
 
 import pytest
+from bare_nginx import MODULES_DIR, NGINX, REPOSITORY
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BUILD = ROOT / os.environ.get("BUILD", "build")
-MODULE = ROOT / os.environ.get("EKM_MODULE_SO", BUILD / "ngx_http_ekm_module.so")
-NGINX = "/usr/sbin/nginx"
+MODULE = REPOSITORY / os.environ.get("EKM_MODULE_SO", MODULES_DIR / "ngx_http_ekm_module.so")
 
 HEADER = "X-TLS-EKM-Channel-Binding"
 LABEL = "EXPORTER-Channel-Binding"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pki
 import pytest
-from bare_nginx import BUILD, REPOSITORY, BareNginx
+from bare_nginx import BUILD, MODULES_DIR, REPOSITORY, BareNginx, version
 from cryptography.hazmat.primitives.asymmetric import rsa
 from loopback import is_listening, wait_until
 
@@ -105,6 +105,7 @@ class Handshake:
         self.leaf = secured.getpeercert(binary_form=True)
         self.worker = re.search(rb"Worker: (\d+)", answer)[1]
         self.reused, self.session = secured.session_reused, secured.session
+        self.protocol = secured.version()
 
 
 def handshake(place, name="a.test", context=None, session=None):
@@ -163,7 +164,7 @@ LIVE = f"{TLS} live_chain FOLDER/live.pem; {SERVER}"
 @pytest.fixture(scope="session", autouse=True)
 def fixture_tools():
     for name in MODULES:
-        assert (BUILD / f"{name}.so").is_file(), f"build {name} first: make modules"
+        assert (MODULES_DIR / f"{name}.so").is_file(), f"build {name} first: make modules"
 
 
 @pytest.fixture(name="make")
@@ -866,6 +867,25 @@ def test_server_without_certificate_that_rejects_handshakes(nginx):
         handshake(nginx.place, name="b.test")
 
 
+@pytest.mark.parametrize("live", ["", "live_chain FOLDER/live.pem;"], ids=["not live", "live"])
+def test_named_server_has_its_own_protocols_where_nginx_can_do_that(nginx, live):
+    """From 1.29.2 on nginx goes to it in a client_hello callback of its own, before the version is chosen."""
+    nginx.start(f"""
+        {TLS} {live}
+        server {{ listen LISTEN ssl default_server reuseport; {PATHS} }}
+        server {{ listen LISTEN ssl; server_name b.test; ssl_protocols TLSv1.2; {PATHS} }}
+    """)
+    can = version() >= (1, 29, 2)
+    for _ in range(2):
+        leaf = nginx.swap() if live else leaf_of(nginx.copied)
+        for name, protocol in (("a.test", "TLSv1.3"), ("b.test", "TLSv1.2" if can else "TLSv1.3")):
+            seen = handshake(nginx.place, name)
+            assert (seen.protocol, seen.leaf) == (protocol, leaf)
+    if can:
+        with pytest.raises(ssl.SSLError, match="(?i)protocol.version"):
+            handshake(nginx.place, "b.test", client_context(TLS13))
+
+
 def test_directive_reaches_plain_servers_and_tls_servers(make):
     nginx = make(listeners=2)
     nginx.start(LIVE + 'server { listen LISTEN2; location / { return 200 "[$live_chain_stale]"; } }')
@@ -971,6 +991,13 @@ def test_unsupported_server_is_left_out_where_the_directive_is_inherited(unsuppo
 def test_useless_directive_is_refused(nginx, directive, message):
     code, text = nginx.test(f"{TLS} {directive} {SERVER}")
     assert code != 0 and message in text
+
+
+def test_compressed_certificates_are_refused(nginx):
+    """OpenSSL would go on sending the old ones; nginx has the directive from 1.29.1 on."""
+    code, text = nginx.test(f"ssl_certificate_compression on; {LIVE}")
+    assert code != 0
+    assert ("exclude each other" if version() >= (1, 29, 1) else "unknown directive") in text
 
 
 def test_missing_file_is_an_error_but_no_obstacle(nginx):

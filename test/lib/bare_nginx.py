@@ -1,5 +1,6 @@
 """nginx with a configuration of its own and no more, to try a module."""
 
+import functools
 import os
 import re
 import select
@@ -15,8 +16,16 @@ from loopback import wait_until
 NGINX = os.environ.get("NGINX_BINARY", "/usr/sbin/nginx")
 REPOSITORY = Path(__file__).resolve().parents[2]
 BUILD = REPOSITORY / os.environ.get("BUILD", "build")
+MODULES_DIR = REPOSITORY / os.environ.get("NGINX_MODULES", BUILD)
 WORKER_USER = "www-data"
 TIMEOUT_S = 20
+
+
+@functools.cache
+def version():
+    """Of nginx, as a tuple of numbers."""
+    said = subprocess.run([NGINX, "-v"], capture_output=True, text=True, check=True, timeout=TIMEOUT_S).stderr
+    return tuple(int(number) for number in re.search(r"nginx/([\d.]+)", said)[1].split("."))
 
 
 class Listener:
@@ -59,7 +68,7 @@ class BareNginx:
 
     def write_conf(self, http_text, main_text=""):
         """LISTEN and LISTEN2 in http_text stand for addresses, FOLDER for the folder."""
-        text = "".join(f"load_module {BUILD}/{name}.so;\n" for name in self.modules)
+        text = "".join(f"load_module {MODULES_DIR}/{name}.so;\n" for name in self.modules)
         text += f"user {WORKER_USER};\n" if os.geteuid() == 0 else ""
         text += f"""
             {main_text}
