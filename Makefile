@@ -139,8 +139,8 @@ e2e: program modules $(CHAIN_SWAPS)
 	@BUILD=$(BUILD) $(PYTHON) -m pytest -p no:cacheprovider -q -n $(TEST_JOBS) --dist loadgroup \
 	  --durations=5 $(PYTEST_ARGS) test/e2e
 
-# The tests of the modules once more, with the nginx and the OpenSSL of Debian's next release. valgrind
-# cannot follow: it needs the symbols of the C library that it starts.
+# The tests of the modules once more, with the nginx and the OpenSSL of Debian's next release. They keep
+# the cores busy. valgrind cannot follow: it needs the symbols of the C library that it starts.
 NEWER_NGINX   := build/newer-nginx
 NEWER_BUILD   := $(BUILD)/newer-nginx
 NEWER_MODULES := $(NGINX_MODULES:$(BUILD)/%=$(NEWER_BUILD)/%)
@@ -149,7 +149,7 @@ e2e-newer-nginx: $(CHAIN_SWAPS)
 	@test/lib/newer-nginx $(NEWER_NGINX)
 	@$(MAKE) --no-print-directory BUILD=$(NEWER_BUILD) NGINX_ROOT=$(NEWER_NGINX)/root $(NEWER_MODULES)
 	@BUILD=$(BUILD) NGINX_BINARY=$(CURDIR)/$(NEWER_NGINX)/nginx NGINX_MODULES=$(NEWER_BUILD) \
-	  NGINX_ROOT=$(NEWER_NGINX)/root $(PYTHON) -m pytest -p no:cacheprovider -q -n $(TEST_JOBS) \
+	  NGINX_ROOT=$(NEWER_NGINX)/root $(PYTHON) -m pytest -p no:cacheprovider -q -n $$(nproc) \
 	  --durations=5 --deselect test/e2e/test_live_chain.py::test_no_leak_and_no_invalid_access \
 	  $(PYTEST_ARGS) test/e2e/test_live_chain.py test/e2e/test_ekm_module.py test/e2e/test_module_config.py
 
