@@ -1011,7 +1011,7 @@ static void a_mirror_of_before_is_in_nobodys_way(void **state)
     make_folder(f->mirror);
     path_of(path, f->mirror, "conf.d");
     make_folder(path);
-    path_of(path, path, "left.conf");
+    path_of(path, f->mirror, "conf.d/left.conf");
     write_file(path, "no_such_directive on;\n");
     expect_accepted(f, "server { }\n", NULL);
 }
