@@ -19,6 +19,7 @@ import pki
 import pytest
 from bare_nginx import BUILD, MODULES_DIR, REPOSITORY, BareNginx, version
 from cryptography.hazmat.primitives.asymmetric import rsa
+from http2 import DATA, END_STREAM, GOAWAY, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE, Http2
 from loopback import is_listening, wait_until
 
 TIMEOUT_S = 20
@@ -661,80 +662,23 @@ def test_connection_outlives_a_bad_file(nginx):
         assert client.get() == (200, "[]", "keep-alive")
 
 
-# Frame types, flags and settings of RFC 9113.
-DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
-END_STREAM, ACK, END_HEADERS = 1, 1, 4
-
-
-class Http2:
-    """Just enough of HTTP/2 to see frames."""
-
+class Client2(Http2):
     def __init__(self, place):
         plain = socket.create_connection(place, TIMEOUT_S)
-        self.socket = client_context(alpn="h2").wrap_socket(plain, server_hostname="a.test")
-        assert self.socket.selected_alpn_protocol() == "h2"
-        # SETTINGS_INITIAL_WINDOW_SIZE, and the same for the connection.
-        self.socket.sendall(
-            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-            + frame(SETTINGS, 0, 0, bytes.fromhex("00047fffffff"))
-            + frame(WINDOW_UPDATE, 0, 0, bytes.fromhex("7fff0000"))
-        )
-        self.buffer, self.frames, self.body = b"", [], {}
-
-    def ask(self, stream, path="/"):
-        def text(value):
-            return bytes([len(value)]) + value.encode()
-
-        # :method GET and :scheme https from the static table, :path and :authority as literals.
-        block = b"\x82\x87\x04" + text(path) + b"\x01" + text("a.test")
-        self.socket.sendall(frame(HEADERS, END_STREAM | END_HEADERS, stream, block))
-
-    def read(self):
-        """The next frame, or None at the end of the connection."""
-        while len(self.buffer) < 9 or len(self.buffer) < 9 + int.from_bytes(self.buffer[:3], "big"):
-            data = self.socket.recv(65536)
-            if not data:
-                return None
-            self.buffer += data
-        end = 9 + int.from_bytes(self.buffer[:3], "big")
-        kind, flags, stream = self.buffer[3], self.buffer[4], int.from_bytes(self.buffer[5:9], "big")
-        payload, self.buffer = self.buffer[9:end], self.buffer[end:]
-        self.frames.append((kind, flags, stream, payload))
-        if kind == DATA:
-            self.body[stream] = self.body.get(stream, b"") + payload
-        return self.frames[-1]
-
-    def until(self, condition):
-        while not condition(*(self.frames[-1] if self.frames else (None, 0, 0, b""))):
-            assert self.read(), "the connection ended"
-
-    def answer(self, stream):
-        """The body, when the whole answer is there."""
-        self.until(lambda *_: any(one[2] == stream and one[1] & END_STREAM and one[0] in (DATA, HEADERS)
-                                  for one in self.frames))
-        return self.body.get(stream, b"").decode()
-
-    def of(self, kind):
-        return [one for one in self.frames if one[0] == kind]
-
-    def drain(self):
-        while self.read():
-            pass
+        secured = client_context(alpn="h2").wrap_socket(plain, server_hostname="a.test")
+        assert secured.selected_alpn_protocol() == "h2"
+        super().__init__(secured)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self.socket.close()
-
-
-def frame(kind, flags, stream, payload):
-    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+        self.transport.close()
 
 
 def test_http2_connection_from_before_is_told_to_go_away(nginx):
     nginx.start(LIVE)
-    with Http2(nginx.place) as client:
+    with Client2(nginx.place) as client:
         client.ask(1)
         assert client.answer(1) == "[]"
         client.ask(3)
@@ -753,7 +697,7 @@ def test_http2_responses_in_progress_finish(nginx):
     body = "0123456789abcdef" * 16384
     nginx.write("slow", body)
     nginx.start(LIVE)
-    with Http2(nginx.place) as client:
+    with Client2(nginx.place) as client:
         client.ask(1, "/slow")
         client.ask(3, "/slow")
         client.until(lambda *_: {1, 3} <= {one[2] for one in client.of(DATA)})
@@ -762,7 +706,7 @@ def test_http2_responses_in_progress_finish(nginx):
         assert client.answer(5) == "[1]"
         client.until(lambda *_: client.of(GOAWAY))
         # Flow control and pings work as before; what is new is not answered.
-        client.socket.sendall(frame(PING, 0, 0, b"8 bytes."))
+        client.send(PING, 0, 0, b"8 bytes.")
         client.ask(7)
         assert client.answer(1) == body and client.answer(3) == body
         client.drain()
@@ -776,14 +720,14 @@ def test_http2_response_with_a_small_window_finishes(nginx):
     body = "0123456789abcdef" * 65536
     nginx.write("file", body)
     nginx.start(LIVE.replace("location = /slow {", "location = /file {").replace("limit_rate 200k;", ""))
-    with Http2(nginx.place) as client:
-        client.socket.sendall(frame(SETTINGS, 0, 0, bytes.fromhex("000400001000")))
+    with Client2(nginx.place) as client:
+        client.send(SETTINGS, 0, 0, bytes.fromhex("000400001000"))
         nginx.swap()
         tick()
         client.ask(1, "/file")
         client.until(lambda *_: client.of(GOAWAY) and client.of(DATA))
         while not any(one[0] == DATA and one[1] & END_STREAM for one in client.frames):
-            client.socket.sendall(frame(WINDOW_UPDATE, 0, 1, (65536).to_bytes(4, "big")))
+            client.send(WINDOW_UPDATE, 0, 1, (65536).to_bytes(4, "big"))
             assert client.read(), "the connection ended"
         assert client.body[1].decode() == body
 
@@ -1109,7 +1053,7 @@ def fixture_quote(request, make):
 def test_quote_over_a_connection_from_before_is_misdirected(quote):
     nginx, text = quote
     nginx.start("live_chain FOLDER/live.pem;" + text)
-    with Client(nginx.place) as client, Http2(nginx.place) as client2:
+    with Client(nginx.place) as client, Client2(nginx.place) as client2:
         assert client.get("/tdx_quote") == (200, "quote", "keep-alive")
         client2.ask(1, "/tdx_quote")
         assert client2.answer(1) == "quote"
@@ -1151,7 +1095,7 @@ def test_no_leak_and_no_invalid_access(make):
     nginx.start(LIVE)
     bad = [nginx.chains.new()[:400], "", nginx.chains.new(key=pki.new_key())]
     for number in range(12):
-        with Client(nginx.place) as client, Http2(nginx.place) as client2:
+        with Client(nginx.place) as client, Client2(nginx.place) as client2:
             client.get()
             client2.ask(1)
             client2.answer(1)
