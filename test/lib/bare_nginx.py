@@ -1,6 +1,7 @@
 """nginx with a configuration of its own and no more, to try a module."""
 
 import functools
+import contextlib
 import os
 import re
 import select
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 from loopback import wait_until
@@ -53,6 +55,7 @@ class BareNginx:
         self.folder = Path(tempfile.mkdtemp(prefix="nginx-"))
         self.folder.chmod(0o755)
         self.modules, self.count, self.under = modules, workers, [str(word) for word in under]
+        self.environment = dict(os.environ)
         self.listeners = [Listener() for _ in range(listeners)]
         self.place, self.port = self.listeners[0].place, self.listeners[0].port
         self.error_log = self.folder / "error.log"
@@ -106,7 +109,7 @@ class BareNginx:
         inherited = [listener.socket.fileno() for listener in self.listeners if inherit]
         self.process = subprocess.Popen(
             self.under + self.command(),
-            env=os.environ | ({"NGINX": "".join(f"{fd};" for fd in inherited)} if inherit else {}),
+            env=self.environment | ({"NGINX": "".join(f"{fd};" for fd in inherited)} if inherit else {}),
             pass_fds=inherited,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -121,6 +124,7 @@ class BareNginx:
         self.write_conf(http_text)
         result = subprocess.run(
             [*self.command("-t")[:-2], str(self.folder / "test.log"), "-t"],
+            env=self.environment,
             text=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -142,9 +146,9 @@ class BareNginx:
             self.write_conf(http_text)
         self._replace_workers(lambda old: self.process.send_signal(signal.SIGHUP))
 
-    def kill_workers(self):
+    def kill_workers(self, number=signal.SIGKILL):
         """As a crash would; the master starts others."""
-        self._replace_workers(lambda old: [os.kill(pid, signal.SIGKILL) for pid in old])
+        self._replace_workers(lambda old: [os.kill(pid, number) for pid in old])
 
     def _replace_workers(self, action):
         old = self.workers()
@@ -171,9 +175,14 @@ class BareNginx:
         self._close_listeners()
         if self.process is None:
             return
-        self.process.terminate()
+        deadline = time.monotonic() + TIMEOUT_S
         try:
-            self.process.wait(TIMEOUT_S)
+            # Without a master, nginx loses a signal that comes just before it waits for events.
+            while self.process.poll() is None and time.monotonic() < deadline:
+                self.process.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.process.wait(TIMEOUT_S if self.count else 1)
+            assert self.process.poll() is not None, "nginx does not end"
         finally:
             self.process.kill()
             self.process.wait()
