@@ -210,7 +210,9 @@ static ngx_http_variable_t  ngx_http_ekm_vars[] = {
  * A request leaves out the phases before the one it enters at: an error found
  * while the header is read, such as a missing Host, goes by "error_page" to
  * the server rewrite phase, or for a named location to the rewrite phase, and
- * from there possibly to a backend.
+ * from there possibly to a backend.  Where nginx answers such an error itself,
+ * the request is in no phase at all, but SSI in the answer may make subrequests
+ * with a copy of its list of headers; they enter at the server rewrite phase.
  */
 
 static ngx_http_phases  ngx_http_ekm_phases[] = {
@@ -471,12 +473,6 @@ ngx_http_ekm_header_handler(ngx_http_request_t *r)
 {
     ngx_int_t  n;
 
-    /* a subrequest has the header of its already cleaned main request */
-
-    if (r != r->main) {
-        return NGX_DECLINED;
-    }
-
     n = ngx_http_ekm_remove_header(&r->headers_in.headers);
 
     if (n == NGX_ERROR) {
@@ -505,15 +501,15 @@ ngx_http_ekm_remove_header(ngx_list_t *list)
 {
     ngx_int_t         n;
     ngx_uint_t        i;
-    ngx_list_part_t  *part, *prev, *rest;
+    ngx_list_part_t  *part, *prev, *next, *rest;
     ngx_table_elt_t  *h;
 
     n = 0;
     prev = NULL;
-    part = &list->part;
 
-    while (part) {
+    for (part = &list->part; part; part = next) {
         h = part->elts;
+        next = part->next;
 
         for (i = 0; i < part->nelts; i++) {
             if (ngx_http_ekm_is_header(&h[i].key)) {
@@ -523,30 +519,12 @@ ngx_http_ekm_remove_header(ngx_list_t *list)
 
         if (i == part->nelts) {
             prev = part;
-            part = part->next;
             continue;
         }
 
-        if (i == 0 && part->nelts > 1) {
-            part->elts = &h[1];
-            part->nelts--;
-            n++;
-            continue;
-        }
+        n++;
 
-        if (i == 0 && prev) {
-            prev->next = part->next;
-
-            if (list->last == part) {
-                list->last = prev;
-            }
-
-            part = part->next;
-            n++;
-            continue;
-        }
-
-        if (i < part->nelts - 1) {
+        if (i + 1 < part->nelts) {
             rest = ngx_palloc(list->pool, sizeof(ngx_list_part_t));
             if (rest == NULL) {
                 return NGX_ERROR;
@@ -554,20 +532,27 @@ ngx_http_ekm_remove_header(ngx_list_t *list)
 
             rest->elts = &h[i + 1];
             rest->nelts = part->nelts - i - 1;
-            rest->next = part->next;
-
-            part->next = rest;
+            rest->next = next;
 
             if (list->last == part) {
                 list->last = rest;
             }
+
+            next = rest;
         }
 
-        part->nelts = i;
-        n++;
+        if (i == 0 && prev) {
+            prev->next = next;
 
-        prev = part;
-        part = part->next;
+            if (list->last == part) {
+                list->last = prev;
+            }
+
+        } else {
+            part->nelts = i;
+            part->next = next;
+            prev = part;
+        }
     }
 
     /*
