@@ -38,8 +38,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 
-#include <openssl/core_names.h>
-#include <openssl/params.h>
+#include <openssl/sha.h>
 
 #if !(NGX_HTTP_SSL)
 #error ngx_http_ekm_module needs nginx configured --with-http_ssl_module
@@ -52,7 +51,7 @@
 
 #define NGX_HTTP_EKM_LABEL       "EXPORTER-Channel-Binding"
 #define NGX_HTTP_EKM_LEN         32
-#define NGX_HTTP_EKM_MAC_LEN     32
+#define NGX_HTTP_EKM_MAC_LEN     SHA256_DIGEST_LENGTH
 
 /* the lengths of $ekm and $ekm_channel_binding */
 #define NGX_HTTP_EKM_HEX_LEN     (2 * NGX_HTTP_EKM_LEN)
@@ -64,16 +63,26 @@
 
 
 /*
- * The text has a mapping of its own, which core dumps leave out and which is
- * wiped before it is given back.  It exists for the sake of the workers that
- * the master has yet to start: a worker wipes its copy when it has keyed mac.
+ * All that is known of a secret is in a mapping of its own, which core dumps
+ * leave out and which is wiped before it is given back.  This is why HMAC is
+ * done here: OpenSSL's EVP_MAC has secret and key schedule on the heap.
+ *
+ * The text is wiped as soon as the master has made the key schedule of it: the
+ * states of SHA-256 after the first block of the inner and of the outer hash
+ * (RFC 2104, Section 4).  Workers inherit these.
  */
 
 typedef struct {
-    ngx_str_t                     name;    /* path, or NGX_HTTP_EKM_ENV */
-    u_char                       *text;
+    SHA256_CTX                    inner;
+    SHA256_CTX                    outer;
     size_t                        len;
-    EVP_MAC_CTX                  *mac;
+    u_char                        text[NGX_HTTP_EKM_MAX_SECRET + 1];
+} ngx_http_ekm_key_t;
+
+
+typedef struct {
+    ngx_str_t                     name;    /* path, or NGX_HTTP_EKM_ENV */
+    ngx_http_ekm_key_t           *key;
 } ngx_http_ekm_secret_t;
 
 
@@ -118,9 +127,9 @@ static ngx_http_ekm_connection_t *ngx_http_ekm_get_connection(
     ngx_ssl_conn_t *ssl_conn);
 static ngx_http_ekm_value_t *ngx_http_ekm_create_value(ngx_http_request_t *r,
     ngx_http_ekm_connection_t *ec, ngx_http_ekm_secret_t *secret);
-static ngx_int_t ngx_http_ekm_sign(ngx_http_ekm_secret_t *secret, u_char *ekm,
+static void ngx_http_ekm_sign(ngx_http_ekm_key_t *key, u_char *ekm,
     u_char *mac);
-static EVP_MAC_CTX *ngx_http_ekm_create_mac(ngx_http_ekm_secret_t *secret);
+static void ngx_http_ekm_schedule(ngx_http_ekm_key_t *key);
 
 static ngx_int_t ngx_http_ekm_header_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_ekm_remove_header(ngx_list_t *list);
@@ -143,8 +152,6 @@ static ngx_int_t ngx_http_ekm_read_env(ngx_conf_t *cf,
     ngx_http_ekm_secret_t **secret);
 static ngx_http_ekm_secret_t *ngx_http_ekm_create_secret(ngx_conf_t *cf,
     ngx_str_t *name);
-static ngx_int_t ngx_http_ekm_check_mac(ngx_conf_t *cf,
-    ngx_http_ekm_secret_t *secret);
 static void ngx_http_ekm_cleanup_secret(void *data);
 
 
@@ -383,12 +390,7 @@ ngx_http_ekm_create_value(ngx_http_request_t *r, ngx_http_ekm_connection_t *ec,
         ec->exported = 1;
     }
 
-    if (ngx_http_ekm_sign(secret, ec->ekm, mac) != NGX_OK) {
-        ngx_ssl_error(level, log, 0,
-                      "HMAC with the secret from \"%V\" failed",
-                      &secret->name);
-        return NULL;
-    }
+    ngx_http_ekm_sign(secret->key, ec->ekm, mac);
 
     c = ngx_ssl_get_connection(ssl_conn);
 
@@ -409,62 +411,53 @@ ngx_http_ekm_create_value(ngx_http_request_t *r, ngx_http_ekm_connection_t *ec,
 }
 
 
-static ngx_int_t
-ngx_http_ekm_sign(ngx_http_ekm_secret_t *secret, u_char *ekm, u_char *mac)
+static void
+ngx_http_ekm_sign(ngx_http_ekm_key_t *key, u_char *ekm, u_char *mac)
 {
-    size_t  len;
+    SHA256_CTX  ctx;
 
-    if (secret->mac == NULL) {
-        secret->mac = ngx_http_ekm_create_mac(secret);
+    ctx = key->inner;
+    SHA256_Update(&ctx, ekm, NGX_HTTP_EKM_LEN);
+    SHA256_Final(mac, &ctx);
 
-        if (secret->mac == NULL) {
-            return NGX_ERROR;
-        }
+    ctx = key->outer;
+    SHA256_Update(&ctx, mac, NGX_HTTP_EKM_MAC_LEN);
+    SHA256_Final(mac, &ctx);
 
-        OPENSSL_cleanse(secret->text, secret->len);
-    }
-
-    /* without a key, EVP_MAC_init() returns to the state just after keying */
-
-    if (EVP_MAC_init(secret->mac, NULL, 0, NULL) != 1
-        || EVP_MAC_update(secret->mac, ekm, NGX_HTTP_EKM_LEN) != 1
-        || EVP_MAC_final(secret->mac, mac, &len, NGX_HTTP_EKM_MAC_LEN) != 1
-        || len != NGX_HTTP_EKM_MAC_LEN)
-    {
-        return NGX_ERROR;
-    }
-
-    return NGX_OK;
+    OPENSSL_cleanse(&ctx, sizeof(SHA256_CTX));
 }
 
 
-static EVP_MAC_CTX *
-ngx_http_ekm_create_mac(ngx_http_ekm_secret_t *secret)
+static void
+ngx_http_ekm_schedule(ngx_http_ekm_key_t *key)
 {
-    EVP_MAC      *hmac;
-    OSSL_PARAM    params[2];
-    EVP_MAC_CTX  *mac;
+    ngx_uint_t  i;
 
-    hmac = EVP_MAC_fetch(NULL, OSSL_MAC_NAME_HMAC, NULL);
-    if (hmac == NULL) {
-        return NULL;
+    if (key->len > SHA256_CBLOCK) {
+        SHA256_Init(&key->inner);
+        SHA256_Update(&key->inner, key->text, key->len);
+        SHA256_Final(key->text, &key->inner);
+
+        key->len = SHA256_DIGEST_LENGTH;
     }
 
-    mac = EVP_MAC_CTX_new(hmac);
-    EVP_MAC_free(hmac);
+    ngx_memzero(key->text + key->len, SHA256_CBLOCK - key->len);
 
-    params[0] = OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST,
-                                                 (char *) "SHA256", 0);
-    params[1] = OSSL_PARAM_construct_end();
-
-    if (mac == NULL
-        || EVP_MAC_init(mac, secret->text, secret->len, params) != 1)
-    {
-        EVP_MAC_CTX_free(mac);
-        return NULL;
+    for (i = 0; i < SHA256_CBLOCK; i++) {
+        key->text[i] ^= 0x36;
     }
 
-    return mac;
+    SHA256_Init(&key->inner);
+    SHA256_Update(&key->inner, key->text, SHA256_CBLOCK);
+
+    for (i = 0; i < SHA256_CBLOCK; i++) {
+        key->text[i] ^= 0x36 ^ 0x5c;
+    }
+
+    SHA256_Init(&key->outer);
+    SHA256_Update(&key->outer, key->text, SHA256_CBLOCK);
+
+    OPENSSL_cleanse(key->text, sizeof(key->text));
 }
 
 
@@ -778,9 +771,10 @@ ngx_http_ekm_secret_file(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 static ngx_int_t
 ngx_http_ekm_read_file(ngx_conf_t *cf, ngx_http_ekm_secret_t *secret)
 {
-    ssize_t    n;
-    ngx_fd_t   fd;
-    ngx_int_t  rc;
+    ssize_t              n;
+    ngx_fd_t             fd;
+    ngx_int_t            rc;
+    ngx_http_ekm_key_t  *key;
 
     fd = ngx_http_ekm_open_file(cf, &secret->name);
     if (fd == NGX_INVALID_FILE) {
@@ -789,12 +783,14 @@ ngx_http_ekm_read_file(ngx_conf_t *cf, ngx_http_ekm_secret_t *secret)
 
     rc = NGX_ERROR;
 
-    /* the mapping has room for one byte more than is allowed */
+    key = secret->key;
 
-    while (secret->len <= NGX_HTTP_EKM_MAX_SECRET) {
+    /* there is room for one byte more than is allowed */
 
-        n = ngx_read_fd(fd, secret->text + secret->len,
-                        NGX_HTTP_EKM_MAX_SECRET + 1 - secret->len);
+    while (key->len <= NGX_HTTP_EKM_MAX_SECRET) {
+
+        n = ngx_read_fd(fd, key->text + key->len,
+                        NGX_HTTP_EKM_MAX_SECRET + 1 - key->len);
 
         if (n == -1) {
             if (ngx_errno == NGX_EINTR) {
@@ -810,10 +806,14 @@ ngx_http_ekm_read_file(ngx_conf_t *cf, ngx_http_ekm_secret_t *secret)
             break;
         }
 
-        secret->len += n;
+        key->len += n;
     }
 
     rc = ngx_http_ekm_check_text(cf, secret);
+
+    if (rc == NGX_OK) {
+        ngx_http_ekm_schedule(key);
+    }
 
 done:
 
@@ -886,20 +886,23 @@ failed:
 static ngx_int_t
 ngx_http_ekm_check_text(ngx_conf_t *cf, ngx_http_ekm_secret_t *secret)
 {
-    size_t  i;
+    size_t               i;
+    ngx_http_ekm_key_t  *key;
 
-    if (secret->len > NGX_HTTP_EKM_MAX_SECRET) {
+    key = secret->key;
+
+    if (key->len > NGX_HTTP_EKM_MAX_SECRET) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "the EKM secret \"%V\" is larger than %d bytes",
                            &secret->name, NGX_HTTP_EKM_MAX_SECRET);
         return NGX_ERROR;
     }
 
-    if (secret->len && secret->text[secret->len - 1] == LF) {
-        secret->len--;
+    if (key->len && key->text[key->len - 1] == LF) {
+        key->len--;
     }
 
-    if (secret->len == 0) {
+    if (key->len == 0) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "the EKM secret \"%V\" is empty, write the secret "
                            "into it", &secret->name);
@@ -911,8 +914,8 @@ ngx_http_ekm_check_text(ngx_conf_t *cf, ngx_http_ekm_secret_t *secret)
      * likely not at the backend, where every check would then fail.
      */
 
-    for (i = 0; i < secret->len; i++) {
-        if (secret->text[i] < 0x20 || secret->text[i] == 0x7f) {
+    for (i = 0; i < key->len; i++) {
+        if (key->text[i] < 0x20 || key->text[i] == 0x7f) {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                                "the EKM secret \"%V\" has a control character "
                                "at offset %uz, it must be one line of text",
@@ -921,7 +924,7 @@ ngx_http_ekm_check_text(ngx_conf_t *cf, ngx_http_ekm_secret_t *secret)
         }
     }
 
-    return ngx_http_ekm_check_mac(cf, secret);
+    return NGX_OK;
 }
 
 
@@ -957,10 +960,12 @@ ngx_http_ekm_read_env(ngx_conf_t *cf, ngx_http_ekm_secret_t **secret)
         return NGX_ERROR;
     }
 
-    ngx_memcpy((*secret)->text, text, len);
-    (*secret)->len = len;
+    ngx_memcpy((*secret)->key->text, text, len);
+    (*secret)->key->len = len;
 
-    return ngx_http_ekm_check_mac(cf, *secret);
+    ngx_http_ekm_schedule((*secret)->key);
+
+    return NGX_OK;
 }
 
 
@@ -988,10 +993,10 @@ ngx_http_ekm_create_secret(ngx_conf_t *cf, ngx_str_t *name)
         return NULL;
     }
 
-    secret->text = mmap(NULL, NGX_HTTP_EKM_MAX_SECRET + 1,
-                        PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANON, -1, 0);
+    secret->key = mmap(NULL, sizeof(ngx_http_ekm_key_t), PROT_READ|PROT_WRITE,
+                       MAP_PRIVATE|MAP_ANON, -1, 0);
 
-    if (secret->text == MAP_FAILED) {
+    if (secret->key == MAP_FAILED) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno,
                            "mmap() for the EKM secret failed");
         return NULL;
@@ -1002,9 +1007,7 @@ ngx_http_ekm_create_secret(ngx_conf_t *cf, ngx_str_t *name)
 
 #ifdef MADV_DONTDUMP
 
-    if (madvise(secret->text, NGX_HTTP_EKM_MAX_SECRET + 1, MADV_DONTDUMP)
-        == -1)
-    {
+    if (madvise(secret->key, sizeof(ngx_http_ekm_key_t), MADV_DONTDUMP) == -1) {
         ngx_conf_log_error(NGX_LOG_WARN, cf, ngx_errno,
                            "madvise(MADV_DONTDUMP) failed, a core dump will "
                            "contain the EKM secret");
@@ -1019,40 +1022,14 @@ ngx_http_ekm_create_secret(ngx_conf_t *cf, ngx_str_t *name)
 }
 
 
-/* lets "nginx -t" find out what would otherwise fail in each worker */
-
-static ngx_int_t
-ngx_http_ekm_check_mac(ngx_conf_t *cf, ngx_http_ekm_secret_t *secret)
-{
-    EVP_MAC_CTX  *mac;
-
-    mac = ngx_http_ekm_create_mac(secret);
-
-    if (mac == NULL) {
-        ngx_ssl_error(NGX_LOG_EMERG, cf->log, 0,
-                      "cannot key HMAC-SHA256 with the EKM secret from \"%V\"",
-                      &secret->name);
-        return NGX_ERROR;
-    }
-
-    EVP_MAC_CTX_free(mac);
-
-    return NGX_OK;
-}
-
-
-/* EVP_MAC_CTX_free() wipes the key, too */
-
 static void
 ngx_http_ekm_cleanup_secret(void *data)
 {
     ngx_http_ekm_secret_t *secret = data;
 
-    EVP_MAC_CTX_free(secret->mac);
+    OPENSSL_cleanse(secret->key, sizeof(ngx_http_ekm_key_t));
 
-    OPENSSL_cleanse(secret->text, NGX_HTTP_EKM_MAX_SECRET + 1);
-
-    if (munmap(secret->text, NGX_HTTP_EKM_MAX_SECRET + 1) == -1) {
+    if (munmap(secret->key, sizeof(ngx_http_ekm_key_t)) == -1) {
         ngx_log_error(NGX_LOG_ALERT, ngx_cycle->log, ngx_errno,
                       "munmap() of the EKM secret failed");
     }
