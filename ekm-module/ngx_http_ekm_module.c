@@ -10,12 +10,13 @@
  *                          HMAC-SHA256 over these 32 bytes, keyed with the
  *                          text of the secret that nginx and the backends
  *                          share
- *   $ekm                   the exporter alone
+ *   $ekm                   the exporter alone, which needs no secret
  *
  * Neither is found on a plain connection, before the handshake is complete,
- * below TLS 1.3, and in a server without a secret.  The last two are logged
- * once per connection at the "error" level.  Once found, a value stays the
- * same for all requests of the connection to servers with the same secret.
+ * and below TLS 1.3, nor $ekm_channel_binding in a server without a secret.
+ * The last two are logged once per connection at the "error" level.  Once
+ * found, a value stays the same for all requests of the connection to servers
+ * with the same secret.
  *
  * Directive:
  *
@@ -101,16 +102,20 @@ typedef struct ngx_http_ekm_value_s  ngx_http_ekm_value_t;
 struct ngx_http_ekm_value_s {
     ngx_http_ekm_value_t         *next;
     ngx_http_ekm_secret_t        *secret;
+    size_t                        len;     /* without a secret, that of $ekm */
     u_char                        text[NGX_HTTP_EKM_VALUE_LEN];
 };
 
 
 /*
- * What is known about a TLS connection.  The exporter is a property of the
- * connection, the HMAC depends on the server as well, and requests on one
- * connection may be for several servers: there is a value for each secret
- * in use.  A value is never changed, as requests and concurrent HTTP/2
- * streams refer to its text until they have been logged.
+ * What is known about a TLS connection.  That there is one of these means that
+ * the handshake is complete: SSL_is_init_finished() is false again while a
+ * KeyUpdate arrives in pieces.
+ *
+ * The exporter is a property of the connection, the HMAC depends on the server
+ * as well, and requests on one connection may be for several servers: there is
+ * a value for each secret in use.  A value is never changed, as requests and
+ * concurrent HTTP/2 streams refer to its text until they have been logged.
  */
 
 typedef struct {
@@ -123,10 +128,10 @@ typedef struct {
 
 static ngx_int_t ngx_http_ekm_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
-static ngx_http_ekm_connection_t *ngx_http_ekm_get_connection(
+static ngx_http_ekm_connection_t *ngx_http_ekm_create_connection(
     ngx_ssl_conn_t *ssl_conn);
 static ngx_http_ekm_value_t *ngx_http_ekm_create_value(ngx_http_request_t *r,
-    ngx_http_ekm_connection_t *ec, ngx_http_ekm_secret_t *secret);
+    ngx_http_ekm_connection_t *ec, ngx_http_ekm_secret_t *secret, size_t len);
 static void ngx_http_ekm_sign(ngx_http_ekm_key_t *key, u_char *ekm,
     u_char *mac);
 static void ngx_http_ekm_schedule(ngx_http_ekm_key_t *key);
@@ -250,35 +255,41 @@ ngx_http_ekm_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
 
     ssl_conn = r->connection->ssl->connection;
 
-    if (!SSL_is_init_finished(ssl_conn)) {
+    ec = SSL_get_ex_data(ssl_conn, ngx_http_ekm_index);
 
-        /*
-         * Early data may be replayed (RFC 8446, Section 2.3), so it must not
-         * pass for a request of this connection.  The handshake may finish
-         * while the request is processed: the absence is not to be cached.
-         */
-
-        v->not_found = 1;
-        v->no_cacheable = 1;
-
-        return NGX_OK;
-    }
-
-    ec = ngx_http_ekm_get_connection(ssl_conn);
     if (ec == NULL) {
-        return NGX_ERROR;
+
+        if (!SSL_is_init_finished(ssl_conn)) {
+
+            /*
+             * Early data may be replayed (RFC 8446, Section 2.3), so it must
+             * not pass for a request of this connection.  The handshake may
+             * finish while the request is processed: the absence is not to be
+             * cached.
+             */
+
+            v->not_found = 1;
+            v->no_cacheable = 1;
+
+            return NGX_OK;
+        }
+
+        ec = ngx_http_ekm_create_connection(ssl_conn);
+        if (ec == NULL) {
+            return NGX_ERROR;
+        }
     }
 
     escf = ngx_http_get_module_srv_conf(r, ngx_http_ekm_module);
 
     for (value = ec->values; value; value = value->next) {
-        if (value->secret == escf->secret) {
+        if (value->secret == escf->secret && value->len >= data) {
             break;
         }
     }
 
     if (value == NULL) {
-        value = ngx_http_ekm_create_value(r, ec, escf->secret);
+        value = ngx_http_ekm_create_value(r, ec, escf->secret, data);
 
         if (value == NULL) {
             ec->reported = 1;
@@ -298,15 +309,10 @@ ngx_http_ekm_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
 
 
 static ngx_http_ekm_connection_t *
-ngx_http_ekm_get_connection(ngx_ssl_conn_t *ssl_conn)
+ngx_http_ekm_create_connection(ngx_ssl_conn_t *ssl_conn)
 {
     ngx_connection_t           *c;
     ngx_http_ekm_connection_t  *ec;
-
-    ec = SSL_get_ex_data(ssl_conn, ngx_http_ekm_index);
-    if (ec) {
-        return ec;
-    }
 
     /*
      * Each HTTP/2 and HTTP/3 stream has an ngx_connection_t of its own, the
@@ -331,7 +337,7 @@ ngx_http_ekm_get_connection(ngx_ssl_conn_t *ssl_conn)
 
 static ngx_http_ekm_value_t *
 ngx_http_ekm_create_value(ngx_http_request_t *r, ngx_http_ekm_connection_t *ec,
-    ngx_http_ekm_secret_t *secret)
+    ngx_http_ekm_secret_t *secret, size_t len)
 {
     u_char                    *p, mac[NGX_HTTP_EKM_MAC_LEN];
     ngx_log_t                 *log;
@@ -360,7 +366,7 @@ ngx_http_ekm_create_value(ngx_http_request_t *r, ngx_http_ekm_connection_t *ec,
         return NULL;
     }
 
-    if (secret == NULL) {
+    if (secret == NULL && len > NGX_HTTP_EKM_HEX_LEN) {
         cscf = ngx_http_get_module_srv_conf(r, ngx_http_core_module);
 
         ngx_log_error(level, log, 0,
@@ -390,8 +396,6 @@ ngx_http_ekm_create_value(ngx_http_request_t *r, ngx_http_ekm_connection_t *ec,
         ec->exported = 1;
     }
 
-    ngx_http_ekm_sign(secret->key, ec->ekm, mac);
-
     c = ngx_ssl_get_connection(ssl_conn);
 
     value = ngx_palloc(c->pool, sizeof(ngx_http_ekm_value_t));
@@ -400,9 +404,15 @@ ngx_http_ekm_create_value(ngx_http_request_t *r, ngx_http_ekm_connection_t *ec,
     }
 
     p = ngx_hex_dump(value->text, ec->ekm, NGX_HTTP_EKM_LEN);
-    *p++ = ':';
-    ngx_hex_dump(p, mac, NGX_HTTP_EKM_MAC_LEN);
 
+    if (secret) {
+        ngx_http_ekm_sign(secret->key, ec->ekm, mac);
+
+        *p++ = ':';
+        p = ngx_hex_dump(p, mac, NGX_HTTP_EKM_MAC_LEN);
+    }
+
+    value->len = p - value->text;
     value->secret = secret;
     value->next = ec->values;
     ec->values = value;
