@@ -127,15 +127,22 @@ unit: $(UNIT_RUNS)
 	@echo "unit: $$(cat $(UNIT_PROGRAMS:%=%.log) | grep -c '^\[       OK \]') tests in $(words $(UNIT_PROGRAMS)) programs passed"
 
 # ---- end-to-end tests --------------------------------------------------------------------
-# A client that has to keep its pace, hence not in Python.
-CHAIN_SWAPS := $(BUILD)/test/chain_swaps
-$(CHAIN_SWAPS): test/lib/chain_swaps.c Makefile
+# Clients that have to keep their pace, hence not in Python.
+TEST_PROGRAMS := $(BUILD)/test/chain_swaps
+$(TEST_PROGRAMS): $(BUILD)/test/%: test/lib/%.c Makefile
 	@mkdir -p $(@D)
 	@echo "  LINK    $@"
 	@$(CC) $(CPPFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $< -pthread $(LIB_LIBS)
 
+# Preloaded into a release nginx, so no sanitizer in any variant.
+TEST_PRELOADS := $(BUILD)/test/ekm_probe.so
+$(TEST_PRELOADS): $(BUILD)/test/%.so: test/lib/%.c Makefile
+	@mkdir -p $(@D)
+	@echo "  LINK    $@"
+	@$(CC) $(CPPFLAGS) -std=c17 $(WARNINGS) $(CFLAGS_release) -fPIC -shared -o $@ $<
+
 .PHONY: e2e
-e2e: program modules $(CHAIN_SWAPS)
+e2e: program modules $(TEST_PROGRAMS) $(TEST_PRELOADS)
 	@BUILD=$(BUILD) $(PYTHON) -m pytest -p no:cacheprovider -q -n $(TEST_JOBS) --dist loadgroup \
 	  --durations=5 $(PYTEST_ARGS) test/e2e
 
