@@ -66,8 +66,10 @@ class BareNginx:
         return self
 
     def __exit__(self, *_):
-        self.stop()
-        shutil.rmtree(self.folder)
+        try:
+            self.stop()
+        finally:
+            shutil.rmtree(self.folder)
 
     def write_conf(self, http_text, main_text=""):
         """LISTEN and LISTEN2 in http_text stand for addresses, FOLDER for the folder."""
