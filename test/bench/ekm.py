@@ -91,7 +91,7 @@ def instructions(connections, requests, path, *, live=False, within=None):
     """All that one nginx executes while it answers, or what is executed within one function."""
     with Nginx(live=live, workers=0) as nginx:
         counts = nginx.folder / "counts"
-        nginx.under = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={counts}"]
+        nginx.under = ["valgrind", "--vgdb=no", "--tool=callgrind", f"--callgrind-out-file={counts}"]
         nginx.under += [f"--toggle-collect={within}"] if within else []
         nginx.start(nginx.text, "master_process off;", inherit=False)
         wait_until(lambda: is_listening(*nginx.place), "nginx listens", 60)

@@ -106,7 +106,8 @@ def connect(nginx, count):
 # Ten thousand connections
 
 IN_USE = re.compile(r"in use at exit: (.* bytes in .* blocks)")
-VALGRIND = ["valgrind", "--trace-children=yes", "--leak-check=full", "--keep-debuginfo=yes", "--num-callers=30"]
+VALGRIND = ["valgrind", "--vgdb=no", "--trace-children=yes", "--num-callers=30"]
+VALGRIND += ["--leak-check=full", "--keep-debuginfo=yes"]
 
 
 def valgrind_log(nginx, pid):

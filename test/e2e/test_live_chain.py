@@ -1090,7 +1090,7 @@ def test_no_leak_and_no_invalid_access(make):
     nginx = make(workers=1)
     log = nginx.folder / "valgrind.%p"
     # The module has been unloaded when leaks are looked for.
-    nginx.under = ["valgrind", "--trace-children=yes", "--leak-check=full", "--keep-debuginfo=yes"]
+    nginx.under = ["valgrind", "--vgdb=no", "--trace-children=yes", "--leak-check=full", "--keep-debuginfo=yes"]
     nginx.under += ["--num-callers=30", f"--log-file={log}"]
     nginx.start(LIVE)
     bad = [nginx.chains.new()[:400], "", nginx.chains.new(key=pki.new_key())]
