@@ -9,6 +9,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import threading
 
 import pytest
 import tls13
@@ -427,10 +428,12 @@ def test_replayed_early_data_has_no_value(nginx):
     nginx.start(EARLY)
     early = Early(nginx, b"GET /early HTTP/1.1\r\nHost: a.test\r\n\r\n")
     nginx.backend.reached.clear()
-    gate, client = early.connect(nginx.backend.reached)
+    is_recorded = threading.Event()
+    gate, client = early.connect(is_recorded)
     with gate, client:
-        nginx.backend.reached.wait(TIMEOUT_S)
+        assert nginx.backend.reached.wait(TIMEOUT_S)
         flight = gate.sent
+        is_recorded.set()
         client.response()
         assert value(client.json("/late")) == binding(client.exporter)
     before = len(nginx.backend.to("/early"))

@@ -155,7 +155,8 @@ def ready_nginx(**options):
     with running_backend() as backend, EkmNginx(backend, **options) as nginx:
         yield nginx
         nginx.stop()
-        assert not nginx.complaints()
+        complaints = nginx.complaints()
+        assert not complaints, complaints
 
 
 class Client(http.client.HTTPConnection):
