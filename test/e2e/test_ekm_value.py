@@ -13,7 +13,7 @@ import threading
 
 import pytest
 import tls13
-from bare_nginx import BUILD, NGINX
+from bare_nginx import MODULES_DIR, NGINX
 from ekm_nginx import (
     HEADER,
     MODULES,
@@ -56,7 +56,7 @@ def fixture_tools():
     for tool in (NGINX, "openssl", "gnutls-cli", "curl"):
         assert shutil.which(tool), f"{tool} is missing"
     for name in MODULES:
-        assert (BUILD / f"{name}.so").is_file(), f"build {name} first: make modules"
+        assert (MODULES_DIR / f"{name}.so").is_file(), f"build {name} first: make modules"
 
 
 @pytest.fixture(name="nginx")
