@@ -31,14 +31,52 @@ static void skip_blanks_and_comments(struct nginx_text *text)
     }
 }
 
+/* A word as far as there is room for it. */
+struct word {
+    char *text;
+    size_t len;
+};
+
+static void put(struct word *word, char c)
+{
+    if (word->len < NGINX_TEXT_WORD_SIZE - 1)
+        word->text[word->len++] = c;
+}
+
+/* What stands behind a backslash. Of anything else than these, nginx keeps both. */
+static void take_escaped(struct nginx_text *text, struct word *word)
+{
+    char c = take(text);
+
+    switch (c) {
+    case '"':
+    case '\'':
+    case '\\':
+        break;
+    case 't':
+        c = '\t';
+        break;
+    case 'r':
+        c = '\r';
+        break;
+    case 'n':
+        c = '\n';
+        break;
+    default:
+        put(word, '\\');
+        break;
+    }
+    put(word, c);
+}
+
 /*
  * A word, its quotes and escapes undone, cut when it is too long. A quote counts only at its
  * beginning, and the brace of "${" is none of a block.
  */
 static void take_word(struct nginx_text *text, char ret[NGINX_TEXT_WORD_SIZE])
 {
+    struct word word = {.text = ret};
     char quote = '\0';
-    size_t len = 0;
 
     if (*text->at == '"' || *text->at == '\'')
         quote = take(text);
@@ -48,16 +86,16 @@ static void take_word(struct nginx_text *text, char ret[NGINX_TEXT_WORD_SIZE])
 
         if (quote != '\0' ? c == quote : strchr(BLANKS ";{", c) != NULL)
             break;
-        if (c == '\\' && text->at[1] != '\0')
+        if (c == '\\' && text->at[1] != '\0') {
             take(text);
-        else if (quote == '\0' && text_starts_with(text->at, "${") &&
-                 len < NGINX_TEXT_WORD_SIZE - 1)
-            ret[len++] = take(text);
-        c = take(text);
-        if (len < NGINX_TEXT_WORD_SIZE - 1)
-            ret[len++] = c;
+            take_escaped(text, &word);
+            continue;
+        }
+        if (text_starts_with(text->at, "${"))
+            put(&word, take(text));
+        put(&word, take(text));
     }
-    ret[len] = '\0';
+    ret[word.len] = '\0';
     if (quote != '\0' && *text->at != '\0')
         take(text);
 }
