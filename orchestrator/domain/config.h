@@ -2,7 +2,7 @@
  * config: every setting of the program, from defaults, a YAML file and the environment
  * (which wins). Pure: the texts come as arguments.
  *
- * One table in config.c names, for every setting, its YAML key, its variable, its type,
+ * One table in config_settings.c names, for every setting, its YAML key, its variable, its type,
  * its limits and its meaning. A value that cannot be used is an error that names the
  * variable, or the file with line and column, what was found, and what is allowed; every
  * error of a load is reported, not only the first. Values of secrets never appear.

@@ -144,7 +144,7 @@ unsigned config_distance(const char *a, const char *b);
 
 enum { CONFIG_ROUTES_MAX = 200 };
 
-/* One more route with its defaults, or NULL: there are enough, or there is no memory. */
+/* One more route with its defaults, or NULL without memory. */
 struct config_route *config_route_add(struct config_routes *routes);
 void config_routes_clear(struct config_routes *routes);
 

@@ -17,8 +17,6 @@ struct config_route *config_route_add(struct config_routes *routes)
     struct config_route *longer;
     struct config_route *route;
 
-    if (routes->count >= CONFIG_ROUTES_MAX)
-        return NULL;
     longer = realloc(routes->items, (routes->count + 1) * sizeof *longer);
     if (longer == NULL)
         return NULL;

@@ -82,7 +82,8 @@ const char *config_expected(char ret[CONFIG_EXPECTED_SIZE],
         [CONFIG_FRAGMENT] = "nginx text",
         [CONFIG_SECRET] = "a text",
         [CONFIG_ROUTE_PATH] =
-            "a decoded path of letters, digits and /._~!&'()*+,=:@-, not // or /../",
+            ("a decoded path that begins with /, at most 1024 letters, digits and "
+             "/._~!&'()*+,=:@-, without // and /../"),
         [CONFIG_LIST] = "a sequence of texts",
         [CONFIG_NETWORKS] = "addresses and networks such as 10.0.0.0/8 or fd00::/8",
         [CONFIG_ROUTES] = "a sequence of mappings with path and upstream",

@@ -116,17 +116,24 @@ static const struct config_setting *find_route_setting(const yaml_node_t *key)
     return NULL;
 }
 
+/* From there on a word is another one: of a short word two letters are half of it. */
+static unsigned least_distance(const char *word)
+{
+    return strlen(word) < 5 ? 2 : 3;
+}
+
 static void report_unknown_of_route(struct walk *walk, const yaml_node_t *key)
 {
     char quoted[CONFIG_QUOTED_SIZE];
     const char *meant = NULL;
-    unsigned least = 3;
+    unsigned least;
 
     if (key->type != YAML_SCALAR_NODE) {
         config_error(walk->load, AT_FORMAT "found %s as a key, expected a name",
                      AT(walk->load, key->start_mark), kind_of(key));
         return;
     }
+    least = least_distance(text_of(key));
     for (size_t i = 0; i < CONFIG_ROUTE_SETTING_COUNT; i++) {
         unsigned distance = config_distance(text_of(key), config_route_settings[i].key);
 
@@ -184,8 +191,8 @@ static bool set_route(struct walk *walk, const yaml_node_t *node)
     }
     route = config_route_add(&walk->load->config->routes);
     if (route == NULL) {
-        config_error(walk->load, AT_FORMAT "more than %d routes",
-                     AT(walk->load, node->start_mark), CONFIG_ROUTES_MAX);
+        config_error(walk->load, AT_FORMAT "not enough memory for this route",
+                     AT(walk->load, node->start_mark));
         return false;
     }
     route->line = node->start_mark.line + 1;
@@ -206,6 +213,7 @@ static bool set_route(struct walk *walk, const yaml_node_t *node)
 static bool set_routes(struct walk *walk, const struct config_setting *setting,
                        const yaml_node_t *node)
 {
+    const struct config_routes *routes = &walk->load->config->routes;
     bool good = true;
 
     if (node->type != YAML_SEQUENCE_NODE) {
@@ -213,8 +221,17 @@ static bool set_routes(struct walk *walk, const struct config_setting *setting,
         return false;
     }
     for (const yaml_node_item_t *item = node->data.sequence.items.start;
-         item < node->data.sequence.items.top && !config_errors_full(walk->load); item++)
-        good = set_route(walk, yaml_document_get_node(&walk->document, *item)) && good;
+         item < node->data.sequence.items.top && !config_errors_full(walk->load);
+         item++) {
+        const yaml_node_t *entry = yaml_document_get_node(&walk->document, *item);
+
+        if (routes->count == CONFIG_ROUTES_MAX) {
+            config_error(walk->load, AT_FORMAT "more than %d routes",
+                         AT(walk->load, entry->start_mark), CONFIG_ROUTES_MAX);
+            return false;
+        }
+        good = set_route(walk, entry) && good;
+    }
     return good;
 }
 
@@ -288,7 +305,7 @@ static const char *last_part(const char *path)
  */
 static bool suggest(const char *path, char ret[PATH_SIZE])
 {
-    unsigned least = strlen(path) < 5 ? 2 : 3;
+    unsigned least = least_distance(path);
     bool found = false;
 
     for (size_t i = 0; i < CONFIG_SETTING_COUNT; i++) {
