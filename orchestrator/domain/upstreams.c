@@ -3,7 +3,6 @@
 #include "base/text.h"
 
 #include <arpa/inet.h>
-#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,29 +22,27 @@ enum {
 #define LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 #define DIGITS "0123456789"
 
-static bool is_address(const char *text)
+static bool is_address(int family, const char *text)
 {
     unsigned char address[sizeof(struct in6_addr)];
 
-    return inet_pton(AF_INET, text, address) == 1 ||
-           inet_pton(AF_INET6, text, address) == 1;
+    return inet_pton(family, text, address) == 1;
 }
 
-/*
- * A name as container networks have them, underscores included, or an address. "unix" is refused
- * because nginx reads "unix:" as the path of a socket.
- */
-static bool is_host(const char *host)
+/* A name as container networks have them, underscores included, or an IPv4 address. */
+static bool is_name(const char *host)
 {
-    return is_address(host) ||
-           (strspn(host, LETTERS DIGITS "._-") == strlen(host) && *host != '\0' &&
-            *host != '-' && *host != '.' && strcmp(host, "unix") != 0);
+    return *host != '\0' && *host != '-' && *host != '.' &&
+           host[strspn(host, LETTERS DIGITS "._-")] == '\0';
 }
 
-/* The host of `len` bytes, which may be an IPv6 address in brackets. */
+/* The host of `len` bytes: a name, or an address, of IPv6 with or without brackets. */
 static int set_host(struct upstream *upstream, const char *host, size_t len)
 {
-    if (len >= 2 && host[0] == '[' && host[len - 1] == ']') {
+    bool bracketed = len >= 2 && host[0] == '[' && host[len - 1] == ']';
+    bool ipv6;
+
+    if (bracketed) {
         host++;
         len -= 2;
     }
@@ -53,9 +50,10 @@ static int set_host(struct upstream *upstream, const char *host, size_t len)
         return -1;
     memcpy(upstream->host, host, len);
     upstream->host[len] = '\0';
-    if (!is_host(upstream->host))
+    ipv6 = is_address(AF_INET6, upstream->host);
+    if (!ipv6 && (bracketed || !is_name(upstream->host)))
         return -1;
-    upstream->literal = is_address(upstream->host);
+    upstream->literal = ipv6 || is_address(AF_INET, upstream->host);
     if (upstream->literal) {
         snprintf(upstream->addresses[0], sizeof upstream->addresses[0], "%.*s",
                  INET6_ADDRSTRLEN - 1, upstream->host);
@@ -86,6 +84,7 @@ static int add(struct upstreams *upstreams, const struct upstream *upstream,
 static int parse(struct upstream *upstream, const char *host_port)
 {
     const char *colon = strrchr(host_port, ':');
+    size_t len = colon == NULL ? 0 : (size_t)(colon - host_port);
     unsigned long port;
 
     if (colon == NULL || colon[1] == '\0' ||
@@ -93,9 +92,11 @@ static int parse(struct upstream *upstream, const char *host_port)
         return -1;
     port = strtoul(colon + 1, NULL, 10);
     upstream->port = (unsigned)port;
-    if (port < 1 || port > PORT_MAX)
+    /* Without brackets nobody knows where an IPv6 address ends. */
+    if (port < 1 || port > PORT_MAX ||
+        (host_port[0] != '[' && memchr(host_port, ':', len) != NULL))
         return -1;
-    return set_host(upstream, host_port, (size_t)(colon - host_port));
+    return set_host(upstream, host_port, len);
 }
 
 static int add_host_port(struct upstreams *upstreams, const char *name, const char *key,
@@ -144,10 +145,9 @@ static int add_route(struct upstreams *upstreams, const char *host_port, struct 
     return add_host_port(upstreams, name, "routes", host_port, err);
 }
 
-int upstreams_init(struct upstreams *upstreams, const struct config *config,
+static int add_all(struct upstreams *upstreams, const struct config *config,
                    struct err *err)
 {
-    *upstreams = (struct upstreams){.count = 0};
     if (add_app(upstreams, config, err) < 0 ||
         add_host_port(upstreams, UPSTREAM_ATTESTATION, "attestation.upstream",
                       config->attestation.upstream, err) < 0)
@@ -160,6 +160,16 @@ int upstreams_init(struct upstreams *upstreams, const struct config *config,
             return -1;
     }
     return 0;
+}
+
+int upstreams_init(struct upstreams *upstreams, const struct config *config,
+                   struct err *err)
+{
+    *upstreams = (struct upstreams){.count = 0};
+    if (add_all(upstreams, config, err) == 0)
+        return 0;
+    upstreams_done(upstreams);
+    return -1;
 }
 
 void upstreams_done(struct upstreams *upstreams)

@@ -42,7 +42,7 @@ struct upstreams {
 
 /*
  * Every backend that the settings name, each host and port of routes once; only those that are
- * addresses have any yet. ERR_CONFIG for what is no host and port.
+ * addresses have any yet. ERR_CONFIG for what is no host and port; nothing is kept then.
  */
 int upstreams_init(struct upstreams *upstreams, const struct config *config,
                    struct err *err);
