@@ -75,8 +75,7 @@ int nginx_write_cors_headers(const struct site *site, struct buf *ret, struct er
         "            add_header Access-Control-Allow-Origin $cors_origin always;\n"
         "            add_header Access-Control-Allow-Methods %s always;\n"
         "            add_header Access-Control-Allow-Headers %s always;\n"
-        "            add_header Access-Control-Max-Age 1728000 always;\n"
-        "            %s\n"
+        "            add_header Access-Control-Max-Age 1728000 always;%s%s\n"
         "            return 204;\n"
         "        }\n"
         "        proxy_hide_header Access-Control-Allow-Origin;\n"
@@ -85,9 +84,9 @@ int nginx_write_cors_headers(const struct site *site, struct buf *ret, struct er
         "        add_header Access-Control-Allow-Methods %s always;\n"
         "        add_header Access-Control-Allow-Headers %s always;\n"
         "        add_header Access-Control-Expose-Headers 'Content-Length,Content-Range' "
-        "always;\n"
-        "        %s",
-        methods, headers, buf_str(&hsts), methods, headers, buf_str(&hsts));
+        "always;%s%s",
+        methods, headers, hsts.len > 0 ? "\n            " : "", buf_str(&hsts), methods,
+        headers, hsts.len > 0 ? "\n        " : "", buf_str(&hsts));
 }
 
 /* ---- authentication ---- */
@@ -207,12 +206,16 @@ static int write_catch_all(const struct site *site, struct buf *ret, struct err 
 /* Every path of the application, when its configuration is one that nginx refuses. */
 static int write_unavailable(const struct site *site, struct buf *ret, struct err *err)
 {
-    if (buf_append_str(ret, "location / {\n        ", err) < 0 ||
-        nginx_write_cors_headers(site, ret, err) < 0)
+    BUF_SCOPED headers = {.max = NGINX_CONF_MAX_BYTES};
+    bool cors = site->config->cors_origins.count > 0;
+
+    /* Those of CORS hold HSTS, too. */
+    if ((cors ? nginx_write_cors_headers(site, &headers, err)
+              : nginx_write_hsts(site, &headers, err)) < 0)
         return -1;
     return buf_printf(ret, err,
-                      "\n"
-                      "        types { }\n"
+                      "location / {\n"
+                      "        %s%stypes { }\n"
                       "        default_type text/plain;\n"
                       "        add_header X-Content-Type-Options nosniff always;\n"
                       "        add_header Retry-After %d always;\n"
@@ -220,6 +223,7 @@ static int write_unavailable(const struct site *site, struct buf *ret, struct er
                       "available: its part of the configuration cannot be used. The "
                       "operator finds the reason in the log of cert-manager.\\n\";\n"
                       "    }",
+                      buf_str(&headers), headers.len > 0 ? "\n        " : "",
                       NGINX_RETRY_AFTER_SECONDS);
 }
 
