@@ -368,22 +368,62 @@ static bool peer_has_connected(void *owner)
     return peer->connected;
 }
 
-static void test_sends_the_server_name(void **state)
+static bool has_server_name(void *owner)
+{
+    const struct hello *hello = owner;
+
+    return memmem(hello->bytes, hello->len, NAME, strlen(NAME)) != NULL;
+}
+
+/* What a peer hears from a probe that it does not answer. */
+static void listen_to(struct hello *hello, uv_loop_t *loop, bool proxy_protocol)
 {
     struct owner o = {.in_call = false};
     struct peer peer = {.len = 0};
-    struct hello hello = {.len = 0};
+    struct tls_probe_target target = {
+        .address = "127.0.0.1", .server_name = NAME, .proxy_protocol = proxy_protocol};
 
-    peer_start(&peer, *state);
-    start(&o, *state, "127.0.0.1", peer.port, SHORT_MS);
-    loop_run_until(*state, peer_has_connected, &peer);
-    peer.connection.data = &hello;
+    peer_start(&peer, loop);
+    target.port = peer.port;
+    tls_probe_start(&o.probe, loop, &target, PATIENCE_MS, on_done, &o);
+    loop_run_until(loop, peer_has_connected, &peer);
+    peer.connection.data = hello;
     assert_int_equal(uv_read_start((uv_stream_t *)&peer.connection, on_room, on_hello),
                      0);
-    loop_run_until(*state, ended_once, &o.ended);
-    ended_assert_failed(&o.ended, ERR_TIMEOUT, "");
-    assert_non_null(memmem(hello.bytes, hello.len, NAME, strlen(NAME)));
-    peer_stop(&peer, *state);
+    loop_run_until(loop, has_server_name, hello);
+    cancel(&o);
+    peer_stop(&peer, loop);
+    ended_assert_failed(&o.ended, ERR_CANCELED, "canceled");
+}
+
+static void assert_client_hello(const char *bytes, size_t len)
+{
+    static const char handshake[] = {0x16, 3, 1}; /* RFC 8446 §5.1 */
+
+    assert_true(len > sizeof handshake);
+    assert_memory_equal(bytes, handshake, sizeof handshake);
+}
+
+static void test_sends_the_server_name(void **state)
+{
+    struct hello hello = {.len = 0};
+
+    listen_to(&hello, *state, false);
+    assert_client_hello(hello.bytes, hello.len);
+}
+
+/* Once, before everything else, and for nobody: the balancer's networks are not ours. */
+static void test_sends_the_proxy_header_first(void **state)
+{
+    static const char header[] = "PROXY UNKNOWN\r\n";
+    const size_t len = sizeof header - 1;
+    struct hello hello = {.len = 0};
+
+    listen_to(&hello, *state, true);
+    assert_true(hello.len > len);
+    assert_memory_equal(hello.bytes, header, len);
+    assert_client_hello(hello.bytes + len, hello.len - len);
+    assert_null(memmem(hello.bytes + len, hello.len - len, "PROXY", 5));
 }
 
 static void test_ipv6(void **state)
@@ -522,6 +562,7 @@ int main(void)
         loop_test(test_peer_that_is_silent),
         loop_test(test_peer_that_falls_silent),
         loop_test(test_sends_the_server_name),
+        loop_test(test_sends_the_proxy_header_first),
         loop_test(test_ipv6),
         loop_test(test_canceled_at_once),
         loop_test(test_canceled_at_every_moment),

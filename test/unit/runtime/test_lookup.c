@@ -2,6 +2,8 @@
 
 #include "support/loop.h"
 
+#include <arpa/inet.h>
+#include <dlfcn.h>
 #include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,6 +14,78 @@
 
 #include <cmocka.h>
 
+/* ---- a resolver with an answer of its own ---- */
+
+/*
+ * Stands before that of the C library: "many.test" has the addresses 10.0.0.<n> in descending order
+ * and at the end one of IPv6, as many as `many` says; every other name is the library's business.
+ */
+static unsigned many;
+
+struct answer {
+    struct addrinfo info;
+    struct sockaddr_storage place;
+};
+
+static struct addrinfo *make_answer(unsigned number, struct addrinfo *next)
+{
+    struct answer *answer = calloc(1, sizeof *answer);
+    struct sockaddr_in *v4;
+    struct sockaddr_in6 *v6;
+
+    if (answer == NULL)
+        abort();
+    v4 = (struct sockaddr_in *)&answer->place;
+    v6 = (struct sockaddr_in6 *)&answer->place;
+    if (next == NULL) {
+        v6->sin6_family = AF_INET6;
+        v6->sin6_addr = (struct in6_addr){.s6_addr = {0xfd, [15] = 2}};
+    } else {
+        v4->sin_family = AF_INET;
+        v4->sin_addr.s_addr = htonl(0x0a000000 + number);
+    }
+    answer->info.ai_addr = (struct sockaddr *)&answer->place;
+    answer->info.ai_next = next;
+    return &answer->info;
+}
+
+int getaddrinfo(const char *host, const char *service, const struct addrinfo *hints,
+                struct addrinfo **ret)
+{
+    int (*library)(const char *, const char *, const struct addrinfo *,
+                   struct addrinfo **);
+    void *symbol = dlsym(RTLD_NEXT, "getaddrinfo");
+
+    *ret = NULL;
+    if (strcmp(host, "many.test") == 0) {
+        for (unsigned i = 0; i < many; i++)
+            *ret = make_answer(i, *ret);
+        return 0;
+    }
+    memcpy(&library, &symbol, sizeof library);
+    return library(host, service, hints, ret);
+}
+
+void freeaddrinfo(struct addrinfo *info)
+{
+    void (*library)(struct addrinfo *);
+    void *symbol = dlsym(RTLD_NEXT, "freeaddrinfo");
+
+    if (many == 0) {
+        memcpy(&library, &symbol, sizeof library);
+        library(info);
+        return;
+    }
+    while (info != NULL) {
+        struct addrinfo *next = info->ai_next;
+
+        free(info);
+        info = next;
+    }
+}
+
+/* ---- what is found ---- */
+
 static void test_numeric_address(void **state)
 {
     struct lookup lookup;
@@ -21,7 +95,55 @@ static void test_numeric_address(void **state)
     assert_int_equal(ended.times, 0);
     loop_run(*state);
     ended_assert_ok(&ended);
+    assert_int_equal(lookup.count, 1);
     assert_string_equal(lookup.addresses[0], "127.0.0.1");
+}
+
+static void find_many(struct lookup *lookup, uv_loop_t *loop, unsigned count)
+{
+    struct ended ended = {0};
+
+    many = count;
+    lookup_start(lookup, loop, "many.test", ended_done, &ended);
+    loop_run(loop);
+    many = 0;
+    ended_assert_ok(&ended);
+}
+
+static void test_several_addresses(void **state)
+{
+    struct lookup lookup;
+
+    find_many(&lookup, *state, 4);
+    assert_int_equal(lookup.count, 4);
+    assert_string_equal(lookup.addresses[0], "10.0.0.3");
+    assert_string_equal(lookup.addresses[1], "10.0.0.2");
+    assert_string_equal(lookup.addresses[2], "10.0.0.1");
+    assert_string_equal(lookup.addresses[3], "fd00::2");
+}
+
+static void test_more_addresses_than_are_kept(void **state)
+{
+    struct lookup lookup;
+
+    find_many(&lookup, *state, LOOKUP_ADDRESSES_MAX + 1);
+    assert_int_equal(lookup.count, LOOKUP_ADDRESSES_MAX);
+    assert_string_equal(lookup.addresses[0], "10.0.0.64");
+    assert_string_equal(lookup.addresses[LOOKUP_ADDRESSES_MAX - 1], "10.0.0.1");
+}
+
+/* The next one does not see them any more. */
+static void test_addresses_of_before_are_gone(void **state)
+{
+    struct lookup lookup;
+    struct ended ended = {0};
+
+    find_many(&lookup, *state, 4);
+    lookup_start(&lookup, *state, "no..such.invalid", ended_done, &ended);
+    assert_int_equal(lookup.count, 0);
+    loop_run(*state);
+    ended_assert_failed(&ended, ERR_NET, "does not resolve");
+    assert_int_equal(lookup.count, 0);
 }
 
 static void test_localhost(void **state)
@@ -167,6 +289,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         loop_test(test_numeric_address),
+        loop_test(test_several_addresses),
+        loop_test(test_more_addresses_than_are_kept),
+        loop_test(test_addresses_of_before_are_gone),
         loop_test(test_localhost),
         loop_test(test_name_that_does_not_resolve),
         loop_test(test_name_that_is_too_long),
