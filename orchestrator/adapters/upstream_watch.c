@@ -9,9 +9,10 @@ struct upstream_watch_name {
     struct lookup lookup;
 };
 
+/* Any event may close the watch, and is then the last. */
 static void become_ready(struct upstream_watch *watch)
 {
-    if (watch->is_ready)
+    if (watch->is_ready || watch->closing)
         return;
     watch->is_ready = true;
     timer_stop(&watch->first);
@@ -50,7 +51,7 @@ static void on_lookup_done(void *owner, const struct err *err)
               upstream_update(name->upstream, name->lookup.addresses, name->lookup.count);
     watch->changed = watch->changed || changed;
     watch->events->looked_up(watch->owner, name->upstream, changed, err);
-    if (watch->pending == 0)
+    if (watch->pending == 0 && !watch->closing)
         end_round(watch);
 }
 
@@ -86,8 +87,10 @@ int upstream_watch_init(struct upstream_watch *watch, uv_loop_t *loop,
     if (upstreams_init(&watch->upstreams, config, err) < 0)
         return -1;
     watch->names = calloc(watch->upstreams.count, sizeof *watch->names);
-    if (watch->names == NULL)
+    if (watch->names == NULL) {
+        upstreams_done(&watch->upstreams);
         return err_sys(err, ENOMEM, "cannot keep the upstreams");
+    }
     for (size_t i = 0; i < watch->upstreams.count; i++) {
         watch->names[i].watch = watch;
         watch->names[i].upstream = &watch->upstreams.items[i];

@@ -43,9 +43,9 @@ struct upstream_watch {
     bool changed;
     bool is_ready;
     bool closing;
-    unsigned open_timers;
 };
 
+/* ERR_CONFIG for what is no backend; nothing is kept then. */
 int upstream_watch_init(struct upstream_watch *watch, uv_loop_t *loop,
                         const struct config *config,
                         const struct upstream_watch_events *events, void *owner,
@@ -54,7 +54,10 @@ int upstream_watch_init(struct upstream_watch *watch, uv_loop_t *loop,
 /* The first round. No event comes before this returns. */
 void upstream_watch_start(struct upstream_watch *watch);
 
-/* Ends what runs; no event comes any more. The memory may go when the loop has ended. */
+/*
+ * Ends what runs; no event comes any more, also when an event calls this. The memory may go when
+ * the loop has ended.
+ */
 void upstream_watch_close(struct upstream_watch *watch);
 void upstream_watch_done(struct upstream_watch *watch);
 
