@@ -116,8 +116,8 @@ void nginx_wait_cancel(struct nginx_wait *wait);
 
 /*
  * ---- SIGHUP, and wait until only workers with what it read accept connections ----
- * ERR_SYS when there is no master, ERR_CONFIG when none came in NGINX_RELOAD_MS: nginx refuses in
- * its own log.
+ * ERR_SYS when there is no master, or it ended and none came in NGINX_RELOAD_MS; ERR_CONFIG when no
+ * such workers came in that time: nginx refuses in its own log.
  */
 enum { NGINX_RELOAD_MS = 10 * 1000, NGINX_WORKERS_MAX = 512 };
 struct nginx_reload {

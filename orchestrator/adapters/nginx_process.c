@@ -191,37 +191,41 @@ void nginx_wait_cancel(struct nginx_wait *wait)
 struct search {
     struct nginx_reload *reload;
     bool recording;     /* else comparing */
-    bool found;         /* a worker that was not recorded */
-    bool old_accepting; /* a worker that was */
+    bool found;         /* a worker that was not recorded, and accepts */
+    bool old_accepting; /* one that was recorded, and may */
 };
 
 /* nginx says in its title what a process is, and whether it still accepts connections. */
-static bool is_accepting_worker(pid_t pid)
+static bool is_titled(const struct buf *title, const char *begin)
 {
-    struct err ignored = ERR_INIT;
-    BUF_SCOPED title = {0};
-    char path[64];
-
-    snprintf(path, sizeof path, "/proc/%d/cmdline", (int)pid);
-    return fs_read(path, TITLE_MAX_BYTES, &title, &ignored) == 0 &&
-           text_starts_with(buf_str(&title), "nginx: worker process") &&
-           strstr(buf_str(&title), "shutting down") == NULL;
+    return text_starts_with(buf_str(title), begin) &&
+           strstr(buf_str(title), "shutting down") == NULL;
 }
 
-static void look_at_worker(pid_t pid, const struct relatives *relatives, void *owner)
+static void look_at_child(pid_t pid, const struct relatives *relatives, void *owner)
 {
     struct search *search = owner;
     struct nginx_reload *reload = search->reload;
+    struct err ignored = ERR_INIT;
+    BUF_SCOPED title = {0};
     bool known = false;
+    bool worker;
+    bool may_accept;
+    char path[64];
 
-    if (relatives->parent != reload->master || !is_accepting_worker(pid))
+    snprintf(path, sizeof path, "/proc/%d/cmdline", (int)pid);
+    if (relatives->parent != reload->master ||
+        fs_read(path, TITLE_MAX_BYTES, &title, &ignored) < 0)
         return;
+    worker = is_titled(&title, "nginx: worker process");
+    /* Until it has a title of its own, a worker bears that of the master. */
+    may_accept = worker || is_titled(&title, "nginx: master process");
     for (size_t i = 0; i < reload->known; i++)
         known = known || reload->workers[i] == pid;
-    if (search->recording && reload->known < NGINX_WORKERS_MAX)
+    if (search->recording && may_accept && reload->known < NGINX_WORKERS_MAX)
         reload->workers[reload->known++] = pid;
-    search->found = search->found || !known;
-    search->old_accepting = search->old_accepting || known;
+    search->found = search->found || (worker && !known);
+    search->old_accepting = search->old_accepting || (may_accept && known);
 }
 
 static void on_reload_closed(void *owner)
@@ -244,7 +248,7 @@ static bool is_in_force(struct nginx_reload *reload)
 
     if (master != reload->master)
         return master != 0;
-    for_each_nginx(reload->config, look_at_worker, &search);
+    for_each_nginx(reload->config, look_at_child, &search);
     return search.found && !search.old_accepting;
 }
 
@@ -259,11 +263,17 @@ static void on_reload_fired(void *owner)
             timer_set(&reload->timer, RELOAD_INTERVAL_MS);
             return;
         }
-        err_set(
-            &reload->err, ERR_CONFIG,
-            "nginx was asked to reload, but did not within %d s; its own lines in the "
-            "log say why",
-            NGINX_RELOAD_MS / 1000);
+        if (nginx_master(reload->config) == 0)
+            err_set(
+                &reload->err, ERR_SYS,
+                "nginx was asked to reload, and is not running any more (%s); its own "
+                "lines in the log say why",
+                reload->config->nginx.pid_file);
+        else
+            err_set(&reload->err, ERR_CONFIG,
+                    "nginx was asked to reload, but did not within %d s; its own lines "
+                    "in the log say why",
+                    NGINX_RELOAD_MS / 1000);
     }
     timer_close(&reload->timer, on_reload_closed);
 }
@@ -282,7 +292,7 @@ void nginx_reload_start(struct nginx_reload *reload, uv_loop_t *loop,
         .done = done,
         .owner = owner,
     };
-    for_each_nginx(config, look_at_worker, &search);
+    for_each_nginx(config, look_at_child, &search);
     nginx_ask_reload(config, &reload->err);
     timer_init(&reload->timer, loop, on_reload_fired, reload);
     timer_set(&reload->timer, 0);

@@ -1,13 +1,16 @@
 #include "support/nginx_fixture.h"
 
-#include <errno.h>
+#include <arpa/inet.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -262,6 +265,232 @@ static void the_wait_has_an_end(void **state)
     assert_non_null(strstr(f->ended.err.message, f->pid_file));
 }
 
+/* ---- a reload, until it is seen ---- */
+
+static void start_reload(struct nginx_fixture *f)
+{
+    f->ended = (struct ended){0};
+    nginx_reload_start(&f->reload, f->loop, &f->config, ended_done, &f->ended);
+    assert_int_equal(f->ended.times, 0);
+    assert_true(f->reload.deadline_ms >= uv_now(f->loop) + NGINX_RELOAD_MS);
+}
+
+/* Sooner than in ten seconds. */
+static void shorten_reload(struct nginx_fixture *f, unsigned limit_ms)
+{
+    f->reload.deadline_ms = uv_now(f->loop) + limit_ms;
+}
+
+/* A site that says `answer`, with all kinds of processes that nginx has beside workers. */
+static void write_site(const struct nginx_fixture *f, const char *answer)
+{
+    char content[1024];
+
+    snprintf(content, sizeof content,
+             "proxy_cache_path %s/cache keys_zone=cache:1m;\n"
+             "server {\n"
+             "    listen 127.0.0.1:%u;\n"
+             "    location / { return 200 \"%s\"; }\n"
+             "}\n",
+             f->folder, f->config.nginx.http_port, answer);
+    fixture_write(f->site, content);
+}
+
+static void start_nginx(struct nginx_fixture *f, const char *answer)
+{
+    char head[PATH_SIZE + 64];
+
+    fixture_need_nginx();
+    snprintf(head, sizeof head, "user root;\nworker_processes 2;\npid %s;", f->pid_file);
+    fixture_write_conf(f, head, "");
+    write_site(f, answer);
+    fixture_start_nginx(f, 2);
+}
+
+static int connect_to(const struct nginx_fixture *f)
+{
+    const struct timeval patience = {.tv_sec = 20};
+    struct sockaddr_in place = {.sin_family = AF_INET,
+                                .sin_port = htons((uint16_t)f->config.nginx.http_port),
+                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    assert_true(fd >= 0);
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience),
+                     0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&place, sizeof place), 0);
+    return fd;
+}
+
+static void say(int fd, const char *text)
+{
+    assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+}
+
+/* The rest of the answer ends with that; closes the connection. */
+static void assert_answer(int fd, const char *expected)
+{
+    char answer[1024];
+    size_t len = 0;
+    ssize_t got;
+
+    while ((got = read(fd, answer + len, sizeof answer - 1 - len)) > 0)
+        len += (size_t)got;
+    assert_int_equal(got, 0);
+    close(fd);
+    answer[len] = '\0';
+    assert_true(len > strlen(expected));
+    assert_string_equal(answer + len - strlen(expected), expected);
+}
+
+static void assert_answers(const struct nginx_fixture *f, const char *expected)
+{
+    for (int i = 0; i < 20; i++) {
+        int fd = connect_to(f);
+
+        say(fd, "GET / HTTP/1.0\r\n\r\n");
+        assert_answer(fd, expected);
+    }
+}
+
+/* From then on no connection meets the former configuration. */
+static void a_reload_ends_when_old_workers_accept_no_more(void **state)
+{
+    struct nginx_fixture *f = *state;
+
+    start_nginx(f, "answer 0");
+    assert_answers(f, "answer 0");
+    for (int i = 1; i <= 5; i++) {
+        char answer[32];
+
+        snprintf(answer, sizeof answer, "answer %d", i);
+        write_site(f, answer);
+        start_reload(f);
+        loop_run(f->loop);
+        ended_assert_ok(&f->ended);
+        assert_answers(f, answer);
+    }
+}
+
+static void a_reload_does_not_wait_for_old_connections(void **state)
+{
+    struct nginx_fixture *f = *state;
+    int fd;
+
+    start_nginx(f, "before");
+    assert_answers(f, "before");
+    fd = connect_to(f);
+    say(fd, "GET / HTTP/1.0\r\n");
+    write_site(f, "after");
+    start_reload(f);
+    loop_run(f->loop);
+    ended_assert_ok(&f->ended);
+    assert_answers(f, "after");
+    say(fd, "\r\n"); /* its worker is still there, but it is closing down */
+    assert_answer(fd, "before");
+}
+
+static void a_reload_of_what_nginx_refuses_has_an_end(void **state)
+{
+    struct nginx_fixture *f = *state;
+
+    start_nginx(f, "before");
+    assert_answers(f, "before");
+    fixture_write(f->site, "no_such_directive on;\n");
+    start_reload(f);
+    shorten_reload(f, 300);
+    loop_run(f->loop);
+    ended_assert_failed(&f->ended, ERR_CONFIG,
+                        "nginx was asked to reload, but did not within 10 s; its own "
+                        "lines in the log say why");
+    assert_answers(f, "before");
+    /* The next one has nothing to do with it. */
+    write_site(f, "after");
+    start_reload(f);
+    loop_run(f->loop);
+    ended_assert_ok(&f->ended);
+    assert_answers(f, "after");
+}
+
+static void a_reload_without_a_master_fails(void **state)
+{
+    struct nginx_fixture *f = *state;
+
+    start_reload(f);
+    loop_run(f->loop);
+    ended_assert_failed(&f->ended, ERR_SYS, "nginx is not running");
+    assert_non_null(strstr(f->ended.err.message, f->pid_file));
+}
+
+static bool is_gone(void *owner)
+{
+    const struct nginx_fixture *f = owner;
+
+    return nginx_master(&f->config) == 0;
+}
+
+/* A master that ends when it is asked: one that crashed over the configuration. */
+static void start_reload_of_one_that_ends(struct nginx_fixture *f)
+{
+    start_child(f, "nginx");
+    write_pid(f, f->child);
+    start_reload(f);
+    loop_run_until(f->loop, is_gone, f);
+    assert_int_equal(f->ended.times, 0);
+}
+
+static void a_reload_ends_with_another_master(void **state)
+{
+    struct nginx_fixture *f = *state;
+    pid_t other = fork_named("nginx", 0);
+
+    start_reload_of_one_that_ends(f);
+    write_pid(f, other);
+    loop_run(f->loop);
+    kill(other, SIGKILL);
+    assert_int_equal(ended_with(other), -1);
+    ended_assert_ok(&f->ended);
+}
+
+static void a_reload_whose_master_is_gone_says_so(void **state)
+{
+    struct nginx_fixture *f = *state;
+
+    start_reload_of_one_that_ends(f);
+    shorten_reload(f, 0);
+    loop_run(f->loop);
+    ended_assert_failed(&f->ended, ERR_SYS,
+                        "nginx was asked to reload, and is not running any more");
+    assert_non_null(strstr(f->ended.err.message, f->pid_file));
+}
+
+static void a_reload_is_canceled(void **state)
+{
+    struct nginx_fixture *f = *state;
+
+    start_child(f, "nginx");
+    write_pid(f, f->child);
+    start_reload(f);
+    nginx_reload_cancel(&f->reload);
+    nginx_reload_cancel(&f->reload);
+    assert_int_equal(f->ended.times, 0);
+    loop_run(f->loop);
+    ended_assert_failed(&f->ended, ERR_CANCELED, "canceled");
+    nginx_reload_cancel(&f->reload);
+    loop_run(f->loop);
+    assert_int_equal(f->ended.times, 1);
+}
+
+static void a_reload_is_canceled_while_it_waits(void **state)
+{
+    struct nginx_fixture *f = *state;
+
+    start_reload_of_one_that_ends(f);
+    nginx_reload_cancel(&f->reload);
+    loop_run(f->loop);
+    ended_assert_failed(&f->ended, ERR_CANCELED, "canceled");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -277,6 +506,14 @@ int main(void)
         nginx_fixture_test(the_wait_ends_when_a_master_runs),
         nginx_fixture_test(the_wait_is_canceled),
         nginx_fixture_test(the_wait_has_an_end),
+        nginx_fixture_test(a_reload_ends_when_old_workers_accept_no_more),
+        nginx_fixture_test(a_reload_does_not_wait_for_old_connections),
+        nginx_fixture_test(a_reload_of_what_nginx_refuses_has_an_end),
+        nginx_fixture_test(a_reload_without_a_master_fails),
+        nginx_fixture_test(a_reload_ends_with_another_master),
+        nginx_fixture_test(a_reload_whose_master_is_gone_says_so),
+        nginx_fixture_test(a_reload_is_canceled),
+        nginx_fixture_test(a_reload_is_canceled_while_it_waits),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,13 +2,18 @@
 
 #include "support/server.h"
 
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+enum { PATIENCE_MS = 20000 };
 
 char *fixture_text(const char *literal)
 {
@@ -171,6 +176,77 @@ void fixture_end_child(struct nginx_fixture *f)
     f->child = 0;
 }
 
+void fixture_need_nginx(void)
+{
+    if (access(NGINX, X_OK) < 0)
+        skip();
+}
+
+static void run_nginx(const struct nginx_fixture *f, int log)
+{
+    /* A group of its own, as supervisord gives it; and it does not outlive the test. */
+    if (setpgid(0, 0) == 0 && prctl(PR_SET_PDEATHSIG, SIGTERM) == 0 &&
+        dup2(log, STDERR_FILENO) >= 0)
+        execl(NGINX, NGINX, "-c", f->conf, "-g", "daemon off;", (char *)NULL);
+    _exit(127);
+}
+
+static unsigned count(const char *text, const char *part)
+{
+    unsigned found = 0;
+
+    while ((text = strstr(text, part)) != NULL) {
+        text += strlen(part);
+        found++;
+    }
+    return found;
+}
+
+/* Its lines at the level notice, until the last worker is named. */
+static void await_workers(const struct nginx_fixture *f, unsigned workers)
+{
+    struct pollfd log = {.fd = f->nginx_log, .events = POLLIN};
+    char said[16384];
+    size_t len = 0;
+
+    said[0] = '\0';
+    while (count(said, "start worker process ") < workers) {
+        ssize_t got = -1;
+
+        if (poll(&log, 1, PATIENCE_MS) == 1)
+            got = read(log.fd, said + len, sizeof said - 1 - len);
+        if (got <= 0)
+            fail_msg("nginx has not started its workers, but said\n%s", said);
+        len += (size_t)got;
+        said[len] = '\0';
+    }
+}
+
+void fixture_start_nginx(struct nginx_fixture *f, unsigned workers)
+{
+    int log[2];
+
+    assert_int_equal(pipe2(log, O_CLOEXEC), 0);
+    f->nginx_log = log[0];
+    f->nginx = fork();
+    assert_true(f->nginx >= 0);
+    if (f->nginx == 0)
+        run_nginx(f, log[1]);
+    close(log[1]);
+    await_workers(f, workers);
+    assert_int_equal(nginx_master(&f->config), f->nginx);
+}
+
+void fixture_end_nginx(struct nginx_fixture *f)
+{
+    if (f->nginx == 0)
+        return;
+    kill(-f->nginx, SIGKILL);
+    assert_int_equal(waitpid(f->nginx, NULL, 0), f->nginx);
+    f->nginx = 0;
+    close(f->nginx_log);
+}
+
 int nginx_fixture_teardown(void **state)
 {
     struct nginx_fixture *f = *state;
@@ -178,16 +254,11 @@ int nginx_fixture_teardown(void **state)
     void *loop = f->loop;
 
     fixture_end_child(f);
+    fixture_end_nginx(f);
     assert_int_equal(fs_remove_tree(f->folder, &err), 0);
     upstreams_done(&f->upstreams);
     free(f);
     return loop_teardown(&loop);
-}
-
-void fixture_need_nginx(void)
-{
-    if (access(NGINX, X_OK) < 0)
-        skip();
 }
 
 void fixture_write_pair(const struct nginx_fixture *f, EVP_PKEY *key, EVP_PKEY *certified)

@@ -37,7 +37,9 @@ struct nginx_fixture {
     struct nginx_wait wait;
     struct nginx_reload reload;
     struct nginx_probe probe;
-    pid_t child; /* that calls itself nginx, or 0: ended with the test */
+    pid_t child;   /* that calls itself nginx, or 0: ended with the test */
+    pid_t nginx;   /* a real master, or 0: ended with its workers */
+    int nginx_log; /* what it says */
 };
 
 int nginx_fixture_setup(void **state);
@@ -49,6 +51,10 @@ int nginx_fixture_teardown(void **state);
 /* Skips the test on machines without nginx. */
 void fixture_need_nginx(void);
 void fixture_end_child(struct nginx_fixture *f);
+
+/* nginx itself, with nginx.conf as it is; returns when it has started so many workers. */
+void fixture_start_nginx(struct nginx_fixture *f, unsigned workers);
+void fixture_end_nginx(struct nginx_fixture *f);
 
 /* Settings are never written to. */
 char *fixture_text(const char *literal);
