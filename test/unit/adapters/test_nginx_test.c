@@ -9,7 +9,8 @@
 
 /* ---- nginx -t ---- */
 
-static void start_test(struct nginx_fixture *f, const struct nginx_files *files)
+static void start_limited_test(struct nginx_fixture *f, const struct nginx_files *files,
+                               unsigned timeout_ms)
 {
     const struct nginx_test_request request = {
         .loop = f->loop,
@@ -17,12 +18,17 @@ static void start_test(struct nginx_fixture *f, const struct nginx_files *files)
         .files = *files,
         .chain = f->staged_chain,
         .key = f->staged_key,
-        .timeout_ms = NGINX_TEST_MS,
+        .timeout_ms = timeout_ms,
     };
 
     f->ended = (struct ended){0};
     nginx_test_start(&f->test, &request, ended_done, &f->ended);
     assert_int_equal(f->ended.times, 0);
+}
+
+static void start_test(struct nginx_fixture *f, const struct nginx_files *files)
+{
+    start_limited_test(f, files, NGINX_TEST_MS);
 }
 
 static void test_texts(struct nginx_fixture *f, const char *site, const char *include)
@@ -286,43 +292,44 @@ static void a_missing_program_is_named(void **state)
     assert_int_equal(f->ended.err.code, ENOENT);
 }
 
-/* nginx.path is a shell script with this body. */
-static void use_script(struct nginx_fixture *f, char path[PATH_SIZE], const char *body)
-{
-    char script[512];
-
-    fixture_path(path, f->folder, "script");
-    snprintf(script, sizeof script, "#!/bin/sh\n%s\n", body);
-    fixture_write(path, script);
-    assert_int_equal(chmod(path, 0700), 0);
-    f->config.nginx.path = path;
-}
-
 static void an_end_without_words_is_told(void **state)
 {
     struct nginx_fixture *f = *state;
-    char path[PATH_SIZE];
 
-    use_script(f, path, "exit 1");
+    fixture_use_script(f, "exit 1");
     expect_refused(f, "", NULL, "nginx refuses the configuration: no reason given");
-    use_script(f, path, "echo 'nginx: no library' >&2; echo more >&2; exit 127");
+    fixture_use_script(f, "echo 'nginx: no library' >&2; echo more >&2; exit 127");
     expect_refused(f, "", NULL, "nginx refuses the configuration: nginx: no library");
-    use_script(f, path, "kill -9 $$");
+    fixture_use_script(f, "kill -9 $$");
     test_texts(f, "", NULL);
     ended_assert_failed(&f->ended, ERR_SYS, "nginx was ended by signal 9");
-    use_script(f, path, "printf '\\n\\n' >&2; exit 1");
+    fixture_use_script(f, "printf '\\n\\n' >&2; exit 1");
     expect_refused(f, "", NULL, "nginx refuses the configuration: no reason given");
 }
 
 static void the_environment_is_our_own(void **state)
 {
     struct nginx_fixture *f = *state;
-    char path[PATH_SIZE];
 
     setenv("A_SECRET_OF_OURS", "x", 1);
-    use_script(f, path, "env | grep -q A_SECRET_OF_OURS && exit 1; exit 0");
+    fixture_use_script(f, "env | grep -q A_SECRET_OF_OURS && exit 1; exit 0");
     expect_accepted(f, "", NULL);
     unsetenv("A_SECRET_OF_OURS");
+}
+
+/* As when it looks names up, and the resolver hangs. */
+static void a_test_has_an_end(void **state)
+{
+    const struct buf site = fixture_literal("");
+    const struct nginx_files files = {.site = &site};
+    struct nginx_fixture *f = *state;
+
+    fixture_use_script(f, "exec sleep 1000");
+    start_limited_test(f, &files, 50);
+    loop_run(f->loop);
+    ended_assert_failed(&f->ended, ERR_TIMEOUT, "nginx -t");
+    assert_false(fs_exists(f->mirror));
+    assert_false(fs_exists(f->refused));
 }
 
 static void a_test_is_canceled(void **state)
@@ -330,9 +337,8 @@ static void a_test_is_canceled(void **state)
     const struct buf site = fixture_literal("");
     const struct nginx_files files = {.site = &site};
     struct nginx_fixture *f = *state;
-    char path[PATH_SIZE];
 
-    use_script(f, path, "exec sleep 1000");
+    fixture_use_script(f, "exec sleep 1000");
     start_test(f, &files);
     nginx_test_cancel(&f->test); /* before its first step */
     loop_run(f->loop);
@@ -365,6 +371,7 @@ int main(void)
         nginx_fixture_test(a_missing_program_is_named),
         nginx_fixture_test(an_end_without_words_is_told),
         nginx_fixture_test(the_environment_is_our_own),
+        nginx_fixture_test(a_test_has_an_end),
         nginx_fixture_test(a_test_is_canceled),
     };
 

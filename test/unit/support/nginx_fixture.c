@@ -154,6 +154,7 @@ int nginx_fixture_setup(void **state)
     fixture_path(f->tls, f->folder, "tls");
     fixture_path(f->staged_chain, f->tls, "staged-cert.pem");
     fixture_path(f->staged_key, f->tls, "staged-key.pem");
+    fixture_path(f->script, f->folder, "script");
     fixture_path(mime_types, f->etc, "mime.types");
     fixture_make_folder(f->etc);
     fixture_make_folder(f->site_folder);
@@ -180,6 +181,17 @@ void fixture_need_nginx(void)
 {
     if (access(NGINX, X_OK) < 0)
         skip();
+}
+
+void fixture_use_script(struct nginx_fixture *f, const char *body)
+{
+    char script[1024];
+
+    assert_true((size_t)snprintf(script, sizeof script, "#!/bin/sh\n%s\n", body) <
+                sizeof script);
+    fixture_write(f->script, script);
+    assert_int_equal(chmod(f->script, 0700), 0);
+    f->config.nginx.path = f->script;
 }
 
 static void run_nginx(const struct nginx_fixture *f, int log)
@@ -255,6 +267,7 @@ int nginx_fixture_teardown(void **state)
 
     fixture_end_child(f);
     fixture_end_nginx(f);
+    nginx_compose_done(&f->compose);
     assert_int_equal(fs_remove_tree(f->folder, &err), 0);
     upstreams_done(&f->upstreams);
     free(f);

@@ -6,6 +6,7 @@
 #define TEST_SUPPORT_NGINX_FIXTURE_H
 
 #include "adapters/nginx.h"
+#include "adapters/nginx_compose.h"
 
 #include "support/loop.h"
 #include "support/pki.h"
@@ -29,11 +30,13 @@ struct nginx_fixture {
     char tls[PATH_SIZE];
     char staged_chain[PATH_SIZE];
     char staged_key[PATH_SIZE];
+    char script[PATH_SIZE];
     struct config config;
     struct nginx_facts facts;
     struct upstreams upstreams;
     struct ended ended;
     struct nginx_test test;
+    struct nginx_compose compose;
     struct nginx_wait wait;
     struct nginx_reload reload;
     struct nginx_probe probe;
@@ -55,6 +58,9 @@ void fixture_end_child(struct nginx_fixture *f);
 /* nginx itself, with nginx.conf as it is; returns when it has started so many workers. */
 void fixture_start_nginx(struct nginx_fixture *f, unsigned workers);
 void fixture_end_nginx(struct nginx_fixture *f);
+
+/* nginx.path is a shell script with this body. */
+void fixture_use_script(struct nginx_fixture *f, const char *body);
 
 /* Settings are never written to. */
 char *fixture_text(const char *literal);
