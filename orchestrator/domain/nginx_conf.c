@@ -292,8 +292,10 @@ static int write_values(const struct site *site, struct buf *texts, struct err *
 {
     for (size_t i = 0; i < PLACEHOLDER_COUNT; i++) {
         buf_init(&texts[i], NGINX_CONF_MAX_BYTES);
-        if (placeholders[i].write(site, &texts[i], err) < 0)
-            return -1;
+        if (placeholders[i].write(site, &texts[i], err) == 0)
+            continue;
+        /* A text that outgrows its buffer does not say which one it is. */
+        return err->kind == ERR_PEER ? err_wrap(err, "${%s}", placeholders[i].name) : -1;
     }
     return 0;
 }

@@ -290,6 +290,25 @@ static void fragments_routes_and_the_catch_all_stand_together(void **state)
                 "    keepalive 32;\n    keepalive_timeout 4s;\n}");
 }
 
+/* A short fragment can ask for a very long text. */
+static void a_fragment_does_not_grow_without_bound(void **state)
+{
+    static const char placeholder[] = "${CORS_HEADERS}";
+    enum { TIMES = 2000, LEN = sizeof placeholder - 1 };
+    char fragment[TIMES * LEN + 1];
+    struct site_fixture f;
+
+    (void)state;
+    for (size_t i = 0; i < TIMES; i++)
+        memcpy(fragment + i * LEN, placeholder, LEN);
+    fragment[TIMES * LEN] = '\0';
+    site_fixture_init(&f);
+    f.config.nginx.extra_locations = fragment;
+    site_expect(&f, "[${EXTRA_LOCATIONS}]", "[]");
+    site_add_origin(&f, "^https://app$");
+    site_expect_refused(&f, "${EXTRA_LOCATIONS}: more than 1048576 bytes");
+}
+
 /* What came past the settings cannot leave its quotes, either. */
 static void paths_cannot_leave_their_quotes(void **state)
 {
@@ -447,6 +466,7 @@ int main(void)
         cmocka_unit_test(every_setting_of_a_route_is_in_its_location),
         cmocka_unit_test(a_route_has_cors_where_there_are_origins),
         cmocka_unit_test(fragments_routes_and_the_catch_all_stand_together),
+        cmocka_unit_test(a_fragment_does_not_grow_without_bound),
         cmocka_unit_test(paths_cannot_leave_their_quotes),
         cmocka_unit_test(a_reduced_site_answers_503_for_the_application),
         cmocka_unit_test(a_reduced_site_has_its_headers),
