@@ -8,6 +8,7 @@
 int cmd_run(int argc, char **argv);
 int cmd_prestart(int argc, char **argv);
 int cmd_verify_log(int argc, char **argv);
+int cmd_render(int argc, char **argv);
 int cmd_version(int argc, char **argv);
 
 #endif

@@ -13,6 +13,7 @@ static const struct {
     {"prestart", cmd_prestart, "prepare for nginx or supervisord, then become it"},
     {"verify-log", cmd_verify_log,
      "does the TEE's event log hold and name a certificate"},
+    {"render", cmd_render, "show the configuration that nginx would get"},
     {"version", cmd_version, "print the version"},
 };
 

@@ -88,6 +88,13 @@ static void log_report(const struct config_report *report, enum setup_warnings w
         log_fatal("%s", report->errors[i]);
 }
 
+static int log_fd = STDOUT_FILENO;
+
+void setup_log_to(int fd)
+{
+    log_fd = fd;
+}
+
 int setup_load(struct config *config, const char *config_file,
                enum setup_warnings warnings)
 {
@@ -97,7 +104,7 @@ int setup_load(struct config *config, const char *config_file,
     const char *path = NULL;
     int failed;
 
-    log_open(STDOUT_FILENO, LOG_INFO);
+    log_open(log_fd, LOG_INFO);
     *config = (struct config){0};
     if (secret_setup(&err) < 0) {
         log_fatal("%s", err.message);
@@ -110,7 +117,7 @@ int setup_load(struct config *config, const char *config_file,
     failed = config_load(config, &report, path, path == NULL ? NULL : buf_str(&text),
                          text.len, environ);
     if (failed == 0)
-        log_open(STDOUT_FILENO, config->log_level);
+        log_open(log_fd, config->log_level);
     log_report(&report, warnings);
     config_report_done(&report);
     return failed != 0 ? EXIT_CONFIG : 0;

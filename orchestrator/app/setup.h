@@ -15,6 +15,9 @@ enum { EXIT_CONFIG = 78 };
 /* Commands that repeat what another one has just logged skip them: level debug. */
 enum setup_warnings { SETUP_LOG_WARNINGS, SETUP_SKIP_WARNINGS };
 
+/* Before setup_load: where lines go, when standard output is for something else. Borrowed. */
+void setup_log_to(int fd);
+
 /*
  * `config_file` as given on the command line, or NULL: then CERT_MANAGER_CONFIG unless it
  * is empty, then SETUP_DEFAULT_CONFIG when that exists. 0, or the exit code after the

@@ -175,11 +175,10 @@ static void on_looked_up(void *owner, const struct upstream *upstream, bool chan
                   err->message);
 }
 
-/* Said once: every two seconds would fill the log. */
-static void log_missing(const struct site *site)
+void site_log_missing(const struct upstreams *upstreams)
 {
-    for (size_t i = 0; i < site->upstreams.upstreams.count; i++) {
-        const struct upstream *upstream = &site->upstreams.upstreams.items[i];
+    for (size_t i = 0; i < upstreams->count; i++) {
+        const struct upstream *upstream = &upstreams->items[i];
 
         if (upstream->count == 0)
             log_warning(
@@ -213,7 +212,8 @@ static void on_ready(void *owner)
 {
     struct site *site = owner;
 
-    log_missing(site);
+    /* Said once: every two seconds would fill the log. */
+    site_log_missing(&site->upstreams.upstreams);
     site->changes = 0;
     site->due = false; /* nothing is installed yet that could be out of date */
     site->events->ready(site->owner);

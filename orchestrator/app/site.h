@@ -74,4 +74,7 @@ bool site_is_intact(const struct site *site);
 /* Starts what is due, if it may. */
 void site_kick(struct site *site);
 
+/* A line for each upstream that has no address. */
+void site_log_missing(const struct upstreams *upstreams);
+
 #endif
