@@ -13,6 +13,7 @@
 #include <sys/un.h>
 
 enum {
+    PATH_MAX_BYTES = 1024, /* nginx_conf.c allows no longer ones */
     WORD_MAX_BYTES = 64,
     USER_MAX_BYTES = 32,
     EMAIL_MAX_BYTES = 254,
@@ -31,7 +32,8 @@ static bool only(const char *text, const char *allowed)
 
 static bool is_path(const char *path)
 {
-    return path[0] == '/' && path[strcspn(path, " \"'\\;{}$#")] == '\0';
+    return path[0] == '/' && strlen(path) <= PATH_MAX_BYTES &&
+           path[strcspn(path, " \"'\\;{}$#")] == '\0';
 }
 
 static bool is_user(const char *name)

@@ -1,8 +1,8 @@
 /*
  * config_internal: what config.c (table, environment, rules between settings),
  * config_settings.c (the tables), config_value.c (one value from its text),
- * config_form.c (whether a text is one), config_yaml.c (the file) and config_routes.c (the rules
- * of routes) share.
+ * config_form.c (whether a text is one; nginx_conf.c asks it, too), config_yaml.c (the file) and
+ * config_routes.c (the rules of routes) share.
  */
 #ifndef CM_DOMAIN_CONFIG_INTERNAL_H
 #define CM_DOMAIN_CONFIG_INTERNAL_H

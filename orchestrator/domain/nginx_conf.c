@@ -1,5 +1,6 @@
 #include "domain/nginx_conf_internal.h"
 
+#include "domain/config_internal.h"
 #include "domain/hostname.h"
 #include "domain/template.h"
 
@@ -14,9 +15,6 @@ enum {
     HTTP2_DIRECTIVE_SINCE = 1025001, /* before: a parameter of listen */
     PORT_MAX = 65535,
     PATH_MAX_BYTES = 1024,
-    /* Numbers of bytes that nginx can hold; a unit adds up to ten digits. */
-    SIZE_DIGITS_MAX = 18,
-    SIZE_DIGITS_MAX_WITH_UNIT = 9,
 };
 
 #define DIGITS "0123456789"
@@ -210,15 +208,10 @@ static int write_resolver(const struct site *site, struct buf *ret, struct err *
 static int write_max_body_size(const struct site *site, struct buf *ret, struct err *err)
 {
     const char *size = site->config->nginx.max_body_size;
-    size_t digits;
-    size_t max;
 
     if (size == NULL)
         return 0;
-    digits = strspn(size, DIGITS);
-    max = size[digits] == '\0' ? SIZE_DIGITS_MAX : SIZE_DIGITS_MAX_WITH_UNIT;
-    if (digits < 1 || digits > max || strcspn(size + digits, "kKmMgG") > 0 ||
-        strlen(size + digits) > 1)
+    if (!config_has_form(CONFIG_SIZE, size))
         return err_set(
             err, ERR_CONFIG,
             "nginx.max_body_size (NGINX_MAX_BODY_SIZE): \"%.100s\" is not a size, "

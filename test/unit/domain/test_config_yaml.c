@@ -161,7 +161,9 @@ static void test_wrong_types(void **state)
 #define RETRY_EXPECTED                                                                   \
     "expected a whole number with a unit (d, h, m, s or ms) from 1s to 1d"
 #define PATH_EXPECTED                                                                    \
-    "expected an absolute path without spaces and none of \" ' \\ ; { } $ #"
+    "expected an absolute path of at most 1024 bytes without spaces and none of \" ' "   \
+    "\\ ; "                                                                              \
+    "{ } $ #"
 #define URL_EXPECTED "expected an https:// URL (http:// for a loopback host only)"
 
 static void test_values_out_of_range(void **state)
