@@ -229,7 +229,10 @@ static bool set_scalar(void *field, const struct config_setting *setting,
     return true;
 }
 
-/* nginx compiles it with the same library and without options. */
+/*
+ * nginx compiles it with the same library and without options, and makes a variable of each named
+ * group: one that is called like a variable of its own would be refused, or change what that says.
+ */
 static int check_regex(const char *text, size_t len, struct err *err)
 {
     enum { REASON_SIZE = 128 };
@@ -238,10 +241,19 @@ static int check_regex(const char *text, size_t len, struct err *err)
     int problem = 0;
     char quoted[CONFIG_QUOTED_SIZE];
     pcre2_code *code = pcre2_compile((PCRE2_SPTR)text, len, 0, &problem, &offset, NULL);
+    uint32_t names = 0;
 
-    pcre2_code_free(code);
-    if (code != NULL)
-        return 0;
+    if (code != NULL) {
+        pcre2_pattern_info(code, PCRE2_INFO_NAMECOUNT, &names);
+        pcre2_code_free(code);
+        if (names == 0)
+            return 0;
+        return err_set(
+            err, ERR_CONFIG,
+            "%s has a named group, which nginx would make a variable of; leave "
+            "the name out",
+            config_quoted(quoted, text, len));
+    }
     pcre2_get_error_message(problem, reason, sizeof reason);
     return err_set(err, ERR_CONFIG, "%s is not a regular expression: %s at offset %zu",
                    config_quoted(quoted, text, len), (const char *)reason, offset);
