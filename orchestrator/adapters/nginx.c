@@ -38,41 +38,56 @@ int nginx_refused_path(const struct config *config, char *ret, struct err *err)
     return fs_join(ret, config->run_dir, "refused.conf", err);
 }
 
-static int read_template(const char *folder, const char *name, struct buf *ret,
-                         struct err *err)
+/* The deployment's, or our own. */
+static int read_template(const struct config *config, bool stock, const char *name,
+                         struct buf *ret, struct err *err)
 {
+    const char *folder = stock ? config->nginx.stock_templates : config->nginx.templates;
     char path[FS_PATH_MAX];
 
-    if (fs_join(path, folder, name, err) < 0)
-        return -1;
-    if (fs_read(path, NGINX_CONF_MAX_BYTES, ret, err) < 0)
-        return err_wrap(err, "nginx template");
-    return 0;
+    if (fs_join(path, folder, name, err) == 0 &&
+        fs_read(path, NGINX_CONF_MAX_BYTES, ret, err) == 0)
+        return 0;
+    return err_wrap(err, stock ? "nginx.stock_templates" : "nginx.templates");
 }
 
-int nginx_render(const struct config *config, const struct nginx_facts *facts,
-                 enum nginx_level level, struct buf *ret_site, struct buf *ret_include,
-                 struct err *err)
+static int render_from(const struct config *config, bool stock,
+                       const struct nginx_facts *facts, enum nginx_level level,
+                       struct buf *ret_site, struct buf *ret_include, struct err *err)
 {
     BUF_SCOPED base = {0};
     BUF_SCOPED https = {0};
     struct nginx_templates templates = {0};
-    /* Templates of a deployment may be what nginx refuses. */
-    const char *folder = level == NGINX_HTTPS_REDUCED ? config->nginx.stock_templates
-                                                      : config->nginx.templates;
     char secret[FS_PATH_MAX];
 
-    if (read_template(folder, "base.conf.tmpl", &base, err) < 0)
+    if (read_template(config, stock, "base.conf.tmpl", &base, err) < 0)
         return -1;
     templates.base = buf_str(&base);
     if (level != NGINX_HTTP_ONLY) {
-        if (read_template(folder, nginx_conf_https_template(config), &https, err) < 0 ||
+        if (read_template(config, stock, nginx_conf_https_template(config), &https, err) <
+                0 ||
             nginx_secret_path(config, secret, err) < 0 ||
             nginx_conf_render_include(secret, facts, ret_include, err) < 0)
             return -1;
         templates.https = buf_str(&https);
     }
     return nginx_conf_render(config, facts, level, &templates, ret_site, err);
+}
+
+/* Templates of a deployment may be what nginx refuses. */
+int nginx_render(const struct config *config, const struct nginx_facts *facts,
+                 enum nginx_level level, struct buf *ret_site, struct buf *ret_include,
+                 struct err *err)
+{
+    return render_from(config, level == NGINX_HTTPS_REDUCED, facts, level, ret_site,
+                       ret_include, err);
+}
+
+int nginx_render_stock_http_only(const struct config *config,
+                                 const struct nginx_facts *facts, struct buf *ret_site,
+                                 struct err *err)
+{
+    return render_from(config, true, facts, NGINX_HTTP_ONLY, ret_site, NULL, err);
 }
 
 /*

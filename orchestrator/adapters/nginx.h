@@ -40,6 +40,11 @@ int nginx_render(const struct config *config, const struct nginx_facts *facts,
                  enum nginx_level level, struct buf *ret_site, struct buf *ret_include,
                  struct err *err);
 
+/* NGINX_HTTP_ONLY, for when the deployment's template is missing, or nginx refuses it. */
+int nginx_render_stock_http_only(const struct config *config,
+                                 const struct nginx_facts *facts, struct buf *ret_site,
+                                 struct err *err);
+
 /*
  * Put the files live, each atomically (a default.conf that is a link is written
  * through).

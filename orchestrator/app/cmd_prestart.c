@@ -88,11 +88,17 @@ static int render_http_only(const struct config *config, struct err *err)
     BUF_SCOPED site = {0};
     BUF_SCOPED include = {0};
     const struct nginx_files files = {.site = &site};
+    struct err unusable = ERR_INIT;
 
     nginx_machine_facts(&facts);
     buf_init(&site, NGINX_CONF_MAX_BYTES);
-    if (nginx_render(config, &facts, NGINX_HTTP_ONLY, &site, &include, err) < 0)
-        return -1;
+    if (nginx_render(config, &facts, NGINX_HTTP_ONLY, &site, &include, &unusable) < 0) {
+        log_error("prestart: port 80 is served by our own template: %s",
+                  unusable.message);
+        buf_clear(&site);
+        if (nginx_render_stock_http_only(config, &facts, &site, err) < 0)
+            return -1;
+    }
     return nginx_install(config, &files, err);
 }
 

@@ -91,6 +91,18 @@ void daemon_start_keys(struct daemon *d)
 
 /* ---- the stored pair ---- */
 
+/* What `prestart` installs, and logs, when nginx cannot be given the deployment's template. */
+static bool stock_serves_http_only(const struct daemon *d)
+{
+    BUF_SCOPED site = {0};
+    const struct nginx_files files = {.site = &site};
+    struct err ignored = ERR_INIT;
+
+    buf_init(&site, NGINX_CONF_MAX_BYTES);
+    return nginx_render_stock_http_only(d->config, &d->facts, &site, &ignored) == 0 &&
+           nginx_has_files(d->config, &files) && nginx_has_read_site(d->config);
+}
+
 /* Port 80 answers, HTTPS is off. Port 80 must not depend on anything else that may be broken. */
 int daemon_serve_http_only(struct daemon *d, struct err *err)
 {
@@ -98,10 +110,12 @@ int daemon_serve_http_only(struct daemon *d, struct err *err)
     BUF_SCOPED include = {0};
     const struct nginx_files files = {.site = &site};
 
+    site_took_http_only(&d->site);
+    if (stock_serves_http_only(d))
+        return 0;
     buf_init(&site, NGINX_CONF_MAX_BYTES);
     if (nginx_render(d->config, &d->facts, NGINX_HTTP_ONLY, &site, &include, err) < 0)
         return err_wrap(err, "port 80 is not served");
-    site_took_http_only(&d->site);
     if (nginx_has_files(d->config, &files) && nginx_has_read_site(d->config))
         return 0;
     if (nginx_install(d->config, &files, err) < 0)

@@ -113,19 +113,47 @@ static void step_down(uv_loop_t *loop, const struct config *config,
         log_error("prestart: %s", err.message);
 }
 
+/* Without HTTPS only a template of the deployment can be what nginx refuses. */
+static void step_down_http_only(uv_loop_t *loop, const struct config *config,
+                                const struct store *store)
+{
+    struct nginx_facts facts;
+    struct err refusal = ERR_INIT;
+    struct err err = ERR_INIT;
+    BUF_SCOPED site = {0};
+    BUF_SCOPED stock = {0};
+    struct nginx_files files = {.site = &stock};
+
+    nginx_machine_facts(&facts);
+    buf_init(&stock, NGINX_CONF_MAX_BYTES);
+    if (nginx_render_stock_http_only(config, &facts, &stock, &err) < 0 ||
+        nginx_has_files(config, &files) ||
+        fs_read(config->nginx.site_conf, NGINX_CONF_MAX_BYTES, &site, &err) < 0)
+        return;
+    files.site = &site;
+    if (test_files(loop, config, store, &files, &refusal) == 0)
+        return;
+    log_error("prestart: port 80 is served by our own template: %s", refusal.message);
+    files.site = &stock;
+    if (nginx_install(config, &files, &err) < 0)
+        log_error("prestart: %s", err.message);
+}
+
 void step_down_if_refused(const struct config *config, const struct store *store)
 {
     char include[FS_PATH_MAX];
     struct err err = ERR_INIT;
     uv_loop_t loop;
 
-    /* Without HTTPS there is nothing in it that could be refused. */
-    if (nginx_include_path(config, include, &err) < 0 || !fs_exists(include))
+    if (nginx_include_path(config, include, &err) < 0)
         return;
     if (uv_loop_init(&loop) != 0) {
         log_error("prestart: cannot create an event loop");
         return;
     }
-    step_down(&loop, config, store);
+    if (fs_exists(include))
+        step_down(&loop, config, store);
+    else
+        step_down_http_only(&loop, config, store);
     uv_loop_close(&loop);
 }

@@ -1,6 +1,7 @@
 /*
- * step_down: before nginx starts, the configuration that it took once is tested again, and replaced
- * by the one without the application when nginx would refuse it now.
+ * step_down: before nginx starts, its configuration is tested, and replaced by one that depends on
+ * less when nginx would refuse it: with HTTPS by the one without the application, otherwise by the
+ * one from our own template.
  */
 #ifndef CM_APP_STEP_DOWN_H
 #define CM_APP_STEP_DOWN_H
