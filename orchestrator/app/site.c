@@ -140,6 +140,11 @@ void site_kick(struct site *site)
     }
     if (!site->events->may_start(site->owner))
         return;
+    if (site->changed) {
+        site->follows++;
+        site->followed_at_ms = now_ms;
+    }
+    site->changed = false;
     site->due = false;
     site->running = true;
     site_flow_start(&site->flow, &request, on_flow_done, site);
@@ -195,15 +200,15 @@ static void on_round_over(void *owner, bool changed)
 
     if (!changed)
         return;
-    if (now_ms - site->changed_at_ms > CHANGES_FORGET_MS)
-        site->changes = 0;
+    if (now_ms - site->followed_at_ms > CHANGES_FORGET_MS)
+        site->follows = 0;
+    /* Since it was followed last: a name that never stops changing is followed, too. */
     site->not_before_ms =
-        site->changes == 0
+        site->follows == 0
             ? 0
-            : site->changed_at_ms +
-                  pace_doubling(CHANGES_MIN_MS, CHANGES_MAX_MS, site->changes, 0);
-    site->changes++;
-    site->changed_at_ms = now_ms;
+            : site->followed_at_ms +
+                  pace_doubling(CHANGES_MIN_MS, CHANGES_MAX_MS, site->follows, 0);
+    site->changed = true;
     site->due = true;
     site_kick(site);
 }
@@ -214,7 +219,7 @@ static void on_ready(void *owner)
 
     /* Said once: every two seconds would fill the log. */
     site_log_missing(&site->upstreams.upstreams);
-    site->changes = 0;
+    site->changed = false;
     site->due = false; /* nothing is installed yet that could be out of date */
     site->events->ready(site->owner);
 }

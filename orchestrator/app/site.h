@@ -47,10 +47,11 @@ struct site {
     bool unreloaded; /* the files are there, but nginx has not taken them */
     bool running;
     struct site_flow flow;
-    unsigned failures;      /* in a row */
-    unsigned changes;       /* of addresses, one soon after the other */
-    uint64_t changed_at_ms; /* the last of them, on the loop's clock */
-    uint64_t not_before_ms; /* of the next flow */
+    unsigned failures; /* in a row */
+    bool changed;      /* addresses, since the last flow began */
+    unsigned follows;  /* flows that began because of that, one soon after the other */
+    uint64_t followed_at_ms; /* the last of them, on the loop's clock */
+    uint64_t not_before_ms;  /* of the next flow */
     struct timer timer;
 };
 
