@@ -20,6 +20,9 @@
 /* For whoever starts nginx, or writes its files, to finish. */
 enum { NGINX_SETTLE_MS = 200 };
 
+/* Somebody who writes them all the time must not make us do the same. */
+enum { SECOND_LOOK_MS = 1000 };
+
 static const int stop_signals[DAEMON_SIGNALS] = {SIGTERM, SIGINT};
 
 uint64_t daemon_uptime_ms(struct daemon *d)
@@ -121,6 +124,17 @@ static void on_stop_signal(uv_signal_t *handle, int number)
     cancel_flow(d);
 }
 
+/*
+ * Somebody else may have written default.conf while a flow was at work: then the watch has said so
+ * when nothing could be done about it.
+ */
+static void look_again_soon(struct daemon *d)
+{
+    if (d->activity == IDLE && d->served != NULL && !d->site.running &&
+        !site_is_intact(&d->site))
+        timer_set(&d->wake, SECOND_LOOK_MS);
+}
+
 /* Every flow ends here. */
 void daemon_flow_ended(struct daemon *d)
 {
@@ -131,6 +145,7 @@ void daemon_flow_ended(struct daemon *d)
     }
     daemon_proceed(d);
     site_kick(&d->site);
+    look_again_soon(d);
 }
 
 /* ---- issue ---- */
@@ -363,8 +378,10 @@ static void on_site_ended(void *owner)
 {
     struct daemon *d = owner;
 
-    if (d->activity == IDLE && !d->stopping)
-        daemon_proceed(d);
+    if (d->activity != IDLE || d->stopping)
+        return;
+    daemon_proceed(d);
+    look_again_soon(d);
 }
 
 static const struct site_events site_events = {
