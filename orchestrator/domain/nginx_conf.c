@@ -337,13 +337,29 @@ static int write_path_directive(const char *directive, const char *path, struct 
                : buf_append_str(ret, "\";\n", err);
 }
 
+/*
+ * Of WebSocket only: another protocol (h2c) would carry requests past the locations. Not the base
+ * template's $connection_upgrade: mounted ones may have another idea of it.
+ */
+static const char upgrade_maps[] =
+    "\n"
+    "map $http_upgrade $cm_connection {\n"
+    "    default        '';\n"
+    "    ~*^websocket$  upgrade;\n"
+    "}\n"
+    "map $http_upgrade $cm_upgrade {\n"
+    "    default        '';\n"
+    "    ~*^websocket$  websocket;\n"
+    "}\n";
+
 int nginx_conf_render_include(const char *ekm_secret_file,
                               const struct nginx_facts *facts, struct buf *ret,
                               struct err *err)
 {
     if (write_path_directive("ekm_secret_file", ekm_secret_file, ret, err) < 0 ||
         (facts->live_chain != NULL &&
-         write_path_directive("live_chain", facts->live_chain, ret, err) < 0))
+         write_path_directive("live_chain", facts->live_chain, ret, err) < 0) ||
+        buf_append_str(ret, upgrade_maps, err) < 0)
         return -1;
     for (size_t i = 0; i < facts->upstreams->count; i++) {
         const struct upstream *upstream = &facts->upstreams->items[i];

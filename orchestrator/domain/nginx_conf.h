@@ -57,7 +57,8 @@ int nginx_conf_render(const struct config *config, const struct nginx_facts *fac
 
 /*
  * The include at http level when there is HTTPS: `ekm_secret_file` with the path, `live_chain`,
- * and the groups of the services that our templates name. At NGINX_HTTP_ONLY the file is absent.
+ * the variables of routes, and the groups of the services that our templates name. At
+ * NGINX_HTTP_ONLY the file is absent.
  */
 int nginx_conf_render_include(const char *ekm_secret_file,
                               const struct nginx_facts *facts, struct buf *ret,

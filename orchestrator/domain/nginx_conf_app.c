@@ -168,7 +168,7 @@ static int write_location(const struct site *site, const struct config_route *ro
     if (route->auth && buf_append_str(ret, "auth_request /_auth;\n        ", err) < 0)
         return -1;
     if (route->websocket &&
-        buf_append_str(ret, "proxy_set_header Upgrade $http_upgrade;\n        ", err) < 0)
+        buf_append_str(ret, "proxy_set_header Upgrade $cm_upgrade;\n        ", err) < 0)
         return -1;
     return buf_printf(
         ret, err,
@@ -184,7 +184,7 @@ static int write_location(const struct site *site, const struct config_route *ro
         "        proxy_read_timeout %ums;\n"
         "        proxy_send_timeout %ums;\n"
         "    }",
-        route->websocket ? "$connection_upgrade" : "\"\"",
+        route->websocket ? "$cm_connection" : "\"\"",
         route->ekm ? "$ekm_channel_binding" : "\"\"", group,
         route->buffering ? "on" : "off", route->timeout_ms, route->timeout_ms);
 }
