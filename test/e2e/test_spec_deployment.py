@@ -564,7 +564,7 @@ def test_https_does_not_wait_for_services_to_have_a_name(request, ca, form):
         names = stack.backends.names
         if names is None:
             pytest.skip("names in the container need root and the port of DNS")
-        known, names.known = names.known, set()
+        known, names.known = names.known, {}
         stack.start()
         refusal = "nginx refuses the configuration"
         wait_until(lambda: stack.served_leaf() or stack.log.find(refusal), "HTTPS or a refusal")

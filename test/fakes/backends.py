@@ -49,6 +49,7 @@ class Service:
     def __init__(self, all_requests):
         self.host = self.port = None
         self.requests, self._all_requests = [], all_requests
+        self.connections = set()  # ports that they came from
         self._runner = None
 
     @property
@@ -71,6 +72,7 @@ class Service:
             await self._runner.cleanup()
 
     async def _handle(self, request):
+        self.connections.add(request.transport.get_extra_info("peername")[1])
         size, digest = 0, hashlib.sha256()
         async for piece in request.content.iter_any():
             size += len(piece)
@@ -217,7 +219,7 @@ class Backends:
         self.services = [kind(self.requests) for kind in (Vllm, AuthService, AttestationService)]
         self.vllm, self.auth, self.attestation = self.services
         self.names, self.binds = None, {}
-        self._address = LoopbackAddress()
+        self.address = LoopbackAddress()
         self._folder = Path(tempfile.mkdtemp(prefix="backends-"))
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
@@ -238,26 +240,27 @@ class Backends:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
-            self._address.close()
+            self.address.close()
             shutil.rmtree(self._folder)
 
     async def _start(self):
         by_name = await self._start_names()
         for service in self.services:
-            await service.start(self._address, by_name=by_name)
+            await service.start(self.address, by_name=by_name)
 
     async def _start_names(self):
         """Whether the container can find the services by name: a mount and a low port need root."""
         if os.geteuid() != 0:
             return False
-        names = Names((service.name for service in self.services), self._address)
+        known = {service.name: [self.address] for service in self.services}
+        names = Names(known, self.address)
         try:
             await names.start()
         except OSError:
             return False
         self.names = names
         resolv_conf = self._folder / "resolv.conf"
-        resolv_conf.write_text(f"nameserver {self._address}\n")
+        resolv_conf.write_text(f"nameserver {self.address}\n")
         resolv_conf.chmod(0o644)
         self.binds = {"/etc/resolv.conf": resolv_conf}
         return True

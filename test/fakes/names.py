@@ -14,11 +14,14 @@ TTL_S = 1
 
 
 class Names(asyncio.DatagramProtocol):
-    """All names are of one IPv4 address; others do not exist. `known` may change at any time."""
+    """`known` has the IPv4 addresses of each name, and may change at any time.
+
+    Other names do not exist. `asked` are all that somebody wanted to know, in their order.
+    """
 
     def __init__(self, known, address):
-        self.known, self._address = set(known), str(address)
-        self._transport = None
+        self.known, self.asked = dict(known), []
+        self._address, self._transport = str(address), None
 
     async def start(self):
         """Fails with OSError when the port may not be had."""
@@ -39,11 +42,13 @@ class Names(asyncio.DatagramProtocol):
             end += 1 + length
         (wanted,) = struct.unpack_from("!H", data, end + 1)
         question = data[HEADER_BYTES : end + 5]
-        is_known, answer = ".".join(labels) in self.known, b""
-        if is_known and wanted == TYPE_A:
-            packed = socket.inet_aton(self._address)
+        name = ".".join(labels)
+        addresses, answers = self.known.get(name), []
+        for address in addresses if addresses and wanted == TYPE_A else ():
+            packed = socket.inet_aton(str(address))
             head = (NAME_OF_THE_QUESTION, TYPE_A, CLASS_IN, TTL_S, len(packed))
-            answer = struct.pack("!HHHIH", *head) + packed
-        flags = NO_ERROR if is_known else NO_SUCH_NAME
-        counts = struct.pack("!HHHHH", flags, 1, bool(answer), 0, 0)
-        self._transport.sendto(data[:2] + counts + question + answer, peer)
+            answers.append(struct.pack("!HHHIH", *head) + packed)
+        flags = NO_SUCH_NAME if addresses is None else NO_ERROR
+        counts = struct.pack("!HHHHH", flags, 1, len(answers), 0, 0)
+        self._transport.sendto(data[:2] + counts + question + b"".join(answers), peer)
+        self.asked.append(name)
