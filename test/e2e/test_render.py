@@ -63,6 +63,18 @@ def test_levels_differ_in_what_they_depend_on(rendering, level):
     assert rendering.complaint() == ""
 
 
+@pytest.mark.parametrize("origins", [[], ["a"]], ids=["without CORS", "with CORS"])
+@pytest.mark.parametrize("level", ["full", "reduced"])
+def test_no_location_loses_hsts(rendering, level, origins):
+    """A location with add_header of its own does not inherit it."""
+    settings = SETTINGS | {"nginx.hsts_days": 1, "cors.origins": origins}
+    assert rendering.render_files("--level", level, settings=settings).code == 0
+    _, https = (one for one in nginx_text.parse(rendering.read(SITE)) if one.name == "server")
+    for place in [https, *(one for one in https.block if one.name == "location")]:
+        added = [one.arguments[0] for one in place.block if one.name == "add_header"]
+        assert not added or "Strict-Transport-Security" in added, place
+
+
 def test_daemon_installs_what_is_shown(new_stack, rendering):
     settings = SETTINGS | {"upstream.host": "localhost"}
     stack = new_stack(variables={"DEV_MODE": "true"}, settings=settings)

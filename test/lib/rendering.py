@@ -196,7 +196,7 @@ def settings_file(settings):
             lines.append(f"{section}:")
             owners.append(None)
         of_setting = [f"{indent}{name}: {quoted(value)}"]
-        if isinstance(value, list):
+        if value and isinstance(value, list):
             of_setting = [f"{indent}{name}:", *(f"{indent}  - {quoted(item)}" for item in value)]
         lines += of_setting
         owners += [key] * len(of_setting)
