@@ -41,8 +41,9 @@ class Answer(NamedTuple):
 class TlsSocket(io.RawIOBase):
     """As much of a socket as http.client needs, over pyOpenSSL, which has the exporter."""
 
-    def __init__(self, place, name, protocol, source=None):
+    def __init__(self, place, name, protocol, source=None, before=b""):
         self._socket = socket.create_connection(place, TIMEOUT_S, source and (source, 0))
+        self._socket.sendall(before)
         # A timeout of Python's would make the socket non-blocking, and pyOpenSSL needs it to wait.
         self._socket.settimeout(None)
         limit = struct.pack("ll", TIMEOUT_S, 0)
@@ -91,13 +92,13 @@ class TlsSocket(io.RawIOBase):
 
 
 class Http1(http.client.HTTPConnection):
-    """With `chunked` a body is sent without saying its length."""
+    """With `chunked` a body is sent without saying its length; `before` goes before TLS."""
 
-    def __init__(self, place, name, source=None):
+    def __init__(self, place, name, source=None, before=b""):
         super().__init__(*place)
         self.auto_open = 0
         self.name = name
-        self.sock = self._socket = TlsSocket(place, name, b"http/1.1", source)
+        self.sock = self._socket = TlsSocket(place, name, b"http/1.1", source, before)
 
     def __enter__(self):
         return self
@@ -131,9 +132,9 @@ class Http1(http.client.HTTPConnection):
 
 
 class Http2:
-    def __init__(self, place, name, source=None):
+    def __init__(self, place, name, source=None, before=b""):
         self.name = name
-        self._socket = TlsSocket(place, name, b"h2", source)
+        self._socket = TlsSocket(place, name, b"h2", source, before)
         self._streams = {}
         config = h2.config.H2Configuration(header_encoding="latin-1")
         self._h2 = h2.connection.H2Connection(config)
