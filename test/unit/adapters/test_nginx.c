@@ -123,7 +123,7 @@ static void expect_no_template(const struct nginx_fixture *f, enum nginx_level l
 
     assert_int_equal(fixture_render(f, level, &site, &include, &err), -1);
     assert_int_equal(err.code, ENOENT);
-    assert_true(strncmp(err.message, "nginx template: ", 16) == 0);
+    assert_true(strncmp(err.message, "nginx.templates: ", 17) == 0);
     assert_non_null(strstr(err.message, name));
 }
 

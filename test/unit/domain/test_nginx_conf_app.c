@@ -151,7 +151,7 @@ static void catch_all(void **state)
     assert_ptr_equal(strstr(buf_str(&ret), "location /a { }\n\n    location \"/\" {"),
                      buf_str(&ret));
     assert_non_null(strstr(buf_str(&ret), "proxy_pass http://app_backend;"));
-    assert_non_null(strstr(buf_str(&ret), "Connection $connection_upgrade;"));
+    assert_non_null(strstr(buf_str(&ret), "Connection $cm_connection;"));
     assert_non_null(strstr(buf_str(&ret), "X-TLS-EKM-Channel-Binding \"\";"));
 }
 
@@ -182,8 +182,8 @@ static void a_route_is_a_location(void **state)
     site_add_route(&f, "/v1/", "vllm:8000");
     site_expect(&f, "${EXTRA_LOCATIONS}",
                 "location \"/v1/\" {\n"
-                "        proxy_set_header Upgrade $http_upgrade;\n"
-                "        proxy_set_header Connection $connection_upgrade;\n"
+                "        proxy_set_header Upgrade $cm_upgrade;\n"
+                "        proxy_set_header Connection $cm_connection;\n"
                 "        proxy_set_header Host $host;\n"
                 "        proxy_set_header X-Real-IP $remote_addr;\n"
                 "        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n"
