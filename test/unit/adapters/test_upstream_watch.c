@@ -99,12 +99,19 @@ static void init(struct fixture *f, const char *attestation, const char *auth)
         fail_msg("%s", err.message);
 }
 
-static void start(struct fixture *f)
+static void start_limited(struct fixture *f)
 {
     f->in_call = true;
     upstream_watch_start(&f->watch);
     f->in_call = false;
     assert_string_equal(f->events, "");
+}
+
+/* A machine that is busy must not make the first round late. */
+static void start(struct fixture *f)
+{
+    start_limited(f);
+    timer_stop(&f->watch.first);
 }
 
 static int setup(void **state)
@@ -294,7 +301,7 @@ static void a_resolver_that_hangs_holds_nothing_up(void **state)
 
     block_resolver(&hanging, f->loop);
     init(f, GOOD ":8080", BAD ":8081");
-    start(f);
+    start_limited(f);
     loop_run_until(f->loop, is_ready, f);
     assert_string_equal(f->events, "ready");
     assert_true(uv_now(f->loop) - begin_ms >= UPSTREAM_WATCH_FIRST_ROUND_MS);
@@ -318,7 +325,7 @@ static void closing_while_names_are_looked_up(void **state)
     init(f, GOOD ":8080", BAD ":8081");
     start(f);
     while (f->watch.pending == 0)
-        uv_run(f->loop, UV_RUN_ONCE);
+        uv_run(f->loop, UV_RUN_NOWAIT);
     close_watch(f);
     unblock_resolver(&hanging);
     loop_run(f->loop);
