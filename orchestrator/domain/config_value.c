@@ -69,8 +69,8 @@ const char *config_expected(char ret[CONFIG_EXPECTED_SIZE],
         [CONFIG_BOOL] = "true or false",
         [CONFIG_LEVEL] = "debug, info, warning, error or fatal",
         [CONFIG_PATH] =
-            "an absolute path of at most 1024 bytes without spaces and none of "
-            "\" ' \\ ; { } $ #",
+            ("an absolute path of at most 1024 bytes without spaces and none of "
+             "\" ' \\ ; { } $ #"),
         [CONFIG_DIRECTORY_URL] = "an https:// URL (http:// for a loopback host only)",
         [CONFIG_EMAIL] = "an address such as admin@example.org, or \"\" for none",
         [CONFIG_WORD] = "1 to 64 letters, digits, dots, hyphens and underscores",
