@@ -1,9 +1,11 @@
+#include "adapters/live_chain.h"
 #include "adapters/nginx.h"
 #include "adapters/store.h"
 #include "app/commands.h"
 #include "app/log_prefix.h"
 #include "app/setup.h"
 #include "app/step_down.h"
+#include "base/fs.h"
 #include "base/log.h"
 #include "domain/chain.h"
 #include "domain/keys.h"
@@ -102,8 +104,32 @@ static int render_http_only(const struct config *config, struct err *err)
     return nginx_install(config, &files, err);
 }
 
-/* Whether the pair would keep nginx from starting with HTTPS configured. */
-static bool pair_is_unusable(const struct store *store, struct err *err)
+/*
+ * Whether it is the key that nginx served with: the include names the chain for it. A pair with another
+ * key may have been put there by anybody, and would be served unmeasured.
+ */
+static bool is_key_of_before(const struct config *config, const EVP_PKEY *key,
+                             struct err *err)
+{
+    char include[FS_PATH_MAX];
+    char live[FS_PATH_MAX];
+    BUF_SCOPED text = {0};
+
+    if (!config->nginx.live_chain)
+        return true;
+    if (nginx_include_path(config, include, err) < 0 ||
+        fs_read(include, NGINX_CONF_MAX_BYTES, &text, err) < 0 ||
+        live_chain_path(config, key, live, err) < 0)
+        return false;
+    if (strstr(buf_str(&text), live) != NULL)
+        return true;
+    err_set(err, ERR_CONFIG, "key.pem is another one than nginx has served with");
+    return false;
+}
+
+/* Whether the pair would keep nginx from starting with HTTPS configured, or must not be served. */
+static bool pair_is_unusable(const struct config *config, const struct store *store,
+                             struct err *err)
 {
     BUF_SCOPED chain_pem = {0};
     SECRET_SCOPED key_pem = NULL;
@@ -121,6 +147,8 @@ static bool pair_is_unusable(const struct store *store, struct err *err)
         unusable = !chain_has_key(chain, key);
         if (unusable)
             err_set(err, ERR_CONFIG, "key.pem does not belong to cert.pem");
+        else
+            unusable = !is_key_of_before(config, key, err);
     }
     EVP_PKEY_free(key);
     chain_free(chain);
@@ -137,7 +165,7 @@ static bool needs_http_only(const struct config *config, const struct store *sto
     if (boot || !nginx_configured(config))
         return true;
     if (nginx_include_path(config, include, &err) < 0 || !fs_exists(include) ||
-        !pair_is_unusable(store, &err))
+        !pair_is_unusable(config, store, &err))
         return false;
     log_error("prestart: HTTPS is off until cert-manager has put the pair right: %s",
               err.message);

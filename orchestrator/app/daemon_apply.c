@@ -123,6 +123,7 @@ static void take_served(struct daemon *d)
 static void note_served(struct daemon *d, const struct apply_flow *flow)
 {
     struct secret *secret = secret_copy(d->ekm_secret->bytes, d->ekm_secret->len);
+    bool news = d->subject == CANDIDATE || d->plan_facts.disturbed;
 
     if (d->subject == CANDIDATE)
         take_served(d);
@@ -135,7 +136,7 @@ static void note_served(struct daemon *d, const struct apply_flow *flow)
     d->facts.live_chain = d->live_chain[0] == '\0' ? NULL : d->live_chain;
     note_attestation(d, flow);
     site_took(&d->site, &flow->compose);
-    if (d->subject == CANDIDATE)
+    if (news)
         log_served(d);
 }
 

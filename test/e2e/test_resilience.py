@@ -234,6 +234,20 @@ def test_spoilt_pair_does_not_keep_killed_nginx_down(ca, stack, spoilt):
     assert ca.orders(orders) == 0 and stack.agent.measured() == [pki.sha256(leaf)]
 
 
+def test_foreign_pair_is_not_served_by_an_nginx_that_is_started_again(stack):
+    leaf = serve(stack)
+    key = pki.new_key()
+    foreign = pki.Authority().issue(stack.domain, key)
+    stack.put("cert.pem", foreign)
+    stack.put("key.pem", pki.key_pem(key), 0o600)
+    mark = stack.log.mark()
+    kill_nginx(stack)
+    stack.log.wait_for("ERROR - prestart: HTTPS is off until .*another one than nginx", since=mark)
+    assert wait_until_settled(stack, mark) == leaf == stack.stored_chain()[0]
+    assert stack.key_file.read_text() == pki.key_pem(stack.tls_key)
+    assert stack.agent.measured() == [pki.sha256(leaf)]
+
+
 # The volume and other places that somebody else can write
 
 
