@@ -222,6 +222,7 @@ void daemon_proceed(struct daemon *d)
         plan = plan_next(&d->plan_facts, (int64_t)time(NULL), daemon_uptime_ms(d));
     }
     log_plan(d, &plan);
+    daemon_publish_status(d);
     /* Both write nginx's configuration. The end of the site's flow comes back here. */
     if (d->site.running && (plan.action == PLAN_APPLY || plan.action == PLAN_REPAIR ||
                             plan.action == PLAN_REAPPLY))
@@ -378,6 +379,7 @@ static void on_site_ended(void *owner)
 {
     struct daemon *d = owner;
 
+    daemon_publish_status(d);
     if (d->activity != IDLE || d->stopping)
         return;
     daemon_proceed(d);
@@ -476,6 +478,7 @@ int daemon_run(const struct config *config)
     if (uv_loop_close(&d->loop) != 0)
         log_error("a handle of the event loop was left open");
     site_done(&d->site);
+    buf_done(&d->status);
     EVP_PKEY_free(d->tls_key);
     secret_free(d->ekm_secret);
     daemon_drop_candidate(d);

@@ -71,6 +71,7 @@ struct daemon {
     struct plan_facts plan_facts;
     unsigned failures[PLAN_ACTIVITIES]; /* in a row */
     char last_reason[PLAN_REASON_SIZE]; /* logged last */
+    struct buf status;                  /* as it was published last */
 
     enum activity activity;
     enum subject subject;
@@ -99,6 +100,11 @@ void daemon_count(struct daemon *d, enum plan_activity activity, bool failed);
 /* Every flow ends here: what comes next is begun. */
 void daemon_flow_ended(struct daemon *d);
 void daemon_proceed(struct daemon *d);
+
+/* ---- daemon_status.c ---- */
+
+/* <run_dir>/status.json says what holds now; written only when that has changed. */
+void daemon_publish_status(struct daemon *d);
 
 /* ---- daemon_keys.c ---- */
 

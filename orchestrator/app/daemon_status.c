@@ -1,0 +1,45 @@
+/* What the daemon says about itself: <run_dir>/status.json. */
+#include "app/daemon_internal.h"
+
+#include "base/fs.h"
+#include "base/log.h"
+#include "domain/status.h"
+
+#include <string.h>
+
+enum { STATUS_MAX_BYTES = 256 * 1024 };
+
+static int render(const struct daemon *d, struct buf *ret, struct err *err)
+{
+    const struct status status = {
+        .config = d->config,
+        .leaf = d->served == NULL ? NULL : chain_leaf(d->served),
+        .attested = d->served != NULL && d->attested,
+        .last_event_from = d->source == MEASURE_FROM_LOG ? "event log" : "own record",
+        .why_not_attested = d->served == NULL ? "nothing is served" : d->why_not.message,
+        .backend = measure_backend_name(d->measure.backend),
+        .level = d->site.level,
+        .level_reason = d->site.refusal,
+        .upstreams = &d->site.upstreams.upstreams,
+        .next = d->last_reason,
+    };
+
+    return status_to_json(&status, ret, err);
+}
+
+void daemon_publish_status(struct daemon *d)
+{
+    BUF_SCOPED text = {.max = STATUS_MAX_BYTES};
+    char path[FS_PATH_MAX];
+    struct err err = ERR_INIT;
+
+    if (render(d, &text, &err) == 0 && strcmp(buf_str(&text), buf_str(&d->status)) == 0)
+        return;
+    if (err.kind == ERR_NONE &&
+        (fs_join(path, d->config->run_dir, "status.json", &err) < 0 ||
+         fs_replace(path, text.data, text.len, 0644, &err) < 0))
+        log_debug("the status cannot be published: %s", err.message);
+    buf_done(&d->status);
+    d->status = text;
+    buf_init(&text, 0);
+}

@@ -1,0 +1,71 @@
+#include "domain/status.h"
+
+#include "base/secret.h"
+
+#include <jansson.h>
+
+static const char *mode_of(const struct config *config)
+{
+    if (config->development)
+        return "development";
+    return config->acme.staging ? "staging" : "production";
+}
+
+static json_t *certificate_of(const struct chain_leaf *leaf)
+{
+    if (leaf == NULL)
+        return json_null();
+    return json_pack("{s:s, s:s, s:s, s:I, s:I}", "sha256", leaf->sha256, "issuer",
+                     leaf->issuer_name, "serial", leaf->serial, "not_before",
+                     (json_int_t)leaf->not_before, "not_after",
+                     (json_int_t)leaf->not_after);
+}
+
+static json_t *measurement_of(const struct status *status)
+{
+    return json_pack("{s:s, s:s, s:b, s:s, s:s}", "backend", status->backend, "policy",
+                     status->config->measurement_required ? "required" : "best-effort",
+                     "attested", status->attested, "known_from", status->last_event_from,
+                     "reason", status->why_not_attested);
+}
+
+static json_t *upstreams_of(const struct upstreams *upstreams)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < upstreams->count; i++) {
+        const struct upstream *upstream = &upstreams->items[i];
+        json_t *addresses = json_array();
+
+        for (size_t k = 0; k < upstream->count; k++)
+            json_array_append_new(addresses, json_string(upstream->addresses[k]));
+        json_array_append_new(list,
+                              json_pack("{s:s, s:s, s:i, s:o}", "name", upstream->name,
+                                        "host", upstream->host, "port",
+                                        (int)upstream->port, "addresses", addresses));
+    }
+    return list;
+}
+
+int status_to_json(const struct status *status, struct buf *ret, struct err *err)
+{
+    json_t *nginx = json_pack(
+        "{s:s, s:s, s:o}", "configuration", nginx_level_name(status->level), "reason",
+        status->level_reason, "upstreams", upstreams_of(status->upstreams));
+    json_t *root =
+        json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:s}", "version", CERT_MANAGER_VERSION,
+                  "mode", mode_of(status->config), "domain", status->config->domain,
+                  "certificate", certificate_of(status->leaf), "measurement",
+                  measurement_of(status), "nginx", nginx, "next", status->next);
+    char *text = root == NULL ? NULL : json_dumps(root, JSON_INDENT(2));
+    int failed;
+
+    json_decref(root);
+    if (text == NULL)
+        return err_set(err, ERR_SYS, "the status cannot be written as JSON");
+    failed = buf_append_str(ret, text, err);
+    if (failed == 0)
+        failed = buf_append_str(ret, "\n", err);
+    wipe_free(text);
+    return failed;
+}

@@ -1,0 +1,33 @@
+/*
+ * status: what the daemon knows about itself, as JSON text for people and programs. Pure.
+ *
+ * Times are Unix seconds, fingerprints lower-case hex SHA-256. Nothing in it is secret.
+ */
+#ifndef CM_DOMAIN_STATUS_H
+#define CM_DOMAIN_STATUS_H
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "domain/chain.h"
+#include "domain/config.h"
+#include "domain/nginx_conf.h"
+
+#include <stdbool.h>
+
+struct status {
+    const struct config *config;
+    const struct chain_leaf *leaf; /* that is served, NULL for none */
+    bool attested;
+    const char *last_event_from;  /* how that is known: "event log" or "own record" */
+    const char *why_not_attested; /* "" when it is */
+    const char *backend;          /* of measurement: "emit-event", "native", "none" … */
+    enum nginx_level level;
+    const char *level_reason; /* why it is not the full one, "" when it is */
+    const struct upstreams *upstreams;
+    const char *next; /* what the daemon is waiting for, and why */
+};
+
+/* Appended to `ret`, with a newline at its end. */
+int status_to_json(const struct status *status, struct buf *ret, struct err *err);
+
+#endif
