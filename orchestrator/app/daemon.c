@@ -124,17 +124,6 @@ static void on_stop_signal(uv_signal_t *handle, int number)
     cancel_flow(d);
 }
 
-/*
- * Somebody else may have written default.conf while a flow was at work: then the watch has said so
- * when nothing could be done about it.
- */
-static void look_again_soon(struct daemon *d)
-{
-    if (d->activity == IDLE && d->served != NULL && !d->site.running &&
-        !site_is_intact(&d->site))
-        timer_set(&d->wake, SECOND_LOOK_MS);
-}
-
 /* Every flow ends here. */
 void daemon_flow_ended(struct daemon *d)
 {
@@ -145,7 +134,6 @@ void daemon_flow_ended(struct daemon *d)
     }
     daemon_proceed(d);
     site_kick(&d->site);
-    look_again_soon(d);
 }
 
 /* ---- issue ---- */
@@ -211,6 +199,18 @@ static void log_plan(struct daemon *d, const struct plan *plan)
     snprintf(d->last_reason, sizeof d->last_reason, "%s", plan->reason);
 }
 
+/*
+ * Somebody else may have written default.conf while a flow was at work: then the watch has said so
+ * when nothing could be done about it.
+ */
+static uint64_t until_next_look(const struct daemon *d, uint64_t planned_ms)
+{
+    bool overwritten = d->served != NULL && !d->site.running &&
+                       !d->plan_facts.disturbed && !site_is_intact(&d->site);
+
+    return overwritten && planned_ms > SECOND_LOOK_MS ? SECOND_LOOK_MS : planned_ms;
+}
+
 void daemon_proceed(struct daemon *d)
 {
     struct plan plan =
@@ -229,7 +229,7 @@ void daemon_proceed(struct daemon *d)
         return;
     switch (plan.action) {
     case PLAN_WAIT:
-        timer_set(&d->wake, plan.wait_ms);
+        timer_set(&d->wake, until_next_look(d, plan.wait_ms));
         break;
     case PLAN_FETCH_KEYS:
         daemon_start_keys(d);
@@ -380,10 +380,8 @@ static void on_site_ended(void *owner)
     struct daemon *d = owner;
 
     daemon_publish_status(d);
-    if (d->activity != IDLE || d->stopping)
-        return;
-    daemon_proceed(d);
-    look_again_soon(d);
+    if (d->activity == IDLE && !d->stopping)
+        daemon_proceed(d);
 }
 
 static const struct site_events site_events = {
