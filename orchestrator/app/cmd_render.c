@@ -1,10 +1,13 @@
+#include "adapters/live_chain.h"
 #include "adapters/nginx.h"
+#include "adapters/store.h"
 #include "adapters/upstream_watch.h"
 #include "app/commands.h"
 #include "app/setup.h"
 #include "app/site.h"
 #include "base/fs.h"
 #include "base/log.h"
+#include "domain/chain.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -47,6 +50,7 @@ struct arguments {
 struct questions {
     uv_loop_t loop;
     struct nginx_facts facts;
+    char live_chain[FS_PATH_MAX];
     struct upstream_watch upstreams;
     struct nginx_probe probe;
     unsigned open;
@@ -152,6 +156,28 @@ static const struct upstream_watch_events watch_events = {
     .ready = on_ready,
 };
 
+/* Its name has that of the certificate's key in it. */
+static void find_live_chain(struct questions *questions, const struct config *config)
+{
+    struct store store;
+    struct chain *chain = NULL;
+    struct err err = ERR_INIT;
+    BUF_SCOPED pem = {0};
+
+    if (!config->nginx.live_chain)
+        return;
+    if (store_init(&store, config, &err) == 0 &&
+        store_load_chain(&store, &pem, &err) == 0 &&
+        chain_parse(pem.data, pem.len, &chain, &err) == 0 &&
+        live_chain_path(config, chain_public_key(chain), questions->live_chain, &err) ==
+            0)
+        questions->facts.live_chain = questions->live_chain;
+    else
+        log_info("live_chain is left out, because there is no certificate in %s: %s",
+                 config->tls.dir, err.message);
+    chain_free(chain);
+}
+
 /*
  * 0 when everything is known that can be known soon; then close_questions() is due. Without HTTPS
  * no backend is asked for.
@@ -172,8 +198,10 @@ static int ask(struct questions *questions, const struct config *config,
         return -1;
     }
     questions->facts.upstreams = &questions->upstreams.upstreams;
-    if (names)
+    if (names) {
+        find_live_chain(questions, config);
         upstream_watch_start(&questions->upstreams);
+    }
     nginx_probe_start(&questions->probe, &questions->loop, config, &questions->facts,
                       on_version_known, questions);
     uv_run(&questions->loop, UV_RUN_DEFAULT);

@@ -301,9 +301,14 @@ size_t chain_length(const struct chain *chain)
     return chain->count;
 }
 
+const EVP_PKEY *chain_public_key(const struct chain *chain)
+{
+    return X509_get0_pubkey(chain->certificates[0]);
+}
+
 bool chain_has_key(const struct chain *chain, const EVP_PKEY *key)
 {
-    bool same = EVP_PKEY_eq(X509_get0_pubkey(chain->certificates[0]), key) == 1;
+    bool same = EVP_PKEY_eq(chain_public_key(chain), key) == 1;
 
     ERR_clear_error(); /* keys of different types count as an error there */
     return same;

@@ -37,6 +37,7 @@ void chain_free(struct chain *chain);
 
 const struct chain_leaf *chain_leaf(const struct chain *chain);
 size_t chain_length(const struct chain *chain);
+const EVP_PKEY *chain_public_key(const struct chain *chain); /* of the leaf; borrowed */
 bool chain_has_key(const struct chain *chain,
                    const EVP_PKEY *key); /* is the leaf for this key */
 bool chain_covers(
