@@ -8,6 +8,7 @@ names lead.
 import contextlib
 import itertools
 import json
+import re
 import threading
 import time
 
@@ -125,6 +126,8 @@ def test_fragment_whose_name_does_not_resolve_costs_only_the_application(new_dep
     found = stack.log.wait_for(f"{REDUCED}.*{reason}.*tried again every 5 s")
     assert_refused_line(stack, found, f"server {place};")
     assert_reduced(stack)
+    nginx = stack.status()["nginx"]
+    assert nginx["configuration"] == "reduced" and re.search(reason, nginx["reason"])
     answer = get(stack, "/extra", [("Origin", ORIGIN)])
     assert answer.values("access-control-allow-origin") == [ORIGIN]
     with Http1(stack.https, stack.domain) as connection:
@@ -134,6 +137,7 @@ def test_fragment_whose_name_does_not_resolve_costs_only_the_application(new_dep
     backends.names.known["late"] = [backends.address]
     wait_until_full(stack, "/extra")
     stack.log.wait_for(FULL_AGAIN)
+    wait_until(lambda: stack.status()["nginx"]["configuration"] == "full", "the status says so")
     assert len(stack.log.find_all(REDUCED)) == len(stack.log.find_all(FULL_AGAIN)) == 1
     assert not (stack.folder["run_dir"] / "refused.conf").exists()
 

@@ -284,6 +284,13 @@ class Stack:
         self.put("cert.pem", chain)
         self.put("key.pem", key if isinstance(key, str) else pki.key_pem(key), 0o600)
 
+    def status(self):
+        """What the daemon says about itself; an empty one before it has said anything."""
+        try:
+            return json.loads((self.folder["run_dir"] / "status.json").read_text())
+        except FileNotFoundError:
+            return {}
+
     def stored_chain(self):
         return pki.read_chain(self.chain_file.read_text())
 
