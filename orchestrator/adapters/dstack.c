@@ -112,6 +112,23 @@ int dstack_read_info(struct dstack_call *call, const char *body, struct err *err
     return call->tcb_info == NULL ? err_sys(err, ENOMEM, "cannot keep the answer") : 0;
 }
 
+/* Kept as it came: whoever verifies it reads the members that his agent's version has. */
+int dstack_read_quote(struct dstack_call *call, const char *body, struct err *err)
+{
+    const char *quote = "";
+    json_t *root = NULL;
+    int failed;
+
+    if (string_member(body, "quote", &root, &quote, err) < 0)
+        return -1;
+    failed = quote[0] == '\0' ? err_set(err, ERR_PEER, "member \"quote\" is empty") : 0;
+    json_decref(root);
+    if (failed != 0)
+        return -1;
+    call->quote = wipe_strdup(body);
+    return call->quote == NULL ? err_sys(err, ENOMEM, "cannot keep the answer") : 0;
+}
+
 /*
  * The agent's own words about a refusal, cut short: member "error", or a plain text. Any
  * other JSON, whole or not, is not shown: it might hold a key.
@@ -218,6 +235,13 @@ void dstack_emit_event(struct dstack_call *call, const struct dstack *agent,
           done, owner);
 }
 
+void dstack_get_quote(struct dstack_call *call, const struct dstack *agent,
+                      const char *report_data_hex, done_fn done, void *owner)
+{
+    start(call, agent, "GetQuote", json_pack("{s:s}", "report_data", report_data_hex),
+          dstack_read_quote, done, owner);
+}
+
 void dstack_info(struct dstack_call *call, const struct dstack *agent, done_fn done,
                  void *owner)
 {
@@ -233,6 +257,8 @@ void dstack_call_done(struct dstack_call *call)
 {
     secret_free(call->key);
     wipe_free(call->tcb_info);
+    wipe_free(call->quote);
     call->key = NULL;
     call->tcb_info = NULL;
+    call->quote = NULL;
 }

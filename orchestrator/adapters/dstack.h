@@ -26,6 +26,7 @@ struct dstack_call {
     /* Results, valid in done until dstack_call_done. */
     struct secret *key; /* dstack_get_key: DSTACK_KEY_BYTES bytes */
     char *tcb_info;     /* dstack_info: JSON text */
+    char *quote;        /* dstack_get_quote: the whole answer, a JSON object */
 
     /* Private. */
     struct http_call http;
@@ -51,6 +52,10 @@ void dstack_emit_event(struct dstack_call *call, const struct dstack *agent,
                        const char *event, const char *payload_hex, done_fn done,
                        void *owner);
 
+/* GetQuote; `report_data_hex` of at most 128 digits goes into the quote. */
+void dstack_get_quote(struct dstack_call *call, const struct dstack *agent,
+                      const char *report_data_hex, done_fn done, void *owner);
+
 /* Info: the TCB information with the event log. */
 void dstack_info(struct dstack_call *call, const struct dstack *agent, done_fn done,
                  void *owner);
@@ -61,5 +66,6 @@ void dstack_call_done(struct dstack_call *call); /* accepts a zeroed struct */
 /* The parsers of the answers, for tests: `call` receives the result. */
 int dstack_read_key(struct dstack_call *call, const char *body, struct err *err);
 int dstack_read_info(struct dstack_call *call, const char *body, struct err *err);
+int dstack_read_quote(struct dstack_call *call, const char *body, struct err *err);
 
 #endif

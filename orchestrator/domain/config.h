@@ -86,6 +86,7 @@ struct config {
             register_file; /* RTMR3 as the kernel shows it, or NULL: events are the agent's */
         char *log_dir;     /* "/run/log/dstack" */
     } rtmr3;
+    bool evidence;             /* a folder of proofs is served at /evidences/ */
     bool measurement_required; /* HTTPS is not served unmeasured: measurement: required */
     struct {
         char *path;      /* "/usr/sbin/nginx" */

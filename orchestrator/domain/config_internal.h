@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-enum { CONFIG_SETTING_COUNT = 51 };
+enum { CONFIG_SETTING_COUNT = 52 };
 
 enum config_type {
     CONFIG_HOSTNAME,

@@ -71,6 +71,8 @@ const struct config_setting config_settings[] = {
      .fallback = "best-effort", .choices = {"best-effort", "required"},
      .meaning = "best-effort: HTTPS is served without a certificate event when the agent "
                 "cannot make one; required: it is not"},
+    {"evidence.enabled", NULL, CONFIG_BOOL, FIELD(evidence), .fallback = "false",
+     .meaning = "serve chain, account, their sums and a quote over them at /evidences/"},
     {"rtmr3.register", NULL, CONFIG_PATH, FIELD(rtmr3.register_file),
      .meaning =
          "the kernel's file of RTMR3, for agents without EmitEvent: events are made "

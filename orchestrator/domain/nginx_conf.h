@@ -34,8 +34,9 @@ struct nginx_facts {
     char nameservers
         [512]; /* for `resolver`: addresses of /etc/resolv.conf, IPv6 in brackets, "" when none */
     const struct upstreams *upstreams; /* NULL: none is known, only at NGINX_HTTP_ONLY */
+    const char *evidence;              /* folder that /evidences/ shows, NULL for none */
     const char
-        *live_chain; /* file that workers take a renewed chain from, NULL for none */
+        *live_chain; /* filethat workers take a renewed chain from, NULL for none */
 };
 
 /* What the templates folder holds for this mode. */

@@ -203,6 +203,26 @@ static int write_catch_all(const struct site *site, struct buf *ret, struct err 
     return write_location(site, &route, UPSTREAM_APP, ret, err);
 }
 
+/* For whoever verifies offline; at every level with HTTPS. */
+static int write_evidence(const struct site *site, struct buf *ret, struct err *err)
+{
+    const char *folder = site->facts->evidence;
+
+    if (folder == NULL)
+        return 0;
+    if (buf_append_str(ret, "location ^~ /evidences/ {\n        alias \"", err) < 0 ||
+        nginx_append_quoted(ret, folder, err) < 0)
+        return -1;
+    return buf_append_str(ret,
+                          "/\";\n"
+                          "        types { application/json json; }\n"
+                          "        default_type text/plain;\n"
+                          "        add_header X-Content-Type-Options nosniff always;\n"
+                          "        add_header Cache-Control no-cache always;\n"
+                          "    }\n\n    ",
+                          err);
+}
+
 /* Every path of the application, when its configuration is one that nginx refuses. */
 static int write_unavailable(const struct site *site, struct buf *ret, struct err *err)
 {
@@ -243,10 +263,12 @@ int nginx_write_extra_locations(const struct site *site, struct buf *ret, struct
     const struct config_routes *routes = &site->config->routes;
     bool first = *site->config->nginx.extra_locations == '\0';
 
-    if (site->level == NGINX_HTTPS_REDUCED)
-        return write_unavailable(site, ret, err);
     if (site->level == NGINX_HTTP_ONLY)
         return 0;
+    if (write_evidence(site, ret, err) < 0)
+        return -1;
+    if (site->level == NGINX_HTTPS_REDUCED)
+        return write_unavailable(site, ret, err);
     if (write_fragment(site, ret, err) < 0)
         return -1;
     for (size_t i = 0; i < routes->count; i++) {

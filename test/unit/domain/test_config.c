@@ -137,6 +137,7 @@ static const struct {
     {"tls.key", BOOLEAN, AT(tls.external_key), "false", "external", "true", NULL, NULL},
     {"measurement", BOOLEAN, AT(measurement_required), "false", "required", "true", NULL,
      NULL},
+    {"evidence.enabled", BOOLEAN, AT(evidence), "false", "true", "true", NULL, NULL},
     {"rtmr3.register", TEXT, AT(rtmr3.register_file), NULL, "/sys/rtmr3:sha384",
      "/sys/rtmr3:sha384", NULL, NULL},
     {"rtmr3.log_dir", TEXT, AT(rtmr3.log_dir), "/run/log/dstack", "/srv/log", "/srv/log",
