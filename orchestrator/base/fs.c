@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/crypto.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,11 +29,12 @@ bool fs_exists(const char *path)
     return lstat(path, &status) == 0 || (errno != ENOENT && errno != ENOTDIR);
 }
 
-static int open_regular(const char *path, size_t max, size_t *ret_size, struct err *err)
+static int open_regular(const char *path, int flags, size_t max, size_t *ret_size,
+                        struct err *err)
 {
     struct stat status;
     /* O_NONBLOCK: opening a FIFO that somebody put there must not hang the daemon. */
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | flags);
 
     if (fd < 0)
         return err_sys(err, errno, "%s", path);
@@ -60,21 +62,21 @@ static ssize_t read_some(int fd, void *bytes, size_t len)
     return got;
 }
 
-int fs_read(const char *path, size_t max, struct buf *ret, struct err *err)
+/* The rest of `fd`, which is closed. */
+static int read_all(int fd, const char *path, bool cut, struct buf *ret, struct err *err)
 {
     unsigned char chunk[8192];
     ssize_t got = 0;
-    size_t size = 0;
     int failed = 0;
-    int fd;
 
-    buf_init(ret, max);
-    fd = open_regular(path, max, &size, err);
-    if (fd < 0)
-        return -1;
     while (failed == 0 && (got = read_some(fd, chunk, sizeof chunk)) > 0) {
-        if (buf_append(ret, chunk, (size_t)got, err) < 0)
+        size_t room = ret->max - ret->len;
+        size_t len = cut && (size_t)got > room ? room : (size_t)got;
+
+        if (buf_append(ret, chunk, len, err) < 0)
             failed = err_wrap(err, "%s", path);
+        if (len < (size_t)got)
+            break;
     }
     if (got < 0)
         failed = err_sys(err, errno, "%s", path);
@@ -85,6 +87,26 @@ int fs_read(const char *path, size_t max, struct buf *ret, struct err *err)
     return failed;
 }
 
+int fs_read(const char *path, size_t max, struct buf *ret, struct err *err)
+{
+    size_t size = 0;
+    int fd;
+
+    buf_init(ret, max);
+    fd = open_regular(path, 0, max, &size, err);
+    return fd < 0 ? -1 : read_all(fd, path, false, ret, err);
+}
+
+int fs_read_head(const char *path, size_t max, struct buf *ret, struct err *err)
+{
+    size_t size = 0;
+    int fd;
+
+    buf_init(ret, max);
+    fd = open_regular(path, O_NOFOLLOW, SIZE_MAX, &size, err);
+    return fd < 0 ? -1 : read_all(fd, path, true, ret, err);
+}
+
 int fs_read_secret(const char *path, size_t max, struct secret **ret, struct err *err)
 {
     struct secret *secret;
@@ -93,7 +115,7 @@ int fs_read_secret(const char *path, size_t max, struct secret **ret, struct err
     size_t size = 0;
     size_t used = 0;
     ssize_t got = 0;
-    int fd = open_regular(path, max, &size, err);
+    int fd = open_regular(path, 0, max, &size, err);
 
     if (fd < 0)
         return -1;

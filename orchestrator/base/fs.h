@@ -29,6 +29,12 @@ bool fs_exists(const char *path);
  * (ENOENT when the file is missing).
  */
 int fs_read(const char *path, size_t max, struct buf *ret, struct err *err);
+
+/*
+ * For files that somebody else writes: what comes after `max` bytes is left out, and a link
+ * in the place of the file is refused.
+ */
+int fs_read_head(const char *path, size_t max, struct buf *ret, struct err *err);
 int fs_read_secret(const char *path, size_t max, struct secret **ret, struct err *err);
 
 /* Replace or create `path` durably. The mode is exact, whatever the umask. */

@@ -232,6 +232,52 @@ static void test_read_refuses_what_is_no_file(void **state)
     alarm(0);
 }
 
+/* What somebody else writes may be longer than wanted, or a link to what we may read. */
+static void test_read_head(void **state)
+{
+    struct err err = ERR_INIT;
+    struct buf buf;
+
+    (void)state;
+    write_file("a", "0123456789");
+    assert_int_equal(fs_read_head("a", 100, &buf, &err), 0);
+    assert_string_equal(buf_str(&buf), "0123456789");
+    buf_done(&buf);
+    assert_int_equal(fs_read_head("a", 10, &buf, &err), 0);
+    assert_string_equal(buf_str(&buf), "0123456789");
+    buf_done(&buf);
+    assert_int_equal(fs_read_head("a", 4, &buf, &err), 0);
+    assert_string_equal(buf_str(&buf), "0123");
+    buf_done(&buf);
+    assert_int_equal(fs_read_head("a", 0, &buf, &err), 0);
+    assert_string_equal(buf_str(&buf), "");
+    buf_done(&buf);
+    assert_int_equal(err.kind, ERR_NONE);
+    assert_int_equal(symlink("a", "link"), 0);
+    assert_int_equal(fs_read_head("link", 10, &buf, &err), -1);
+    assert_int_equal(err.code, ELOOP);
+    assert_null(buf.data);
+    assert_int_equal(fs_read_head("nothing", 10, &buf, &err), -1);
+    assert_int_equal(err.code, ENOENT);
+    assert_int_equal(mkfifo("fifo", 0600), 0);
+    assert_int_equal(fs_read_head("fifo", 10, &buf, &err), -1);
+    assert_string_equal(err.message, "fifo: not a regular file");
+}
+
+static void test_read_head_of_much(void **state)
+{
+    struct err err = ERR_INIT;
+    struct buf buf;
+
+    (void)state;
+    write_file("a", "start");
+    assert_int_equal(truncate("a", 1 << 20), 0);
+    assert_int_equal(fs_read_head("a", 10001, &buf, &err), 0);
+    assert_int_equal(buf.len, 10001);
+    assert_memory_equal(buf.data, "start", 6);
+    buf_done(&buf);
+}
+
 static void test_read_secret(void **state)
 {
     struct err err = ERR_INIT;
@@ -652,6 +698,8 @@ int main(void)
         TEST(test_read_without_length),
         TEST(test_read_missing),
         TEST(test_read_refuses_what_is_no_file),
+        TEST(test_read_head),
+        TEST(test_read_head_of_much),
         TEST(test_read_secret),
         TEST(test_replace),
         TEST(test_replace_leaves_open_file_alone),
