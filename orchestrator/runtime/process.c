@@ -11,7 +11,8 @@
  * STOPPING has sent SIGTERM and KILLED has sent SIGKILL to the group. DRAINING waits for
  * descendants that hold the pipes, and after a SIGTERM also for those that do not, as the
  * grace time is theirs, too. LAST takes what the killed ones have written; a pipe that is
- * open even then belongs to a descendant which has left the group, and is closed.
+ * open even then belongs to a descendant which has left the group, and is closed. Where
+ * there are no pipes, DRAINING and LAST wait for the group alone.
  *
  * The group is signalled after its leader has been reaped only to end what is left of it:
  * in theory its number could by then belong to a new group, within a fraction of a second.
@@ -29,6 +30,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -37,6 +39,7 @@ enum {
     READ_BYTES = 16 * 1024,
     DRAIN_MS = 200,     /* for descendants after the child has ended by itself */
     DRAIN_POLL_MS = 20, /* how often to look whether the group is empty */
+    STANDARD_FDS = 1 + PROCESS_STREAMS,
 };
 
 enum state { FAILED, RUNNING, STOPPING, KILLED, DRAINING, LAST, CLOSING };
@@ -73,6 +76,8 @@ struct process_io {
     bool child_initialised;
     pid_t group;
     struct output outputs[PROCESS_STREAMS];
+    bool to_files;
+    int gate;         /* our end of what a held child waits at, or -1 */
     unsigned handles; /* not closed yet */
     done_fn done;
     void *owner;
@@ -151,9 +156,17 @@ static void close_output(struct output *output)
     uv_close((uv_handle_t *)&output->pipe, on_handle_close);
 }
 
+static void close_gate(struct process_io *io)
+{
+    if (io->gate >= 0)
+        close(io->gate);
+    io->gate = -1;
+}
+
 static void close_all(struct process_io *io)
 {
     move_to(io, CLOSING);
+    close_gate(io);
     for (int i = 0; i < PROCESS_STREAMS; i++)
         close_output(&io->outputs[i]);
     if (io->child_initialised)
@@ -178,7 +191,8 @@ static bool anything_to_wait_for(const struct process_io *io)
     for (int i = 0; i < PROCESS_STREAMS; i++)
         if (io->outputs[i].open)
             return true;
-    return io->state != LAST && (io->canceled || io->timed_out) && !group_is_empty(io);
+    return io->state != LAST && (io->canceled || io->timed_out || io->to_files) &&
+           !group_is_empty(io);
 }
 
 static void stop(struct process_io *io)
@@ -332,6 +346,13 @@ static int open_output(struct output *output, uv_loop_t *loop, int *ret_write_fd
     return uv_read_start((uv_stream_t *)&output->pipe, on_output_buffer, on_output);
 }
 
+/* It must not be there: a link or a FIFO that somebody put there is not written to. */
+static int make_output_file(const char *path, int *ret_fd)
+{
+    *ret_fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    return *ret_fd < 0 ? -errno : 0;
+}
+
 /* ---- start ------------------------------------------------------------------------- */
 
 /* libuv does not change the lists, it only misses the const. */
@@ -343,25 +364,52 @@ static char **without_const(const char *const *list)
     return same;
 }
 
-static int spawn(struct process_io *io, uv_loop_t *loop,
-                 const struct process_options *options, const int *write_fds)
+/*
+ * What a held child is until it is released: a shell that waits for a line, and ends without
+ * one. The program takes its place, so number and start time are the same before and after.
+ * The two variables are a shell's own.
+ */
+#define HOLD "read -r released && unset PWD OLDPWD && exec \"$@\" </dev/null"
+
+static const char **held_argv(const char *const *argv)
 {
-    uv_stdio_container_t stdio[1 + PROCESS_STREAMS] = {{.flags = UV_IGNORE}};
+    static const char *const shell[] = {"/bin/sh", "-c", HOLD, "sh"};
+    enum { SHELL_WORDS = sizeof shell / sizeof shell[0] };
+    size_t count = 0;
+    const char **held;
+
+    while (argv[count] != NULL)
+        count++;
+    held = wipe_calloc(SHELL_WORDS + count + 1, sizeof *held);
+    if (held == NULL)
+        return NULL;
+    memcpy(held, shell, sizeof shell);
+    memcpy(held + SHELL_WORDS, argv, count * sizeof *argv);
+    return held;
+}
+
+static int spawn_now(struct process_io *io, uv_loop_t *loop,
+                     const struct process_options *options, const char *const *argv,
+                     const int *fds)
+{
+    uv_stdio_container_t stdio[STANDARD_FDS] = {{.flags = UV_IGNORE}};
     uv_process_options_t wanted = {
         .exit_cb = on_child_exit,
-        .file = options->argv[0],
-        .args = without_const(options->argv),
+        .file = argv[0],
+        .args = without_const(argv),
         .env = without_const(options->environment),
         .cwd = options->folder,
         .flags = UV_PROCESS_DETACHED, /* setsid(2) */
-        .stdio_count = 1 + PROCESS_STREAMS,
+        .stdio_count = STANDARD_FDS,
         .stdio = stdio,
     };
     int status;
 
-    for (int i = 0; i < PROCESS_STREAMS; i++) {
-        stdio[1 + i].flags = UV_INHERIT_FD;
-        stdio[1 + i].data.fd = write_fds[i];
+    for (int i = 0; i < STANDARD_FDS; i++) {
+        if (fds[i] < 0)
+            continue;
+        stdio[i].flags = UV_INHERIT_FD;
+        stdio[i].data.fd = fds[i];
     }
     if (options->change_user) {
         wanted.flags |= UV_PROCESS_SETUID | UV_PROCESS_SETGID;
@@ -379,19 +427,59 @@ static int spawn(struct process_io *io, uv_loop_t *loop,
     return status;
 }
 
+static int spawn(struct process_io *io, uv_loop_t *loop,
+                 const struct process_options *options, const int *fds)
+{
+    const char **held;
+    int status;
+
+    if (!options->held)
+        return spawn_now(io, loop, options, options->argv, fds);
+    if (access(options->argv[0], X_OK) < 0) /* or the shell would find out, later */
+        return -errno;
+    held = held_argv(options->argv);
+    if (held == NULL)
+        return UV_ENOMEM;
+    status = spawn_now(io, loop, options, held, fds);
+    wipe_free(held);
+    return status;
+}
+
+/* A socket and not a pipe: to release one that has died meanwhile is no SIGPIPE. */
+static int open_gate(struct process_io *io, int *ret_fd)
+{
+    int ends[2];
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
+        return -errno;
+    io->gate = ends[0];
+    *ret_fd = ends[1];
+    return 0;
+}
+
+static int open_standard_fds(struct process_io *io, uv_loop_t *loop,
+                             const struct process_options *options, int *fds)
+{
+    int status = options->held ? open_gate(io, &fds[STDIN_FILENO]) : 0;
+
+    for (int i = 0; i < PROCESS_STREAMS && status == 0; i++)
+        status = options->output_files[i] == NULL
+                     ? open_output(&io->outputs[i], loop, &fds[1 + i])
+                     : make_output_file(options->output_files[i], &fds[1 + i]);
+    return status;
+}
+
 static int start(struct process_io *io, uv_loop_t *loop,
                  const struct process_options *options)
 {
-    int write_fds[PROCESS_STREAMS] = {-1, -1};
-    int status = 0;
+    int fds[STANDARD_FDS] = {-1, -1, -1};
+    int status = open_standard_fds(io, loop, options, fds);
 
-    for (int i = 0; i < PROCESS_STREAMS && status == 0; i++)
-        status = open_output(&io->outputs[i], loop, &write_fds[i]);
     if (status == 0)
-        status = spawn(io, loop, options, write_fds);
-    for (int i = 0; i < PROCESS_STREAMS; i++)
-        if (write_fds[i] >= 0)
-            close(write_fds[i]);
+        status = spawn(io, loop, options, fds);
+    for (int i = 0; i < STANDARD_FDS; i++)
+        if (fds[i] >= 0)
+            close(fds[i]);
     if (status == 0)
         return 0;
     if (options->folder != NULL)
@@ -406,6 +494,8 @@ void process_start(struct process *process, uv_loop_t *loop,
     struct process_io *io = wipe_calloc(1, sizeof *io);
 
     assert(options->argv[0] != NULL && options->environment != NULL);
+    assert((options->output_files[PROCESS_STDOUT] == NULL) ==
+           (options->output_files[PROCESS_STDERR] == NULL));
     if (io == NULL) {
         log_fatal("no memory to start %s", options->argv[0]);
         abort(); /* nor to report it through `done` */
@@ -420,6 +510,8 @@ void process_start(struct process *process, uv_loop_t *loop,
     io->term_grace_ms = options->term_grace_ms;
     io->on_line = options->on_line;
     io->line_owner = options->line_owner;
+    io->to_files = options->output_files[PROCESS_STDOUT] != NULL;
+    io->gate = -1;
     snprintf(io->program, sizeof io->program, "%s", options->argv[0]);
     for (int i = 0; i < PROCESS_STREAMS; i++) {
         buf_init(&process->output[i], options->max_output);
@@ -436,6 +528,16 @@ void process_start(struct process *process, uv_loop_t *loop,
     io->state = RUNNING;
     if (io->timeout_ms > 0)
         timer_set(&io->timer, io->timeout_ms);
+}
+
+void process_release(struct process *process)
+{
+    struct process_io *io = process->io;
+
+    if (io == NULL || io->gate < 0)
+        return;
+    (void)send(io->gate, "\n", 1, MSG_NOSIGNAL);
+    close_gate(io);
 }
 
 void process_cancel(struct process *process)

@@ -8,6 +8,10 @@
  * gets SIGTERM and, after a grace time, SIGKILL. A descendant that keeps the pipes open
  * after the child has ended is killed too. The child is always reaped. Ownership and
  * order of calls: done.h.
+ *
+ * A child that writes to files instead of pipes goes on when we are killed. Whoever starts
+ * it so can have it held until its name (runtime/orphan.h) is written down: the child then
+ * never runs unknown, whenever we are killed.
  */
 #ifndef CM_RUNTIME_PROCESS_H
 #define CM_RUNTIME_PROCESS_H
@@ -32,8 +36,14 @@ struct process_options {
     bool change_user;   /* drop to uid and gid, without supplementary groups */
     uid_t uid;
     gid_t gid;
-    size_t max_output;   /* bytes kept per stream; what comes after is read and dropped */
-    unsigned timeout_ms; /* 0: none */
+    size_t max_output; /* bytes kept per stream; what comes after is read and dropped */
+    /*
+     * Both or none: files that are made for the output, which the caller then reads. Nothing is
+     * kept or handed on here, and every descendant in the group is killed after the child.
+     */
+    const char *output_files[PROCESS_STREAMS];
+    bool held; /* does nothing before process_release; should we die first, it ends */
+    unsigned timeout_ms;    /* 0: none */
     unsigned term_grace_ms; /* between SIGTERM and SIGKILL */
     /* A line without its end, cut at 1000 bytes; may be NULL. */
     void (*on_line)(void *owner, enum process_stream stream, const char *line);
@@ -60,6 +70,7 @@ struct process {
  */
 void process_start(struct process *process, uv_loop_t *loop,
                    const struct process_options *options, done_fn done, void *owner);
+void process_release(struct process *process);
 void process_cancel(struct process *process);
 void process_done(struct process *process);
 

@@ -16,6 +16,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -837,6 +838,248 @@ static void test_lines(void **state)
     process_done(&process);
 }
 
+/* ---- output to files ---- */
+
+/* Where a test keeps files; made by file_setup. */
+static char folder[] = "/tmp/test_process.XXXXXX";
+static char out_path[64], err_path[64], ran_path[64];
+
+static int file_setup(void **state)
+{
+    memcpy(folder + strlen(folder) - 6, "XXXXXX", 6);
+    if (mkdtemp(folder) == NULL)
+        return -1;
+    snprintf(out_path, sizeof out_path, "%s/out", folder);
+    snprintf(err_path, sizeof err_path, "%s/err", folder);
+    snprintf(ran_path, sizeof ran_path, "%s/ran", folder);
+    return loop_setup(state);
+}
+
+static int file_teardown(void **state)
+{
+    struct err err = ERR_INIT;
+
+    return fs_remove_tree(folder, &err) < 0 ? -1 : loop_teardown(state);
+}
+
+#define file_test(function)                                                              \
+    cmocka_unit_test_setup_teardown(function, file_setup, file_teardown)
+
+static struct process_options to_files(void)
+{
+    return (struct process_options){.term_grace_ms = LONG_GRACE_MS,
+                                    .output_files = {out_path, err_path}};
+}
+
+static void assert_file(const char *path, const char *text)
+{
+    struct err err = ERR_INIT;
+    BUF_SCOPED found = {0};
+
+    assert_int_equal(fs_read(path, 4096, &found, &err), 0);
+    assert_string_equal(buf_str(&found), text);
+}
+
+static void test_output_files(void **state)
+{
+    struct run run = {.lines = 0};
+    struct stat status;
+
+    start_shell(&run, *state, "echo out; echo err >&2; exit 3", to_files());
+    loop_run(*state);
+    ended_assert_ok(&run.ended);
+    assert_int_equal(run.process.exit_status, 3);
+    assert_file(out_path, "out\n");
+    assert_file(err_path, "err\n");
+    assert_int_equal(stat(out_path, &status), 0);
+    assert_int_equal(status.st_mode & 07777, 0600);
+    assert_string_equal(output(&run), "");
+    assert_int_equal(run.lines, 0);
+    assert_reaped(&run);
+    close_run(&run);
+}
+
+static void test_output_file_that_is_there(void **state)
+{
+    const char *const argv[] = {"/bin/true", NULL};
+    struct process_options options = to_files();
+
+    options.argv = argv;
+    assert_int_equal(symlink(ran_path, err_path), 0);
+    assert_cannot_start(*state, options, EEXIST, "cannot start /bin/true: ");
+    assert_false(fs_exists(ran_path));
+}
+
+static void test_descendants_do_not_outlive_a_child_with_files(void **state)
+{
+    struct run run = {.lines = 0};
+    struct err err = ERR_INIT;
+    BUF_SCOPED found = {0};
+
+    start_shell(&run, *state, "sleep 1000 >/dev/null 2>&1 & echo $!", to_files());
+    loop_run(*state);
+    ended_assert_ok(&run.ended);
+    assert_int_equal(fs_read(out_path, 100, &found, &err), 0);
+    assert_int_equal(end_of_descendant(atoi(buf_str(&found))), SIGKILL);
+    close_run(&run);
+}
+
+static void test_time_out_of_a_child_with_files(void **state)
+{
+    struct run run = {.lines = 0};
+    struct process_options options = to_files();
+
+    options.timeout_ms = 20;
+    start_shell(&run, *state, "exec sleep 1000", options);
+    loop_run(*state);
+    ended_assert_failed(&run.ended, ERR_TIMEOUT, "not finished within 20 ms");
+    assert_int_equal(run.process.term_signal, SIGTERM);
+    close_run(&run);
+}
+
+/* ---- held children ---- */
+
+static void start_held(struct run *run, uv_loop_t *loop, const char *script)
+{
+    struct process_options options = to_files();
+
+    options.held = true;
+    start_shell(run, loop, script, options);
+}
+
+static void test_held_child_begins_when_it_is_released(void **state)
+{
+    struct run run = {.lines = 0};
+    struct stat status;
+    char script[256];
+
+    snprintf(script, sizeof script, "echo $$ >%s; readlink /proc/self/fd/0", ran_path);
+    start_held(&run, *state, script);
+    for (int i = 0; i < 50; i++) {
+        uv_run(*state, UV_RUN_NOWAIT);
+        assert_int_equal(usleep(1000), 0);
+    }
+    assert_false(fs_exists(ran_path));
+    assert_int_equal(run.ended.times, 0);
+    process_release(&run.process);
+    process_release(&run.process);
+    loop_run(*state);
+    ended_assert_ok(&run.ended);
+    assert_int_equal(run.process.exit_status, 0);
+    snprintf(script, sizeof script, "%d\n", run.pid); /* the number it had while held */
+    assert_file(ran_path, script);
+    assert_file(out_path, "/dev/null\n");
+    assert_int_equal(stat(err_path, &status), 0);
+    assert_int_equal(status.st_size, 0);
+    process_release(&run.process);
+    close_run(&run);
+}
+
+static void test_environment_and_arguments_of_a_held_child(void **state)
+{
+    const char *const argv[] = {"/usr/bin/env", "THREE=$HOME \"'*", NULL};
+    const char *const environment[] = {"ONE=1", "TWO=2 and more", NULL};
+    struct process_options options = to_files();
+    struct run run = {.lines = 0};
+
+    options.argv = argv;
+    options.environment = environment;
+    options.folder = "/usr/lib";
+    options.held = true;
+    start_with(&run, *state, options);
+    process_release(&run.process);
+    loop_run(*state);
+    ended_assert_ok(&run.ended);
+    assert_file(out_path, "ONE=1\nTWO=2 and more\nTHREE=$HOME \"'*\n");
+    assert_file(err_path, "");
+    close_run(&run);
+}
+
+static void test_held_child_that_is_canceled_does_nothing(void **state)
+{
+    struct run run = {.lines = 0};
+    char script[256];
+
+    snprintf(script, sizeof script, "echo >%s", ran_path);
+    start_held(&run, *state, script);
+    process_cancel(&run.process);
+    process_release(&run.process);
+    loop_run(*state);
+    ended_assert_failed(&run.ended, ERR_CANCELED, "/bin/sh: canceled");
+    assert_false(fs_exists(ran_path));
+    assert_reaped(&run);
+    close_run(&run);
+}
+
+static void test_held_program_that_is_missing(void **state)
+{
+    const char *const argv[] = {"/nonexistent/program", NULL};
+    struct process_options options = to_files();
+
+    options.argv = argv;
+    options.held = true;
+    assert_cannot_start(*state, options, ENOENT,
+                        "cannot start /nonexistent/program: No such file");
+}
+
+/* ---- our own death ---- */
+
+/* Another process starts the script, maybe releases it, and is killed; the script's number. */
+static pid_t orphan_of(const char *script, bool release)
+{
+    int ends[2];
+    pid_t parent;
+    pid_t child = 0;
+
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    parent = fork();
+    assert_true(parent >= 0);
+    if (parent == 0) {
+        struct run run = {.lines = 0};
+        uv_loop_t loop;
+
+        uv_loop_init(&loop);
+        start_held(&run, &loop, script);
+        if (release)
+            process_release(&run.process);
+        child = run.pid;
+        if (write(ends[1], &child, sizeof child) == sizeof child)
+            kill(getpid(), SIGKILL);
+        _exit(1);
+    }
+    assert_int_equal(end_of_descendant(parent), SIGKILL);
+    assert_int_equal(read(ends[0], &child, sizeof child), sizeof child);
+    close(ends[0]);
+    close(ends[1]);
+    return child;
+}
+
+static void test_child_with_files_outlives_us(void **state)
+{
+    char script[256];
+    pid_t pid;
+
+    (void)state;
+    snprintf(script, sizeof script,
+             "echo 1; while [ ! -e %s ]; do :; done; echo 2; echo 3 >&2", ran_path);
+    pid = orphan_of(script, true);
+    assert_int_equal(waitpid(pid, NULL, WNOHANG), 0);
+    close(open(ran_path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+    assert_int_equal(end_of_descendant(pid), 0);
+    assert_file(out_path, "1\n2\n");
+    assert_file(err_path, "3\n");
+}
+
+static void test_held_child_ends_with_us(void **state)
+{
+    char script[256];
+
+    (void)state;
+    snprintf(script, sizeof script, "echo >%s", ran_path);
+    assert_int_equal(end_of_descendant(orphan_of(script, false)), 0);
+    assert_false(fs_exists(ran_path));
+}
+
 /* ---- done ---- */
 
 struct again {
@@ -943,6 +1186,16 @@ int main(void)
         loop_test(test_endless_output_of_one_that_is_canceled),
         loop_test(test_without_line_callback),
         loop_test(test_lines),
+        file_test(test_output_files),
+        file_test(test_output_file_that_is_there),
+        file_test(test_descendants_do_not_outlive_a_child_with_files),
+        file_test(test_time_out_of_a_child_with_files),
+        file_test(test_held_child_begins_when_it_is_released),
+        file_test(test_environment_and_arguments_of_a_held_child),
+        file_test(test_held_child_that_is_canceled_does_nothing),
+        file_test(test_held_program_that_is_missing),
+        file_test(test_child_with_files_outlives_us),
+        file_test(test_held_child_ends_with_us),
         loop_test(test_done_may_restart_and_free),
         loop_test(test_many_at_once),
     };
