@@ -205,8 +205,15 @@ static void read_text(const struct certbot_ending *ending, struct certbot_outcom
         }
     }
     last_line(ending->standard_error, ret->detail, sizeof ret->detail);
-    if (ret->detail[0] == '\0')
-        last_line(ending->standard_output, ret->detail, sizeof ret->detail);
+    if (ret->detail[0] != '\0')
+        return;
+    if (ending->exit_status < 0) { /* a signal, or certbot would have said something */
+        ret->verdict = CERTBOT_KILLED;
+        snprintf(ret->detail, sizeof ret->detail,
+                 "certbot was ended, by whatever it was");
+        return;
+    }
+    last_line(ending->standard_output, ret->detail, sizeof ret->detail);
 }
 
 void certbot_outcome_read(const struct certbot_ending *ending,

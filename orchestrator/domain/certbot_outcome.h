@@ -25,8 +25,8 @@ enum certbot_verdict {
     CERTBOT_CA_REFUSED,       /* any other problem document */
     CERTBOT_ACCOUNT_GONE,     /* the CA does not know the account (any more) */
     CERTBOT_LOCKED,           /* another certbot holds the lock of its folders */
-    CERTBOT_KILLED,           /* by a signal that was not ours */
-    CERTBOT_LOCAL_FAILURE,    /* disk, permission, bad option, missing program part */
+    CERTBOT_KILLED,        /* by a signal that was not ours, or unseen without a word */
+    CERTBOT_LOCAL_FAILURE, /* disk, permission, bad option, missing program part */
 };
 
 struct certbot_outcome {
@@ -39,8 +39,8 @@ struct certbot_outcome {
 
 /* How certbot ended; texts are never NULL. */
 struct certbot_ending {
-    int exit_status; /* -1 when it did not exit */
-    int term_signal;
+    int exit_status; /* -1 when it did not exit, or nobody saw how it ended */
+    int term_signal; /* 0 when none is known */
     const char *standard_output;
     const char *standard_error;
 };

@@ -582,6 +582,25 @@ static void a_failure_without_words_is_told(void **state)
 
 /* ---- hostile text ---- */
 
+/* Nobody saw how it ended: its words decide, as far as there are any. */
+static void the_end_was_not_seen(void **state)
+{
+    struct certbot_outcome outcome;
+
+    (void)state;
+    outcome = read_ending(-1, 0, REQUESTING, LOG_LINE);
+    assert_int_equal(outcome.verdict, CERTBOT_KILLED);
+    assert_string_equal(outcome.detail, "certbot was ended, by whatever it was");
+    outcome = read_ending(-1, 0, "", "");
+    assert_int_equal(outcome.verdict, CERTBOT_KILLED);
+    outcome = read_ending(-1, 0, REQUESTING,
+                          LOG_LINE PROBLEM "rateLimited :: title :: too many\n" TRAILER);
+    assert_int_equal(outcome.verdict, CERTBOT_RATE_LIMITED);
+    outcome = read_ending(-1, 0, "", LOG_LINE "OSError: No space left\n" TRAILER);
+    assert_int_equal(outcome.verdict, CERTBOT_LOCAL_FAILURE);
+    assert_string_equal(outcome.detail, "OSError: No space left");
+}
+
 static void control_characters_and_broken_text_become_blanks(void **state)
 {
     (void)state;
@@ -788,6 +807,7 @@ int main(void)
         cmocka_unit_test(wrong_use_is_told_in_one_line),
         cmocka_unit_test(a_signal_ended_certbot),
         cmocka_unit_test(a_failure_without_words_is_told),
+        cmocka_unit_test(the_end_was_not_seen),
         cmocka_unit_test(control_characters_and_broken_text_become_blanks),
         cmocka_unit_test(long_text_is_cut_between_characters),
         cmocka_unit_test(a_type_of_other_characters_is_not_a_type),
