@@ -134,8 +134,9 @@ $(TEST_PROGRAMS): $(BUILD)/test/%: test/lib/%.c Makefile
 	@echo "  LINK    $@"
 	@$(CC) $(CPPFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $< -pthread $(LIB_LIBS)
 
-# Preloaded into a release nginx, so no sanitizer in any variant.
-TEST_PRELOADS := $(BUILD)/test/ekm_probe.so
+# Preloaded into a release nginx, or before a sanitizer's own library: none of them in any variant.
+# kill_at ends the daemon at an exact moment.
+TEST_PRELOADS := $(BUILD)/test/ekm_probe.so $(BUILD)/test/kill_at.so
 $(TEST_PRELOADS): $(BUILD)/test/%.so: test/lib/%.c Makefile
 	@mkdir -p $(@D)
 	@echo "  LINK    $@"

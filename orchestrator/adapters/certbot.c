@@ -1,27 +1,18 @@
-#include "adapters/certbot.h"
+#include "adapters/certbot_internal.h"
 
 #include "base/log.h"
-#include "base/text.h"
-#include "domain/chain.h"
 #include "domain/jose.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <jansson.h>
 #include <limits.h>
-#include <linux/magic.h>
-#include <openssl/sha.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
-
-enum {
-    OUTPUT_MAX_BYTES = 256 * 1024,
-    TERM_GRACE_MS = 2000,
-};
 
 /* How long certbot waits for the CA after the challenges are through. */
 #define ISSUANCE_TIMEOUT_S "90"
@@ -117,26 +108,6 @@ static int remove_stale_challenges(const struct certbot *c, struct err *err)
     return 0;
 }
 
-/*
- * The work folder: below run_dir when that is tmpfs, else below /dev/shm, which always
- * is.
- */
-static int choose_folder(struct certbot *c, struct err *err)
-{
-    const char *run_dir = c->request.config->run_dir;
-    unsigned char digest[SHA256_DIGEST_LENGTH];
-    char tag[17];
-    struct statfs status;
-
-    if (statfs(run_dir, &status) == 0 && status.f_type == TMPFS_MAGIC)
-        return fs_join(c->folder, run_dir, "certbot", err);
-    /* Several instances on one machine differ in run_dir. */
-    SHA256((const unsigned char *)run_dir, strlen(run_dir), digest);
-    text_hex(tag, digest, 8);
-    snprintf(c->folder, sizeof c->folder, "/dev/shm/cert-manager-%s", tag);
-    return 0;
-}
-
 static int make_own_folder(const struct certbot *c, const char *name, struct err *err)
 {
     char path[FS_PATH_MAX];
@@ -228,6 +199,18 @@ static int seed_account(const struct certbot *c, struct err *err)
     return write_own_file(c, folder, "private_key.json", key->bytes, key->len, err);
 }
 
+/*
+ * It stays ours, so that nobody else can put a record or a folder into it: certbot's user may
+ * only pass through.
+ */
+static int open_to_group(const struct certbot *c, struct err *err)
+{
+    if (lchown(c->folder, (uid_t)-1, c->gid) < 0)
+        return err_sys(err, errno, "%s: cannot give it to group %u", c->folder,
+                       (unsigned)c->gid);
+    return fs_make_folder(c->folder, 0710, err);
+}
+
 static int begin_prepare(void *flow, struct err *err)
 {
     struct certbot *c = flow;
@@ -237,7 +220,8 @@ static int begin_prepare(void *flow, struct err *err)
     if (!c->change_user && geteuid() == 0)
         log_warning("certbot runs as root: there is no user \"%s\" (certbot.user)",
                     c->request.config->certbot.user);
-    if (choose_folder(c, err) < 0 || fs_remove_tree(c->folder, err) < 0)
+    if (certbot_choose_place(c->request.config, c->folder, err) < 0 ||
+        fs_remove_tree(c->folder, err) < 0)
         return -1;
     /*
      * In a world-writable /dev/shm the folder must be ours from its first moment, and nobody
@@ -254,23 +238,14 @@ static int begin_prepare(void *flow, struct err *err)
         certbot_make_challenge_folder(c->request.config, err) < 0 ||
         remove_stale_challenges(c, err) < 0 || seed_account(c, err) < 0)
         return -1;
-    if (c->change_user && lchown(c->folder, c->uid, c->gid) < 0)
-        return err_sys(err, errno, "%s: cannot give it to certbot's user", c->folder);
-    return SEQ_READY;
-}
-
-static void on_line(void *owner, enum process_stream stream, const char *line)
-{
-    (void)owner;
-    (void)stream;
-    if (line[0] != '\0')
-        log_debug("certbot: %s", line);
+    return c->change_user && open_to_group(c, err) < 0 ? -1 : SEQ_READY;
 }
 
 struct paths {
     char config[FS_PATH_MAX], work[FS_PATH_MAX], logs[FS_PATH_MAX], csr[FS_PATH_MAX];
     char cert[FS_PATH_MAX], chain[FS_PATH_MAX], fullchain[FS_PATH_MAX];
     char tmpdir[FS_PATH_MAX], ca_bundle[FS_PATH_MAX];
+    char output[FS_PATH_MAX], errors[FS_PATH_MAX];
 };
 
 static int fill_paths(const struct certbot *c, struct paths *paths, struct err *err)
@@ -286,18 +261,41 @@ static int fill_paths(const struct certbot *c, struct paths *paths, struct err *
                    fs_join(paths->csr, c->folder, "request.csr", err) < 0 ||
                    fs_join(paths->cert, c->folder, "out/cert.pem", err) < 0 ||
                    fs_join(paths->chain, c->folder, "out/chain.pem", err) < 0 ||
-                   fs_join(paths->fullchain, c->folder, "out/fullchain.pem", err) < 0
+                   fs_join(paths->fullchain, c->folder, "out/fullchain.pem", err) < 0 ||
+                   fs_join(paths->output, c->folder, "stdout", err) < 0 ||
+                   fs_join(paths->errors, c->folder, "stderr", err) < 0
                ? -1
                : 0;
 }
 
-static int read_chain(struct certbot *c, struct err *err)
+/* Only now may it do something: had we been killed before, it would have ended. */
+static int record_and_release(struct certbot *c, struct err *err)
 {
-    char path[FS_PATH_MAX];
+    const struct certbot_purpose purpose = certbot_purpose_of(&c->request);
+    struct certbot_record record = {.begun = (int64_t)time(NULL)};
+    struct err unnamed = ERR_INIT;
+    struct process_name name;
 
-    if (fs_join(path, c->folder, "out/fullchain.pem", err) < 0)
-        return -1;
-    return fs_read(path, CHAIN_PEM_MAX_BYTES, &c->chain_pem, err);
+    if (process_name_read(process_pid(&c->process), &name, &unnamed) < 0) {
+        log_warning("should this process be killed, certbot would be forgotten: %s",
+                    unnamed.message);
+    } else {
+        record.pid = name.pid;
+        record.started = name.started;
+        if (certbot_save_record(c->folder, &record, &purpose, err) < 0)
+            return -1;
+    }
+    process_release(&c->process);
+    return 0;
+}
+
+static void on_process_done(void *owner, const struct err *err)
+{
+    struct certbot *c = owner;
+
+    if (c->ended_by_us.kind == ERR_NONE && err != NULL && err->kind == ERR_TIMEOUT)
+        c->ended_by_us = *err;
+    seq_resume(&c->seq, c->ended_by_us.kind == ERR_NONE ? err : NULL);
 }
 
 static int begin_run(void *flow, struct err *err)
@@ -327,35 +325,27 @@ static int begin_run(void *flow, struct err *err)
         .change_user = c->change_user,
         .uid = c->uid,
         .gid = c->gid,
-        .max_output = OUTPUT_MAX_BYTES,
+        .output_files = {paths.output, paths.errors},
+        .held = true,
         .timeout_ms = config->certbot.timeout_ms,
-        .term_grace_ms = TERM_GRACE_MS,
-        .on_line = on_line,
+        .term_grace_ms = CERTBOT_TERM_GRACE_MS,
     };
 
     if (fill_paths(c, &paths, err) < 0)
         return -1;
-    process_start(&c->process, c->request.loop, &options, seq_resume, &c->seq);
+    process_start(&c->process, c->request.loop, &options, on_process_done, c);
+    if (process_pid(&c->process) != 0 && record_and_release(c, &c->ended_by_us) < 0)
+        process_cancel(&c->process);
     return SEQ_WAIT;
 }
 
 static int finish_run(void *flow, struct err *err)
 {
     struct certbot *c = flow;
-    const struct certbot_ending ending = {
-        .exit_status = c->process.exit_status,
-        .term_signal = c->process.term_signal,
-        .standard_output = buf_str(&c->process.output[PROCESS_STDOUT]),
-        .standard_error = buf_str(&c->process.output[PROCESS_STDERR]),
-    };
 
-    c->ran = true;
-    certbot_outcome_read(&ending, &c->outcome);
-    if (c->outcome.verdict != CERTBOT_ISSUED)
-        return certbot_outcome_err(&c->outcome, err);
-    if (read_chain(c, err) < 0)
-        return err_wrap(err, "certbot succeeded, but its chain cannot be read");
-    return SEQ_END;
+    if (c->ended_by_us.kind == ERR_NONE)
+        return certbot_judge(c, c->process.exit_status, c->process.term_signal, err);
+    return certbot_judge_ended(c, err);
 }
 
 static void abort_run(void *flow)
@@ -375,12 +365,9 @@ static const struct seq_step steps[] = {
 static void on_steps_done(void *owner, const struct err *err)
 {
     struct certbot *c = owner;
-    struct err ignored = ERR_INIT;
 
     process_done(&c->process);
-    if (c->folder[0] != '\0' && fs_remove_tree(c->folder, &ignored) < 0)
-        log_warning("cannot remove certbot's work folder: %s", ignored.message);
-    c->done(c->owner, err);
+    certbot_finish(c, err);
 }
 
 void certbot_start(struct certbot *certbot, const struct certbot_request *request,

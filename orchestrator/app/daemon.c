@@ -391,8 +391,8 @@ static const struct site_events site_events = {
 };
 
 /*
- * What an earlier life left: a half-done promotion and extension of RTMR3 are finished, a missing
- * default.conf is made.
+ * What an earlier life left: a half-done promotion and extension of RTMR3 are finished, certbot's
+ * folder removed when nobody needs it, a missing default.conf made.
  */
 static void take_over(struct daemon *d)
 {
@@ -413,6 +413,7 @@ static void take_over(struct daemon *d)
         log_error("cannot finish the promotion of a pair: %s", err.message);
     else if (finished)
         log_info("finished the promotion of a pair that an earlier run had begun");
+    issue_flow_clean_up(d->config, &d->store);
     if (!nginx_configured(d->config) && daemon_serve_http_only(d, &err) < 0)
         log_error("%s", err.message);
 }

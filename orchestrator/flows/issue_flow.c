@@ -21,6 +21,127 @@ static int begin_check_disk(void *owner, struct err *err)
     return store_check_writable(flow->request.store, err) < 0 ? -1 : SEQ_READY;
 }
 
+/* ---- the chain: checked, and kept before certbot's folder goes ---- */
+
+static int read_chain(struct issue_flow *flow, struct err *err)
+{
+    const struct buf *pem = &flow->certbot.chain_pem;
+    const struct chain_leaf *leaf;
+
+    chain_free(flow->chain);
+    flow->chain = NULL;
+    if (chain_parse(pem->data, pem->len, &flow->chain, err) < 0 ||
+        chain_check_issued(flow->chain, flow->request.tls_key,
+                           flow->request.config->domain, (int64_t)time(NULL), err) < 0)
+        return err_wrap(err, "the chain that the CA issued cannot be used");
+    leaf = chain_leaf(flow->chain);
+    log_info("certificate obtained: issuer \"%s\", serial %s, %zu certificates",
+             leaf->issuer_name, leaf->serial, chain_length(flow->chain));
+    return 0;
+}
+
+static int keep_chain(struct issue_flow *flow, struct err *err)
+{
+    BUF_SCOPED pem = {0};
+
+    buf_init(&pem, CHAIN_PEM_MAX_BYTES);
+    if (chain_to_pem(flow->chain, &pem, err) < 0 ||
+        store_stage(flow->request.store, &pem, NULL, err) < 0)
+        return err_wrap(err, "the certificate waits in certbot's folder");
+    certbot_discard(&flow->certbot);
+    return 0;
+}
+
+static int begin_check_chain(void *owner, struct err *err)
+{
+    struct issue_flow *flow = owner;
+
+    if (read_chain(flow, err) == 0)
+        return SEQ_READY;
+    certbot_discard(&flow->certbot);
+    return -1;
+}
+
+static int begin_keep_chain(void *owner, struct err *err)
+{
+    struct issue_flow *flow = owner;
+
+    if (keep_chain(flow, err) == 0)
+        return SEQ_READY;
+    /* The next try asks nobody, and need not wait for long. */
+    flow->asked_ca = false;
+    flow->certbot_ran = false;
+    return -1;
+}
+
+/* ---- a certbot that outlived us ---- */
+
+/* What a CA says of a request that is signed for an account that it does not have. */
+static bool is_about_account(const struct certbot_outcome *outcome)
+{
+    static const char *const doubts[] = {"accountDoesNotExist", "malformed",
+                                         "unauthorized"};
+
+    if (outcome->verdict == CERTBOT_CHALLENGE_FAILED)
+        return false;
+    for (size_t i = 0; i < sizeof doubts / sizeof doubts[0]; i++) {
+        if (strcmp(outcome->problem, doubts[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void on_take_over_done(void *owner, const struct err *err)
+{
+    struct issue_flow *flow = owner;
+
+    flow->certbot_ran = flow->certbot.ran;
+    flow->asked_ca = flow->certbot_ran || (err != NULL && err->kind == ERR_TIMEOUT);
+    flow->outcome = flow->certbot.outcome;
+    flow->account_forgotten = flow->certbot_ran && is_about_account(&flow->outcome);
+    seq_resume(&flow->seq, flow->account_forgotten ? NULL : err);
+}
+
+static int begin_take_over(void *owner, struct err *err)
+{
+    struct issue_flow *flow = owner;
+    const struct certbot_request request = {
+        .loop = flow->request.loop,
+        .config = flow->request.config,
+        .key_id = flow->key_id,
+    };
+
+    if (keys_id(flow->request.tls_key, flow->key_id, err) < 0)
+        return -1;
+    certbot_take_over(&flow->certbot, &request, on_take_over_done, flow);
+    return SEQ_WAIT;
+}
+
+static int finish_take_over(void *owner, struct err *err)
+{
+    struct issue_flow *flow = owner;
+    struct err unusable = ERR_INIT;
+
+    (void)err;
+    if (flow->certbot.chain_pem.len > 0 && read_chain(flow, &unusable) == 0)
+        return seq_go_to(&flow->seq, "keep chain");
+    if (unusable.kind != ERR_NONE)
+        log_warning("%s", unusable.message);
+    if (flow->account_forgotten)
+        log_warning("the CA does not accept the remembered account (%s)",
+                    flow->outcome.detail);
+    certbot_discard(&flow->certbot);
+    flow->certbot_ran = false;
+    return SEQ_NEXT;
+}
+
+static void abort_certbot(void *owner)
+{
+    struct issue_flow *flow = owner;
+
+    certbot_cancel(&flow->certbot);
+}
+
 /* ---- nginx is there to answer challenges ---- */
 
 static int begin_nginx(void *owner, struct err *err)
@@ -214,20 +335,10 @@ static void abort_account(void *owner)
 
 /* ---- certbot ---- */
 
-/* What a CA says of a request that is signed for an account that it does not have. */
 static bool account_is_in_doubt(const struct issue_flow *flow)
 {
-    static const char *const doubts[] = {"accountDoesNotExist", "malformed",
-                                         "unauthorized"};
-
-    if (!flow->certbot_ran || !flow->account_remembered ||
-        flow->outcome.verdict == CERTBOT_CHALLENGE_FAILED)
-        return false;
-    for (size_t i = 0; i < sizeof doubts / sizeof doubts[0]; i++) {
-        if (strcmp(flow->outcome.problem, doubts[i]) == 0)
-            return true;
-    }
-    return false;
+    return flow->certbot_ran && flow->account_remembered &&
+           is_about_account(&flow->outcome);
 }
 
 static void on_certbot_done(void *owner, const struct err *err)
@@ -246,6 +357,7 @@ static int begin_certbot(void *owner, struct err *err)
     struct certbot_request request = {
         .loop = flow->request.loop,
         .config = config,
+        .key_id = flow->key_id,
         .account_key = flow->account_key,
         .account_url = flow->account_url,
     };
@@ -277,32 +389,10 @@ static int finish_certbot(void *owner, struct err *err)
     return seq_go_to(&flow->seq, "find account");
 }
 
-static void abort_certbot(void *owner)
-{
-    struct issue_flow *flow = owner;
-
-    certbot_cancel(&flow->certbot);
-}
-
-static int begin_check_chain(void *owner, struct err *err)
-{
-    struct issue_flow *flow = owner;
-    const struct buf *pem = &flow->certbot.chain_pem;
-    const struct chain_leaf *leaf;
-
-    if (chain_parse(pem->data, pem->len, &flow->chain, err) < 0 ||
-        chain_check_issued(flow->chain, flow->request.tls_key,
-                           flow->request.config->domain, (int64_t)time(NULL), err) < 0)
-        return err_wrap(err, "the chain that the CA issued cannot be used");
-    leaf = chain_leaf(flow->chain);
-    log_info("certificate obtained: issuer \"%s\", serial %s, %zu certificates",
-             leaf->issuer_name, leaf->serial, chain_length(flow->chain));
-    return SEQ_READY;
-}
-
 /* Calls of agent, CA, resolver and certbot have time limits of their own. */
 static const struct seq_step acme_steps[] = {
     {"check disk", begin_check_disk, NULL, NULL, 0},
+    {"take over an earlier certbot", begin_take_over, finish_take_over, abort_certbot, 0},
     {"wait for nginx", begin_nginx, NULL, abort_nginx, 0},
     {"get account key", begin_account_key, finish_account_key, abort_account_key, 0},
     {"resolve domain", begin_resolve, finish_resolve, abort_resolve, 0},
@@ -310,6 +400,7 @@ static const struct seq_step acme_steps[] = {
     {"find account", begin_account, finish_account, abort_account, 0},
     {"run certbot", begin_certbot, finish_certbot, abort_certbot, 0},
     {"check chain", begin_check_chain, NULL, NULL, 0},
+    {"keep chain", begin_keep_chain, NULL, NULL, 0},
     {0},
 };
 
@@ -335,13 +426,34 @@ static const struct seq_step development_steps[] = {
     {0},
 };
 
+/* Told to stop in the middle of an order, certbot may have been through with it. */
+static void keep_what_came_late(struct issue_flow *flow)
+{
+    struct err err = ERR_INIT;
+    bool usable = read_chain(flow, &err) == 0;
+
+    if (!usable)
+        certbot_discard(&flow->certbot);
+    if (!usable || keep_chain(flow, &err) < 0)
+        log_warning("%s", err.message);
+}
+
+static void on_steps_done(void *owner, const struct err *err)
+{
+    struct issue_flow *flow = owner;
+
+    if (err != NULL && err->kind == ERR_CANCELED && flow->certbot.chain_pem.len > 0)
+        keep_what_came_late(flow);
+    flow->done(flow->owner, err);
+}
+
 void issue_flow_start(struct issue_flow *flow, const struct issue_request *request,
                       done_fn done, void *owner)
 {
-    *flow = (struct issue_flow){.request = *request};
+    *flow = (struct issue_flow){.request = *request, .done = done, .owner = owner};
     seq_start(&flow->seq, request->loop, "issue",
-              request->config->development ? development_steps : acme_steps, flow, done,
-              owner);
+              request->config->development ? development_steps : acme_steps, flow,
+              on_steps_done, flow);
 }
 
 void issue_flow_cancel(struct issue_flow *flow)
@@ -358,4 +470,33 @@ void issue_flow_done(struct issue_flow *flow)
     EVP_PKEY_free(flow->account_key);
     flow->chain = NULL;
     flow->account_key = NULL;
+}
+
+/* ---- at the start ---- */
+
+/* The leaf of a chain that is there, else "". */
+static void leaf_of(int (*load)(const struct store *, struct buf *, struct err *),
+                    const struct store *store, char ret[65])
+{
+    struct err unusable = ERR_INIT;
+    struct chain *chain = NULL;
+    BUF_SCOPED pem = {0};
+
+    ret[0] = '\0';
+    if (load(store, &pem, &unusable) < 0 || pem.len == 0 ||
+        chain_parse(pem.data, pem.len, &chain, &unusable) < 0)
+        return;
+    snprintf(ret, 65, "%s", chain_leaf(chain)->sha256);
+    chain_free(chain);
+}
+
+void issue_flow_clean_up(const struct config *config, const struct store *store)
+{
+    char live[65];
+    char staged[65];
+    const char *const leaves[] = {live, staged};
+
+    leaf_of(store_load_chain, store, live);
+    leaf_of(store_load_staged_chain, store, staged);
+    certbot_clean_up(config, leaves, 2);
 }

@@ -2,8 +2,8 @@
  * issue flow: a new chain for our key, from the ACME CA through certbot, or self-signed
  * in development.
  *
- *     check disk → wait for nginx → get account key → resolve domain ⟲ → find account
- *     → run certbot → check chain
+ *     check disk → take over an earlier certbot → wait for nginx → get account key
+ *     → resolve domain ⟲ → find account → run certbot → check chain → keep chain
  *
  * "wait for nginx" and "check disk" come first: without the one an order is a failed
  * validation, without the other a lost certificate, and CAs limit both. "resolve domain"
@@ -11,6 +11,11 @@
  * asked all the same, since it may see another DNS than we do. "find account" is skipped
  * while the account URL of an earlier run is remembered; when the CA does not accept that
  * account, the URL is forgotten and found anew, once.
+ *
+ * Wherever we are killed, there is at most one order: a certbot of an earlier life is waited
+ * for, and what it obtained goes to "keep chain" at once. "keep chain" stages it in the TLS
+ * folder, where the start rules find it; until then it stays in certbot's folder, which the
+ * next flow takes over.
  */
 #ifndef CM_FLOWS_ISSUE_FLOW_H
 #define CM_FLOWS_ISSUE_FLOW_H
@@ -47,6 +52,7 @@ struct issue_flow {
     struct issue_request request;
     struct nginx_wait nginx;
     struct dstack_call call;
+    char key_id[KEYS_ID_SIZE];
     EVP_PKEY *account_key;
     char account_url[ACME_URL_SIZE];
     bool account_remembered; /* the URL is from an earlier run */
@@ -60,11 +66,16 @@ struct issue_flow {
     struct buf csr;
     struct certbot certbot;
     struct seq seq;
+    done_fn done;
+    void *owner;
 };
 
 void issue_flow_start(struct issue_flow *flow, const struct issue_request *request,
                       done_fn done, void *owner);
 void issue_flow_cancel(struct issue_flow *flow);
 void issue_flow_done(struct issue_flow *flow);
+
+/* At the start: remove what an earlier life left and the next flow would have no use for. */
+void issue_flow_clean_up(const struct config *config, const struct store *store);
 
 #endif
