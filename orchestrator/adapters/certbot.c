@@ -73,6 +73,24 @@ static bool is_token(const char *name)
 }
 
 /*
+ * Whether the file holds that text or, when certbot's user owns it, only the beginning: what
+ * certbot was writing when it was killed.
+ */
+static bool is_challenge_of(const struct certbot *c, const char *path, const char *text)
+{
+    uid_t uid = c->change_user ? c->uid : geteuid();
+    struct err unreadable = ERR_INIT;
+    BUF_SCOPED content = {0};
+    struct stat status;
+
+    if (fs_read(path, strlen(text), &content, &unreadable) < 0 ||
+        strncmp(buf_str(&content), text, content.len) != 0)
+        return false;
+    return content.len == strlen(text) ||
+           (lstat(path, &status) == 0 && status.st_uid == uid);
+}
+
+/*
  * Challenge files of a run that was killed: certbot fails on one that exists. Only files
  * that answer for our account are ours ("<token>.<thumbprint>", RFC 8555 §8.1); what
  * others put into the webroot stays.
@@ -93,15 +111,13 @@ static int remove_stale_challenges(const struct certbot *c, struct err *err)
     while ((entry = readdir(folder)) != NULL) {
         char path[FS_PATH_MAX];
         char expected[NAME_MAX + 1 + JOSE_THUMBPRINT_SIZE];
-        struct err unreadable = ERR_INIT;
-        BUF_SCOPED content = {0};
+        struct err too_long = ERR_INIT;
 
         if (!is_token(entry->d_name))
             continue;
         snprintf(expected, sizeof expected, "%s.%s", entry->d_name, thumbprint);
-        if (fs_join(path, folder_path, entry->d_name, &unreadable) == 0 &&
-            fs_read(path, sizeof expected, &content, &unreadable) == 0 &&
-            strcmp(buf_str(&content), expected) == 0 && unlink(path) == 0)
+        if (fs_join(path, folder_path, entry->d_name, &too_long) == 0 &&
+            is_challenge_of(c, path, expected) && unlink(path) == 0)
             log_info("removed a challenge file of an earlier run: %s", path);
     }
     closedir(folder);

@@ -13,7 +13,7 @@ import pki
 import pytest
 from loopback import wait_until
 from processes import all_processes, is_alive
-from stack import BUILD, yaml_of
+from stack import BUILD, certbot_user, yaml_of
 from test_failures import assert_waiting, needs_root, wait_for_failure
 from test_resilience import wait_until_settled
 
@@ -240,6 +240,23 @@ def test_certbot_that_is_killed_too_costs_one_more_order(ca, stack):
     assert ca.orders(mark) == 2 and ca.issued(mark) == 1
     assert stack.agent.measured() == [pki.sha256(leaf)]
     assert_nothing_left(stack)
+
+
+@needs_root
+def test_challenge_that_certbot_had_only_begun_to_write_is_removed(stack):
+    """That of another client, which may be about to write it, stays."""
+    folder = stack.folder["webroot"] / ".well-known/acme-challenge"
+    begun, foreign = folder / ("b" * 43), folder / ("f" * 43)
+
+    def put_challenges():
+        folder.mkdir(parents=True)
+        for file in (begun, foreign):
+            file.touch()
+        shutil.chown(begun, certbot_user())
+
+    stack.alter_image = put_challenges
+    wait_until_settled(stack.start())
+    assert list(folder.iterdir()) == [foreign]
 
 
 def test_failure_of_a_certbot_without_its_daemon_is_told(ca, stack):
