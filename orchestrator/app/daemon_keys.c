@@ -33,7 +33,8 @@ static void note_other_keys(struct daemon *d, const struct keys_flow *keys)
                         ? "the served certificate stays until one for the new "
                           "key is there"
                         : "it is used from now on");
-        d->plan_facts.rekeyed = d->served != NULL;
+        d->plan_facts.rekeyed =
+            d->served != NULL && !keys_same(keys->tls_key, d->served_key);
         d->plan_facts.retry_at_ms[PLAN_ISSUING] = 0;
         if (d->candidate != NULL && !chain_has_key(d->candidate, keys->tls_key))
             daemon_drop_candidate(d);
@@ -167,20 +168,24 @@ void daemon_examine(struct daemon *d)
 
 /* ---- somebody touched the pair ---- */
 
-static bool is_served_pair(struct daemon *d)
+/* Whatever else is to be said of it: one that has expired is still the one that is served. */
+static bool is_served_pair(const struct daemon *d)
 {
-    struct examined found;
-    char reason[STORED_REASON_SIZE];
+    SECRET_SCOPED key_pem = NULL;
+    BUF_SCOPED chain_pem = {0};
     struct err ignored = ERR_INIT;
-    bool same;
+    struct chain *chain = NULL;
+    EVP_PKEY *key = NULL;
+    bool same = false;
 
-    if (examine_replaced(&d->store, d->config, d->served_key, &found, reason, &ignored) <
-        0)
-        return false;
-    same = found.chain != NULL &&
-           strcmp(chain_leaf(found.chain)->sha256, chain_leaf(d->served)->sha256) == 0;
-    chain_free(found.chain);
-    EVP_PKEY_free(found.key);
+    if (store_load_chain(&d->store, &chain_pem, &ignored) == 0 &&
+        store_load_key(&d->store, &key_pem, &ignored) == 0 && key_pem != NULL &&
+        chain_parse(chain_pem.data, chain_pem.len, &chain, &ignored) == 0 &&
+        keys_from_pem(key_pem, &key, &ignored) == 0)
+        same = keys_same(key, d->served_key) &&
+               strcmp(chain_leaf(chain)->sha256, chain_leaf(d->served)->sha256) == 0;
+    EVP_PKEY_free(key);
+    chain_free(chain);
     return same;
 }
 

@@ -71,11 +71,14 @@ static int compare_secret(struct apply_flow *flow, struct err *err)
     return 0;
 }
 
-static int check_pair(const struct serving *wanted, struct err *err)
+/* What is served already stays served, also when it has expired. */
+static int check_pair(const struct apply_flow *flow, struct err *err)
 {
+    const struct serving *wanted = &flow->request.wanted;
+
     if (!chain_has_key(wanted->chain, wanted->key))
         return err_set(err, ERR_CRYPTO, "the certificate is for another key");
-    if (chain_leaf(wanted->chain)->not_after <= (int64_t)time(NULL))
+    if (flow->leaf_differs && chain_leaf(wanted->chain)->not_after <= (int64_t)time(NULL))
         return err_set(err, ERR_CRYPTO, "the certificate has expired meanwhile");
     return 0;
 }
@@ -117,7 +120,7 @@ static int begin_stage(void *owner, struct err *err)
     flow->leaf_differs = strcmp(apply_leaf(&request->wanted), apply_leaf(former)) != 0;
     flow->key_differs =
         former->chain == NULL || !keys_same(former->key, request->wanted.key);
-    if (check_pair(&request->wanted, err) < 0 ||
+    if (check_pair(flow, err) < 0 ||
         chain_to_pem(request->wanted.chain, &flow->chain_pem, err) < 0 ||
         compare_chain(flow, err) < 0 || compare_key(flow, err) < 0 ||
         compare_secret(flow, err) < 0 || stage_pair(flow, err) < 0 ||
