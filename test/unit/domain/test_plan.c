@@ -346,6 +346,105 @@ static void every_plan_is_sound(void **state)
     }
 }
 
+/* ---- what is served, and how ---- */
+
+static void an_unfinished_way_back_comes_before_all_but_the_keys(void **state)
+{
+    struct plan_facts facts = served();
+
+    (void)state;
+    facts.repair = true;
+    facts.candidate = true;
+    facts.disturbed = true;
+    assert_int_equal(decide(&facts).action, PLAN_REPAIR);
+    facts.retry_at_ms[PLAN_REPAIRING] = UPTIME + 7;
+    assert_int_equal(decide(&facts).action, PLAN_WAIT);
+    assert_int_equal(decide(&facts).wait_ms, 7);
+}
+
+static void what_somebody_else_touched_is_applied_again(void **state)
+{
+    struct plan_facts facts = served();
+
+    (void)state;
+    facts.disturbed = true;
+    assert_int_equal(decide(&facts).action, PLAN_REAPPLY);
+    /* A failure of that holds up nothing else. */
+    facts.retry_at_ms[PLAN_REAPPLYING] = UPTIME + 1;
+    assert_int_equal(decide(&facts).action, PLAN_WAIT);
+    facts.not_after = NOW + DAY;
+    assert_int_equal(decide(&facts).action, PLAN_ISSUE);
+}
+
+static void
+an_unattested_leaf_is_measured_at_its_time_and_renewed_at_its_own(void **state)
+{
+    struct plan_facts facts = served();
+
+    (void)state;
+    facts.unattested = true;
+    assert_int_equal(decide(&facts).action, PLAN_REAPPLY);
+    facts.retry_at_ms[PLAN_MEASURING] = UPTIME + 1;
+    assert_int_equal(decide(&facts).action, PLAN_WAIT);
+    facts.not_after = NOW + DAY;
+    assert_int_equal(decide(&facts).action, PLAN_ISSUE);
+}
+
+static void the_keys_are_asked_for_daily_and_before_an_order(void **state)
+{
+    struct plan_facts facts = served();
+    uint64_t later = UPTIME + PLAN_KEYS_PERIOD_MS;
+
+    (void)state;
+    facts.keys_at_ms = UPTIME;
+    assert_int_equal(plan_next(&facts, NOW, later - 1).action, PLAN_WAIT);
+    assert_int_equal(plan_next(&facts, NOW, later).action, PLAN_FETCH_KEYS);
+    /* An agent that does not answer then is asked again later; nothing waits for it. */
+    facts.retry_at_ms[PLAN_KEYS] = later + 1;
+    assert_int_equal(plan_next(&facts, NOW, later).action, PLAN_WAIT);
+
+    facts = served();
+    facts.keys_at_ms = UPTIME;
+    facts.not_after = NOW + DAY;
+    later = UPTIME + PLAN_KEYS_FRESH_MS;
+    assert_int_equal(plan_next(&facts, NOW, later).action, PLAN_ISSUE);
+    assert_int_equal(plan_next(&facts, NOW, later + 1).action, PLAN_FETCH_KEYS);
+    facts.retry_at_ms[PLAN_KEYS] = later + 2;
+    assert_int_equal(plan_next(&facts, NOW, later + 1).action, PLAN_WAIT);
+}
+
+static void another_key_is_a_reason_to_order_at_once(void **state)
+{
+    struct plan_facts facts = served();
+
+    (void)state;
+    facts.rekeyed = true;
+    expect(&facts, PLAN_ISSUE, "the agent derives another key now");
+}
+
+static void nothing_is_ordered_for_keys_of_somebody_else(void **state)
+{
+    struct plan_facts facts = served();
+
+    (void)state;
+    facts.external = true;
+    facts.not_after = NOW - DAY;
+    assert_int_equal(decide(&facts).action, PLAN_WAIT);
+    facts.served = false;
+    assert_int_equal(decide(&facts).action, PLAN_WAIT);
+    assert_non_null(strstr(decide(&facts).reason, "tls.key is external"));
+    facts.candidate = true;
+    assert_int_equal(decide(&facts).action, PLAN_APPLY);
+}
+
+static void a_tenth_of_the_life_is_nearly_over(void **state)
+{
+    (void)state;
+    assert_false(plan_is_nearly_over(NOW - 81 * DAY, NOW + 9 * DAY, NOW));
+    assert_true(plan_is_nearly_over(NOW - 81 * DAY, NOW + 9 * DAY, NOW + 1));
+    assert_true(plan_is_nearly_over(NOW - 90 * DAY, NOW, NOW + DAY));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -366,6 +465,14 @@ int main(void)
         cmocka_unit_test(the_ca_rests_a_quarter_of_the_life_but_at_most_an_hour),
         cmocka_unit_test(the_renewal_is_always_inside_the_life),
         cmocka_unit_test(every_plan_is_sound),
+        cmocka_unit_test(an_unfinished_way_back_comes_before_all_but_the_keys),
+        cmocka_unit_test(what_somebody_else_touched_is_applied_again),
+        cmocka_unit_test(
+            an_unattested_leaf_is_measured_at_its_time_and_renewed_at_its_own),
+        cmocka_unit_test(the_keys_are_asked_for_daily_and_before_an_order),
+        cmocka_unit_test(another_key_is_a_reason_to_order_at_once),
+        cmocka_unit_test(nothing_is_ordered_for_keys_of_somebody_else),
+        cmocka_unit_test(a_tenth_of_the_life_is_nearly_over),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
