@@ -232,6 +232,11 @@ static void judge_replaced(struct daemon *d)
         timer_set(&d->settle, UNREADABLE_RETRY_MS);
     } else if (examined.chain == NULL) {
         refuse_pair(d, reason);
+    } else if (strcmp(chain_leaf(examined.chain)->sha256,
+                      chain_leaf(d->served)->sha256) == 0) {
+        refuse_pair(d, "its key is missing");
+        chain_free(examined.chain);
+        EVP_PKEY_free(examined.key);
     } else {
         log_info("somebody has put another certificate into %s: %s", d->store.folder,
                  reason);
