@@ -87,11 +87,11 @@ class Values:
 
     nasty = [
         *('"', "'", ";", "{", "}", "\\", "$", "#", " ", "\t", "\n", "\r\n", "\0", "\x7f", "\x85"),
-        *("$host", "${TLS_DIR}", "${DOMAIN}", "${EXTRA_LOCATIONS}", '\\"', "\\\\", "\\n", "*", "~"),
-        *('"; return 200 "', "'; return 200; '", "; return 200;", "} location /y { return 200; ", "="),
-        *('") { return 200; } if ("', "\n    return 200;\n", "# ", "@", "^~ ", "//", "/../", "..", "%00"),
-        *("\u2028", "\ufeff", "é", "\U0001f511", "unix:/run/x", "http://", ":", "[", "]", "::", "/", "-"),
-        *("a" * 300, "a" * 1100, "a" * 5000, "9" * 25),
+        *("$host", "${TLS_DIR}", "${DOMAIN}", "${EXTRA_LOCATIONS}", '\\"', "\\\\", "\\n", "*"),
+        *('"; return 200 "', "'; return 200; '", "; return 200;", "\n    return 200;\n", "# "),
+        *("} location /y { return 200; ", '") { return 200; } if ("', "@", "^~ ", "~", "=", "%00"),
+        *("\u2028", "\ufeff", "é", "\U0001f511", "unix:/run/x", "http://", ":", "::", "[", "]"),
+        *("/", "//", "..", "/../", "-", "a" * 300, "a" * 1100, "a" * 5000, "9" * 25),
     ]
 
     def __init__(self, chance, folder):
@@ -179,10 +179,11 @@ class Values:
         return f"/r/{self._text(segment)}x/x{self._text(segment, 0)}" + self._chance.choice("/x")
 
     def _expression(self):
-        """Any text can be matched as it is, and whatever means nothing to PCRE stands for itself."""
-        parts = [re.escape(self._text([chr(code) for code in range(0x20, 0x7F)], 0, 20))]
-        parts += self._chance.choices(['"', "'", ";", "}", "#", "{", "${DOMAIN}", r"\"", r"\x22"], k=3)
-        parts += self._chance.choices(["(a|b)?", r"\\", "[^\"';{]+", "(?:x)", "é", "$", r"\z"], k=2)
+        """Any text can be matched as it is; what means nothing to PCRE stands for itself."""
+        quiet = ['"', "'", ";", "}", "#", "{", "${DOMAIN}", r"\"", r"\x22"]
+        meaning = ["(a|b)?", r"\\", "[^\"';{]+", "(?:x)", "é", "$", r"\z"]
+        parts = self._chance.choices(quiet, k=3) + self._chance.choices(meaning, k=2)
+        parts.append(re.escape(self._text([chr(code) for code in range(0x20, 0x7F)], 0, 20)))
         self._chance.shuffle(parts)
         return "^" + "".join(parts)
 
@@ -214,7 +215,8 @@ class Case:
         value = self.settings[key]
         # A variable cannot have a zero byte in it, and an empty one says nothing.
         if value != "" and "\\u0000" not in quoted(value):
-            self.variables[VARIABLES[key]] = quoted(value) if isinstance(value, list) else str(value)
+            text = quoted(value) if isinstance(value, list) else str(value)
+            self.variables[VARIABLES[key]] = text
             del self.settings[key]
 
     def names(self, line, config):
@@ -262,7 +264,7 @@ def fixture_rendering():
 
 
 def skeleton(text):
-    """The structure, whether a backend's name resolves or not, and a certificate is there or not."""
+    """The structure, whether or not backends have addresses and there is a certificate."""
 
     def lasting(directives):
         for name, arguments, block in directives:
