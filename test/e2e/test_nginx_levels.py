@@ -142,7 +142,7 @@ def test_fragment_whose_name_does_not_resolve_costs_only_the_application(new_dep
     assert not (stack.folder["run_dir"] / "refused.conf").exists()
 
 
-@pytest.mark.parametrize("moment", ["step reload nginx", "HTTPS serves"])
+@pytest.mark.parametrize("moment", [RELOADED, "HTTPS serves"], ids=["it reloads", "it serves"])
 def test_nginx_that_is_killed_starts_without_what_it_would_refuse_now(
     new_deployment, backends, moment
 ):
