@@ -207,20 +207,24 @@ static int write_catch_all(const struct site *site, struct buf *ret, struct err 
 static int write_evidence(const struct site *site, struct buf *ret, struct err *err)
 {
     const char *folder = site->facts->evidence;
+    BUF_SCOPED hsts = {.max = HSTS_MAX_BYTES};
 
     if (folder == NULL)
         return 0;
-    if (buf_append_str(ret, "location ^~ /evidences/ {\n        alias \"", err) < 0 ||
+    if (nginx_write_hsts(site, &hsts, err) < 0 ||
+        buf_append_str(ret, "location ^~ /evidences/ {\n        alias \"", err) < 0 ||
         nginx_append_quoted(ret, folder, err) < 0)
         return -1;
-    return buf_append_str(ret,
-                          "/\";\n"
-                          "        types { application/json json; }\n"
-                          "        default_type text/plain;\n"
-                          "        add_header X-Content-Type-Options nosniff always;\n"
-                          "        add_header Cache-Control no-cache always;\n"
-                          "    }\n\n    ",
-                          err);
+    return buf_printf(ret, err,
+                      "/\";\n"
+                      "        types { application/json json; }\n"
+                      "        default_type text/plain;\n"
+                      "        add_header X-Content-Type-Options nosniff always;\n"
+                      "        add_header Cache-Control no-cache always;\n"
+                      "%s%s%s"
+                      "    }\n\n    ",
+                      hsts.len == 0 ? "" : "        ", buf_str(&hsts),
+                      hsts.len == 0 ? "" : "\n");
 }
 
 /* Every path of the application, when its configuration is one that nginx refuses. */

@@ -453,6 +453,28 @@ static void hsts_goes_with_cors(void **state)
     assert_int_equal(found, 2);
 }
 
+static void hsts_goes_with_evidence(void **state)
+{
+    struct site_fixture f;
+    struct err err = ERR_INIT;
+    BUF_SCOPED ret;
+
+    (void)state;
+    site_fixture_init(&f);
+    f.facts.evidence = "/run/evidence";
+    assert_int_equal(site_render(&f, NGINX_HTTPS, "", "${EXTRA_LOCATIONS}", &ret, &err),
+                     0);
+    assert_non_null(strstr(buf_str(&ret), "Cache-Control no-cache always;\n    }"));
+    buf_done(&ret);
+    f.config.nginx.hsts_days = 2;
+    assert_int_equal(site_render(&f, NGINX_HTTPS, "", "${EXTRA_LOCATIONS}", &ret, &err),
+                     0);
+    assert_non_null(strstr(buf_str(&ret),
+                           "Cache-Control no-cache always;\n"
+                           "        add_header Strict-Transport-Security "
+                           "max-age=172800 always;\n    }"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -474,6 +496,7 @@ int main(void)
         cmocka_unit_test(nothing_of_the_application_is_in_http),
         cmocka_unit_test(hsts_is_sent_for_as_long_as_asked_for),
         cmocka_unit_test(hsts_goes_with_cors),
+        cmocka_unit_test(hsts_goes_with_evidence),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
