@@ -128,7 +128,7 @@ unit: $(UNIT_RUNS)
 
 # ---- end-to-end tests --------------------------------------------------------------------
 # Clients that have to keep their pace, hence not in Python.
-TEST_PROGRAMS := $(BUILD)/test/chain_swaps $(BUILD)/test/ekm_clients
+TEST_PROGRAMS := $(BUILD)/test/chain_swaps $(BUILD)/test/ekm_clients $(BUILD)/test/rotation_clients
 $(TEST_PROGRAMS): $(BUILD)/test/%: test/lib/%.c Makefile
 	@mkdir -p $(@D)
 	@echo "  LINK    $@"

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import h2.config
 import h2.connection
 import h2.events
+from http2 import GOAWAY
 from OpenSSL import SSL
 
 TIMEOUT_S = 10
@@ -135,7 +136,7 @@ class Http2:
     def __init__(self, place, name, source=None, before=b""):
         self.name = name
         self._socket = TlsSocket(place, name, b"h2", source, before)
-        self._streams = {}
+        self._streams, self._incomplete = {}, b""
         config = h2.config.H2Configuration(header_encoding="latin-1")
         self._h2 = h2.connection.H2Connection(config)
         self._h2.initiate_connection()
@@ -183,11 +184,24 @@ class Http2:
     def _flush(self):
         self._socket.sendall(self._h2.data_to_send())
 
+    def _frames(self, data):
+        """What is complete, without GOAWAY: streams go on behind it (RFC 9113 §6.8), h2 ends them."""
+        self._incomplete += data
+        complete = b""
+        while len(self._incomplete) >= 9:
+            end = 9 + int.from_bytes(self._incomplete[:3], "big")
+            if len(self._incomplete) < end:
+                break
+            if self._incomplete[3] != GOAWAY:
+                complete += self._incomplete[:end]
+            self._incomplete = self._incomplete[end:]
+        return complete
+
     def receive(self):
         """Wait for something from the server, and give it to the streams."""
         data = self._socket.read(READ_BYTES)
         assert data, "the server has closed the connection"
-        for event in self._h2.receive_data(data):
+        for event in self._h2.receive_data(self._frames(data)):
             stream = self._streams.get(getattr(event, "stream_id", None))
             if stream is None:
                 continue
