@@ -235,7 +235,7 @@ static int finish_find(void *flow, struct err *err)
         return seq_go_to(&a->seq, "find account");
     if (a->http.status == 200)
         return take_url(a, err);
-    if (problem_is(a, "accountDoesNotExist"))
+    if (problem_is(a, "accountDoesNotExist") && !a->request.existing_only)
         return SEQ_NEXT;
     return refuse(a, "newAccount", err);
 }

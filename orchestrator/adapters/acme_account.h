@@ -25,6 +25,7 @@ struct acme_account_request {
     const char *ca_bundle; /* or NULL */
     const char *email;     /* "" for no contact */
     EVP_PKEY *key;
+    bool existing_only; /* ERR_PEER when there is no account: none is made */
 };
 
 struct acme_account {

@@ -1,3 +1,4 @@
+#include "adapters/evidence_folder.h"
 #include "adapters/live_chain.h"
 #include "adapters/nginx.h"
 #include "adapters/store.h"
@@ -51,6 +52,7 @@ struct questions {
     uv_loop_t loop;
     struct nginx_facts facts;
     char live_chain[FS_PATH_MAX];
+    char evidence[FS_PATH_MAX];
     struct upstream_watch upstreams;
     struct nginx_probe probe;
     unsigned open;
@@ -189,6 +191,9 @@ static int ask(struct questions *questions, const struct config *config,
 
     *questions = (struct questions){.open = names ? 2 : 1, .round_over = !names};
     nginx_machine_facts(&questions->facts);
+    if (evidence_folder_for_nginx(config, questions->evidence, &questions->facts, err) <
+        0)
+        return -1;
     if (uv_loop_init(&questions->loop) != 0)
         return err_set(err, ERR_SYS, "cannot create the event loop");
     if (upstream_watch_init(&questions->upstreams, &questions->loop, config,

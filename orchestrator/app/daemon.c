@@ -110,6 +110,9 @@ static void cancel_flow(struct daemon *d)
     case APPLYING:
         apply_flow_cancel(&d->flow.apply);
         break;
+    case GATHERING:
+        evidence_flow_cancel(&d->flow.evidence);
+        break;
     }
 }
 
@@ -245,6 +248,9 @@ void daemon_proceed(struct daemon *d)
         break;
     case PLAN_REAPPLY:
         daemon_start_apply(d, SERVED);
+        break;
+    case PLAN_GATHER:
+        daemon_start_evidence(d);
         break;
     case PLAN_EXAMINE:
         assert(false && "handled above");
@@ -445,6 +451,8 @@ static int set_up(struct daemon *d, struct err *err)
         uv_signal_start(&d->signals[i], on_stop_signal, stop_signals[i]);
     }
     nginx_machine_facts(&d->facts);
+    if (daemon_init_evidence(d, err) < 0)
+        return -1;
     return site_init(&d->site, &d->loop, d->config, &d->facts, &d->store, &site_events, d,
                      err);
 }

@@ -1,6 +1,6 @@
 /*
  * daemon_internal: what daemon.c (its life, and what comes next), daemon_keys.c (keys, and the pair in
- * the TLS folder) and daemon_apply.c (what is served) share.
+ * the TLS folder), daemon_apply.c (what is served) and daemon_evidence.c (what proves it) share.
  */
 #ifndef CM_APP_DAEMON_INTERNAL_H
 #define CM_APP_DAEMON_INTERNAL_H
@@ -13,6 +13,7 @@
 #include "domain/journal.h"
 #include "domain/plan.h"
 #include "flows/apply_flow.h"
+#include "flows/evidence_flow.h"
 #include "flows/issue_flow.h"
 #include "flows/keys_flow.h"
 #include "runtime/http.h"
@@ -27,7 +28,7 @@
 enum { DAEMON_SIGNALS = 2, DAEMON_SETTLE_MS = 2 * 1000 };
 
 /* The one flow that may be at work, besides that of the site. */
-enum activity { IDLE, STARTING, FETCHING_KEYS, ISSUING, APPLYING };
+enum activity { IDLE, STARTING, FETCHING_KEYS, ISSUING, APPLYING, GATHERING };
 
 /* What an apply flow is about. */
 enum subject { CANDIDATE, SERVED, REPAIR };
@@ -68,6 +69,9 @@ struct daemon {
     pid_t nginx_master;                 /* when it was applied last */
     bool applied; /* once in this life: nginx has read what is on disk */
 
+    char evidence[FS_PATH_MAX];            /* that facts name */
+    char evidence_leaf[JOURNAL_LEAF_SIZE]; /* of which evidence is shown, "" for none */
+
     struct plan_facts plan_facts;
     unsigned failures[PLAN_ACTIVITIES]; /* in a row */
     char last_reason[PLAN_REASON_SIZE]; /* logged last */
@@ -82,6 +86,7 @@ struct daemon {
         struct keys_flow keys;
         struct issue_flow issue;
         struct apply_flow apply;
+        struct evidence_flow evidence;
     } flow;
 };
 
@@ -120,5 +125,14 @@ void daemon_on_folder_settled(void *owner);
 void daemon_start_apply(struct daemon *d, enum subject subject);
 void daemon_drop_candidate(struct daemon *d);
 void daemon_forget_served(struct daemon *d);
+
+/* ---- daemon_evidence.c ---- */
+
+/* After nginx_machine_facts: whether there is any. */
+int daemon_init_evidence(struct daemon *d, struct err *err);
+
+/* What is served may have changed: evidence of another leaf is withdrawn, and new one due. */
+void daemon_follow_evidence(struct daemon *d);
+void daemon_start_evidence(struct daemon *d);
 
 #endif

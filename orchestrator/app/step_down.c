@@ -1,5 +1,6 @@
 #include "app/step_down.h"
 
+#include "adapters/evidence_folder.h"
 #include "adapters/nginx.h"
 #include "base/fs.h"
 #include "base/log.h"
@@ -61,13 +62,16 @@ static int render_reduced(uv_loop_t *loop, const struct config *config,
     struct nginx_facts facts;
     struct upstreams upstreams;
     struct outcome outcome = {.err = ERR_INIT};
+    char evidence[FS_PATH_MAX];
     BUF_SCOPED include = {0};
     int result;
 
     nginx_machine_facts(&facts);
+    buf_init(ret_site, NGINX_CONF_MAX_BYTES);
+    if (evidence_folder_for_nginx(config, evidence, &facts, err) < 0)
+        return -1;
     nginx_probe_start(&probe, loop, config, &facts, on_done, &outcome);
     uv_run(loop, UV_RUN_DEFAULT);
-    buf_init(ret_site, NGINX_CONF_MAX_BYTES);
     buf_init(&include, NGINX_CONF_MAX_BYTES);
     result = upstreams_init(&upstreams, config, err);
     facts.upstreams = &upstreams;

@@ -243,6 +243,26 @@ failed:
     return err_sys(err, saved, "%s: cannot %s", path, doing);
 }
 
+int fs_replace_link(const char *path, const char *target, struct err *err)
+{
+    char temporary[FS_PATH_MAX];
+    int len = snprintf(temporary, sizeof temporary, "%s.new", path);
+
+    if (len < 0 || len >= FS_PATH_MAX)
+        return err_set(err, ERR_CONFIG, "path is longer than %d bytes: %.80s…",
+                       FS_PATH_MAX, path);
+    /* One that a crash has left. */
+    if (unlink(temporary) < 0 && errno != ENOENT)
+        return err_sys(err, errno, "%s: cannot remove", temporary);
+    if (symlink(target, temporary) < 0)
+        return err_sys(err, errno, "%s: cannot create", temporary);
+    if (fs_rename_now(temporary, path, err) < 0) {
+        unlink(temporary);
+        return -1;
+    }
+    return sync_parent(path, err);
+}
+
 int fs_rename_now(const char *from, const char *to, struct err *err)
 {
     if (rename(from, to) < 0)

@@ -41,6 +41,9 @@ int fs_read_secret(const char *path, size_t max, struct secret **ret, struct err
 int fs_replace(const char *path, const void *data, size_t len, mode_t mode,
                struct err *err);
 
+/* A symbolic link with this target in place of whatever file or link is at `path`, durably. */
+int fs_replace_link(const char *path, const char *target, struct err *err);
+
 /* Durable rename within one file system. */
 int fs_rename(const char *from, const char *to, struct err *err);
 

@@ -93,7 +93,7 @@ static struct plan renew(const struct plan_facts *facts, int64_t now, uint64_t u
     return wait_ms((uint64_t)(renew_at - now) * 1000, reason);
 }
 
-struct plan plan_next(const struct plan_facts *facts, int64_t now, uint64_t uptime_ms)
+static struct plan decide(const struct plan_facts *facts, int64_t now, uint64_t uptime_ms)
 {
     if (!facts->keys)
         return act_or_wait(PLAN_FETCH_KEYS, facts->retry_at_ms[PLAN_KEYS], uptime_ms,
@@ -110,6 +110,9 @@ struct plan plan_next(const struct plan_facts *facts, int64_t now, uint64_t upti
     if (facts->served && facts->disturbed &&
         facts->retry_at_ms[PLAN_REAPPLYING] <= uptime_ms)
         return act(PLAN_REAPPLY, "nginx or its configuration is not as it was left");
+    if (facts->served && facts->evidence_due &&
+        facts->retry_at_ms[PLAN_GATHERING] <= uptime_ms)
+        return act(PLAN_GATHER, "there is no evidence of what is served yet");
     if (uptime_ms - facts->keys_at_ms >= PLAN_KEYS_PERIOD_MS &&
         facts->retry_at_ms[PLAN_KEYS] <= uptime_ms)
         return act(PLAN_FETCH_KEYS, "the keys are asked for once a day");
@@ -122,4 +125,16 @@ struct plan plan_next(const struct plan_facts *facts, int64_t now, uint64_t upti
     if (facts->unattested && facts->retry_at_ms[PLAN_MEASURING] <= uptime_ms)
         return act(PLAN_REAPPLY, "the served certificate is not attested");
     return renew(facts, now, uptime_ms);
+}
+
+/* Evidence holds nothing up, so its next try is looked for in any wait. */
+struct plan plan_next(const struct plan_facts *facts, int64_t now, uint64_t uptime_ms)
+{
+    struct plan plan = decide(facts, now, uptime_ms);
+    uint64_t gather_at_ms = facts->retry_at_ms[PLAN_GATHERING];
+
+    if (plan.action == PLAN_WAIT && facts->served && facts->evidence_due &&
+        gather_at_ms > uptime_ms && gather_at_ms - uptime_ms < plan.wait_ms)
+        plan.wait_ms = gather_at_ms - uptime_ms;
+    return plan;
 }

@@ -18,6 +18,7 @@ enum plan_action {
     PLAN_APPLY,      /* measure and serve the chain at hand */
     PLAN_REPAIR,     /* serve and measure again what an unfinished way back leads to */
     PLAN_REAPPLY,    /* measure and serve again what is served */
+    PLAN_GATHER,     /* evidence of what is served */
     PLAN_ISSUE,      /* obtain a chain from the CA */
 };
 
@@ -30,6 +31,7 @@ enum plan_activity {
     PLAN_REPAIRING,
     PLAN_REAPPLYING,
     PLAN_MEASURING,
+    PLAN_GATHERING,
     PLAN_ACTIVITIES,
 };
 
@@ -45,6 +47,7 @@ struct plan_facts {
     bool candidate;      /* a chain waits to be applied */
     bool disturbed;      /* somebody else touched nginx or its configuration */
     bool unattested;     /* what is served is not attested, and should be */
+    bool evidence_due;   /* there is to be evidence, and is none of what is served */
     bool rekeyed;        /* what is served has another key than the agent derives now */
     bool served;         /* a leaf is applied; its dates follow */
     int64_t not_before;
