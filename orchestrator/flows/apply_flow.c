@@ -471,7 +471,7 @@ static void on_back_done(void *owner, const struct err *err)
 
 static void start_back(struct apply_flow *flow)
 {
-    seq_start(&flow->seq, flow->request.loop, "apply", apply_back_steps, flow,
+    seq_start(&flow->seq, flow->request.loop, "way back", apply_back_steps, flow,
               on_back_done, flow);
 }
 

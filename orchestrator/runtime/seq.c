@@ -48,6 +48,7 @@ static void end(struct seq *seq)
 static void fail(struct seq *seq, const struct err *err)
 {
     assert(err->kind != ERR_NONE);
+    log_debug("%s: %s: failed", seq->name, current_step(seq)->name);
     seq->err = *err;
     err_wrap(&seq->err, "%s", current_step(seq)->name);
     end(seq);
@@ -77,6 +78,7 @@ static void wait_for_step(struct seq *seq)
 /* Moves on as a step's finish said; false when the sequence has ended. */
 static bool move_on(struct seq *seq, int verdict)
 {
+    log_debug("%s: %s: ended", seq->name, current_step(seq)->name);
     if (verdict == SEQ_END) {
         end(seq);
         return false;
@@ -117,7 +119,7 @@ static void run(struct seq *seq)
             end(seq);
             return;
         }
-        log_debug("%s: step %s", seq->name, step->name);
+        log_debug("%s: %s: begins", seq->name, step->name);
         if (step->begin != NULL) {
             verdict = step->begin(seq->flow, &err);
             if (verdict == SEQ_WAIT) {

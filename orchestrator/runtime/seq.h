@@ -13,7 +13,9 @@
  *              ERR_TIMEOUT that names the step. 0 only where begin never waits, or where
  *              the operation has a time limit of its own
  *
- * The first failure ends the sequence; `done` gets it, wrapped in the name of the step.
+ * The first failure ends the sequence; `done` gets it, wrapped in the name of the step. At level
+ * debug the log has two lines for each step: "apply: measure: begins", written before its begin, and
+ * when it is over "apply: measure: ended" or "apply: measure: failed".
  * All of done.h holds: a sequence is itself such an operation.
  */
 #ifndef CM_RUNTIME_SEQ_H

@@ -76,9 +76,9 @@ def issuance(ca):
         stack.start()
         stack.wait_for_https()
         stack.log.wait_for("HTTPS serves")
-        began = time_of(stack.log, "issue: step check disk")
-        certbot = time_of(stack.log, "issue: step run certbot")
-        checked = time_of(stack.log, "issue: step check chain")
+        began = time_of(stack.log, "issue: check disk: begins")
+        certbot = time_of(stack.log, "issue: run certbot: begins")
+        checked = time_of(stack.log, "issue: check chain: begins")
         served = time_of(stack.log, "HTTPS serves")
         rollup = Path(f"/proc/{stack.daemon().pid}/smaps_rollup").read_text()
         memory = {name: int(size) for name, size in re.findall(r"(\w+):\s+(\d+) kB", rollup)}

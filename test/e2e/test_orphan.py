@@ -26,15 +26,15 @@ STEPS = (
 )
 # The end of a step is the beginning of the next one.
 MOMENTS = (
-    *(f"before write issue: step {step}\n" for step in STEPS),
+    *(f"before write issue: {step}: begins\n" for step in STEPS),
     "after mkdir cert-manager-",  # certbot's folder, and nothing in it
     "before rename /run.json",  # certbot is held, and nobody knows of it
     "after rename /run.json",  # known, and held
     "before rename /staged-cert.pem",
     "after rename /staged-cert.pem",  # the chain is safe, and certbot's folder still there
     "before write issue: finished",
-    "before write apply: step stage",
-    "before write apply: step promote",
+    "before write apply: stage: begins",
+    "before write apply: promote: begins",
 )
 
 

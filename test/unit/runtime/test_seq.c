@@ -1,5 +1,6 @@
 #include "runtime/seq.h"
 
+#include "base/log.h"
 #include "support/loop.h"
 
 #include <setjmp.h>
@@ -582,6 +583,59 @@ static void test_misuse_asserts(void **state)
     ended_assert_ok(&flow.ended);
 }
 
+/* ---- what the log has ---- */
+
+/* Runs the flow; the lines without their head into `ret`. */
+static void read_log(struct flow *flow, uv_loop_t *loop, char *ret, size_t size)
+{
+    char line[256];
+    size_t used = 0;
+    FILE *log = tmpfile();
+
+    assert_non_null(log);
+    log_open(fileno(log), LOG_DEBUG);
+    start(flow, loop);
+    loop_run(loop);
+    log_open(STDERR_FILENO, LOG_INFO);
+    rewind(log);
+    ret[0] = '\0';
+    while (fgets(line, sizeof line, log) != NULL) {
+        const char *text = strstr(line, " - DEBUG - ");
+
+        assert_non_null(text);
+        used += (size_t)snprintf(ret + used, size - used, "%s", text + 11);
+        assert_true(used < size);
+    }
+    fclose(log);
+}
+
+/* Others look for these words. */
+static void test_each_step_has_two_lines(void **state)
+{
+    struct flow flow = {.a.begin = READY, .b.begin = WAIT, .c = {.ends = true}};
+    char lines[1024];
+
+    read_log(&flow, *state, lines, sizeof lines);
+    ended_assert_ok(&flow.ended);
+    assert_string_equal(lines,
+                        "alphabet: a: begins\nalphabet: a: ended\n"
+                        "alphabet: b: begins\nalphabet: b: ended\n"
+                        "alphabet: c: begins\nalphabet: c: ended\n"
+                        "alphabet: finished\n");
+}
+
+static void test_step_that_fails_has_not_ended(void **state)
+{
+    struct flow flow = {.a.begin = READY, .b = {.begin = WAIT, .operation = FAILS}};
+    char lines[1024];
+
+    read_log(&flow, *state, lines, sizeof lines);
+    ended_assert_failed(&flow.ended, ERR_PEER, "b: refused");
+    assert_string_equal(lines,
+                        "alphabet: a: begins\nalphabet: a: ended\n"
+                        "alphabet: b: begins\nalphabet: b: failed\n");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -606,6 +660,8 @@ int main(void)
         loop_test(test_done_may_restart_and_free),
         loop_test(test_sequence_in_a_sequence),
         loop_test(test_misuse_asserts),
+        loop_test(test_each_step_has_two_lines),
+        loop_test(test_step_that_fails_has_not_ended),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
