@@ -153,6 +153,7 @@ static void expect_malformed(int (*read)(struct dstack_call *, const char *,
         assert_string_equal(err.message, malformed->says);
     assert_null(call.key);
     assert_null(call.tcb_info);
+    assert_null(call.quote);
     assert_not_in(SECRET_PART, err.message);
     dstack_call_done(&call);
 }
@@ -249,6 +250,35 @@ static void malformed_information_is_refused(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof list / sizeof list[0]; i++)
         expect_malformed(dstack_read_info, &list[i]);
+}
+
+static void a_quote_is_kept_as_it_came(void **state)
+{
+    static const char answer[] =
+        "{ \"quote\":\"00\", \"event_log\":\"[]\", \"new\":[1] }\n";
+    struct dstack_call call = {0};
+    struct err err = ERR_INIT;
+
+    (void)state;
+    assert_int_equal(dstack_read_quote(&call, answer, &err), 0);
+    assert_string_equal(call.quote, answer);
+    dstack_call_done(&call);
+    assert_null(call.quote);
+}
+
+static void an_answer_without_a_quote_is_refused(void **state)
+{
+    static const struct malformed list[] = {
+        {"{\"quote\":\"\"}", "member \"quote\" is empty"},
+        {"{\"quote\":null}", "member \"quote\" of the answer is not a string"},
+        {"{\"event_log\":\"[]\"}", "the answer has no member \"quote\""},
+        {"[]", "the answer is JSON, but not an object"},
+        {"", NOT_JSON},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof list / sizeof list[0]; i++)
+        expect_malformed(dstack_read_quote, &list[i]);
 }
 
 static void an_unused_call_can_be_done_with(void **state)
@@ -672,6 +702,8 @@ int main(void)
         cmocka_unit_test(nesting_does_not_exhaust_the_stack),
         cmocka_unit_test(the_information_is_read),
         cmocka_unit_test(malformed_information_is_refused),
+        cmocka_unit_test(a_quote_is_kept_as_it_came),
+        cmocka_unit_test(an_answer_without_a_quote_is_refused),
         cmocka_unit_test(an_unused_call_can_be_done_with),
         call_test(a_key_is_asked_for),
         call_test(an_event_is_emitted),

@@ -688,6 +688,26 @@ static void test_lock_refuses_links(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+static void test_replace_link(void **state)
+{
+    struct err err = ERR_INIT;
+    char target[16];
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        /* What a crash has left is in nobody's way. */
+        assert_int_equal(symlink("nowhere", "link.new"), 0);
+        assert_int_equal(fs_replace_link("link", i == 0 ? "a" : "b", &err), 0);
+        assert_int_equal(readlink("link", target, sizeof target), 1);
+        assert_int_equal(target[0], i == 0 ? 'a' : 'b');
+        assert_false(fs_exists("link.new"));
+    }
+    assert_int_equal(mkdir("folder", 0700), 0);
+    assert_int_equal(fs_replace_link("folder", "a", &err), -1);
+    assert_int_equal(err.kind, ERR_SYS);
+    assert_false(fs_exists("folder.new"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -718,6 +738,7 @@ int main(void)
         TEST(test_lock),
         TEST(test_lock_waits),
         TEST(test_lock_refuses_links),
+        TEST(test_replace_link),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

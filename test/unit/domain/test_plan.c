@@ -220,6 +220,37 @@ static void a_failed_activity_does_not_hold_up_another(void **state)
 
 /* ---- clocks ---- */
 
+static void evidence_is_gathered_when_nothing_else_is_to_be_served(void **state)
+{
+    struct plan_facts facts = served();
+
+    (void)state;
+    facts.evidence_due = true;
+    expect(&facts, PLAN_GATHER, "there is no evidence of what is served yet");
+    facts.candidate = true;
+    expect(&facts, PLAN_APPLY, "a certificate waits to be served");
+    facts = (struct plan_facts){.keys = true, .examined = true, .evidence_due = true};
+    expect(&facts, PLAN_ISSUE, "no usable certificate is stored");
+}
+
+static void evidence_that_failed_holds_nothing_up_and_is_looked_for_again(void **state)
+{
+    struct plan_facts facts = served();
+    const char *later = "the next renewal is due on 2027-01-12 18:49:07 UTC";
+
+    (void)state;
+    facts.evidence_due = true;
+    facts.retry_at_ms[PLAN_GATHERING] = UPTIME + 1500;
+    expect_wait(&facts, 1500, later);
+    facts.retry_at_ms[PLAN_GATHERING] = UPTIME + 2 * longest_ms;
+    expect_wait(&facts, longest_ms, later);
+    facts.retry_at_ms[PLAN_GATHERING] = UPTIME;
+    expect(&facts, PLAN_GATHER, "there is no evidence of what is served yet");
+    facts.retry_at_ms[PLAN_GATHERING] = UPTIME + 1500;
+    facts.not_after = NOW + DAY;
+    assert_int_equal(decide(&facts).action, PLAN_ISSUE);
+}
+
 static void a_clock_before_the_life_waits(void **state)
 {
     struct plan_facts facts = served();
@@ -320,6 +351,7 @@ static void every_plan_is_sound(void **state)
             .examined = (flags & 0x70) != 0,
             .candidate = (flags & 0x300) == 0,
             .served = (flags & 0x1000) != 0,
+            .evidence_due = (flags & 0x2000) != 0,
             .not_before = NOW - number_below(200 * DAY),
             .not_after = NOW - 10 * DAY + number_below(200 * DAY),
         };
@@ -459,6 +491,8 @@ int main(void)
         cmocka_unit_test(a_far_end_does_not_overflow),
         cmocka_unit_test(a_failed_activity_waits_for_its_time),
         cmocka_unit_test(a_failed_activity_does_not_hold_up_another),
+        cmocka_unit_test(evidence_is_gathered_when_nothing_else_is_to_be_served),
+        cmocka_unit_test(evidence_that_failed_holds_nothing_up_and_is_looked_for_again),
         cmocka_unit_test(a_clock_before_the_life_waits),
         cmocka_unit_test(a_jump_of_the_wall_clock_is_seen_at_the_next_look),
         cmocka_unit_test(a_jump_of_the_wall_clock_leaves_retries_alone),
