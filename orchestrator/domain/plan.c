@@ -93,8 +93,72 @@ static struct plan renew(const struct plan_facts *facts, int64_t now, uint64_t u
     return wait_ms((uint64_t)(renew_at - now) * 1000, reason);
 }
 
-static struct plan decide(const struct plan_facts *facts, int64_t now, uint64_t uptime_ms)
+static bool is_due(const struct plan_facts *facts, enum plan_activity activity,
+                   uint64_t uptime_ms)
 {
+    return facts->retry_at_ms[activity] <= uptime_ms;
+}
+
+/* What keeps the served leaf as it should be, and is due now, whatever else waits for its time. */
+static enum plan_action upkeep(const struct plan_facts *facts, uint64_t uptime_ms,
+                               const char **ret_reason)
+{
+    if (facts->served && facts->disturbed && is_due(facts, PLAN_REAPPLYING, uptime_ms)) {
+        *ret_reason = "nginx or its configuration is not as it was left";
+        return PLAN_REAPPLY;
+    }
+    if (facts->served && facts->evidence_due &&
+        is_due(facts, PLAN_GATHERING, uptime_ms)) {
+        *ret_reason = "there is no evidence of what is served yet";
+        return PLAN_GATHER;
+    }
+    if (uptime_ms - facts->keys_at_ms >= PLAN_KEYS_PERIOD_MS &&
+        is_due(facts, PLAN_KEYS, uptime_ms)) {
+        *ret_reason = "the keys are asked for once a day";
+        return PLAN_FETCH_KEYS;
+    }
+    if (facts->served && facts->unattested && is_due(facts, PLAN_MEASURING, uptime_ms)) {
+        *ret_reason = "the served certificate is not attested";
+        return PLAN_REAPPLY;
+    }
+    return PLAN_WAIT;
+}
+
+/* A wait ends no later than that. */
+static void shorten(struct plan *plan, const struct plan_facts *facts, bool is_wanted,
+                    enum plan_activity activity, uint64_t uptime_ms)
+{
+    uint64_t left_ms;
+
+    if (plan->action != PLAN_WAIT || !is_wanted || is_due(facts, activity, uptime_ms))
+        return;
+    left_ms = facts->retry_at_ms[activity] - uptime_ms;
+    if (left_ms < plan->wait_ms)
+        plan->wait_ms = left_ms;
+}
+
+/* The next certificate: one that is there waits to be served, or it is obtained in its time. */
+static struct plan advance(const struct plan_facts *facts, int64_t now,
+                           uint64_t uptime_ms)
+{
+    if (facts->candidate)
+        return act_or_wait(PLAN_APPLY, facts->retry_at_ms[PLAN_APPLYING], uptime_ms,
+                           "a certificate waits to be served");
+    if (facts->served)
+        return renew(facts, now, uptime_ms);
+    if (facts->external)
+        return wait_ms(PLAN_LONGEST_WAIT_MS,
+                       "no usable pair is stored; tls.key is external, so it is somebody "
+                       "else who brings one");
+    return issue(facts, uptime_ms, "no usable certificate is stored");
+}
+
+struct plan plan_next(const struct plan_facts *facts, int64_t now, uint64_t uptime_ms)
+{
+    const char *reason;
+    enum plan_action action;
+    struct plan plan;
+
     if (!facts->keys)
         return act_or_wait(PLAN_FETCH_KEYS, facts->retry_at_ms[PLAN_KEYS], uptime_ms,
                            "the keys are not at hand yet");
@@ -104,37 +168,15 @@ static struct plan decide(const struct plan_facts *facts, int64_t now, uint64_t 
     if (!facts->examined)
         return act_or_wait(PLAN_EXAMINE, facts->retry_at_ms[PLAN_EXAMINING], uptime_ms,
                            "the stored certificate has not been judged yet");
-    if (facts->candidate)
-        return act_or_wait(PLAN_APPLY, facts->retry_at_ms[PLAN_APPLYING], uptime_ms,
-                           "a certificate waits to be served");
-    if (facts->served && facts->disturbed &&
-        facts->retry_at_ms[PLAN_REAPPLYING] <= uptime_ms)
-        return act(PLAN_REAPPLY, "nginx or its configuration is not as it was left");
-    if (facts->served && facts->evidence_due &&
-        facts->retry_at_ms[PLAN_GATHERING] <= uptime_ms)
-        return act(PLAN_GATHER, "there is no evidence of what is served yet");
-    if (uptime_ms - facts->keys_at_ms >= PLAN_KEYS_PERIOD_MS &&
-        facts->retry_at_ms[PLAN_KEYS] <= uptime_ms)
-        return act(PLAN_FETCH_KEYS, "the keys are asked for once a day");
-    if (!facts->served && facts->external)
-        return wait_ms(PLAN_LONGEST_WAIT_MS,
-                       "no usable pair is stored; tls.key is external, so it is somebody "
-                       "else who brings one");
-    if (!facts->served)
-        return issue(facts, uptime_ms, "no usable certificate is stored");
-    if (facts->unattested && facts->retry_at_ms[PLAN_MEASURING] <= uptime_ms)
-        return act(PLAN_REAPPLY, "the served certificate is not attested");
-    return renew(facts, now, uptime_ms);
-}
-
-/* Evidence holds nothing up, so its next try is looked for in any wait. */
-struct plan plan_next(const struct plan_facts *facts, int64_t now, uint64_t uptime_ms)
-{
-    struct plan plan = decide(facts, now, uptime_ms);
-    uint64_t gather_at_ms = facts->retry_at_ms[PLAN_GATHERING];
-
-    if (plan.action == PLAN_WAIT && facts->served && facts->evidence_due &&
-        gather_at_ms > uptime_ms && gather_at_ms - uptime_ms < plan.wait_ms)
-        plan.wait_ms = gather_at_ms - uptime_ms;
+    plan = advance(facts, now, uptime_ms);
+    if (plan.action == PLAN_APPLY)
+        return plan;
+    action = upkeep(facts, uptime_ms, &reason);
+    if (action != PLAN_WAIT)
+        return act(action, reason);
+    shorten(&plan, facts, facts->served && facts->disturbed, PLAN_REAPPLYING, uptime_ms);
+    shorten(&plan, facts, facts->served && facts->unattested, PLAN_MEASURING, uptime_ms);
+    shorten(&plan, facts, facts->served && facts->evidence_due, PLAN_GATHERING,
+            uptime_ms);
     return plan;
 }

@@ -218,6 +218,45 @@ static void a_failed_activity_does_not_hold_up_another(void **state)
     assert_int_equal(decide(&facts).action, PLAN_ISSUE);
 }
 
+/* ---- what is served is kept as it should be ---- */
+
+static void a_wait_ends_when_upkeep_is_due(void **state)
+{
+    struct plan_facts facts = served();
+
+    (void)state;
+    facts.unattested = true;
+    facts.retry_at_ms[PLAN_MEASURING] = UPTIME + 2000;
+    expect_wait(&facts, 2000, "the next renewal is due on 2027-01-12 18:49:07 UTC");
+    facts.disturbed = true;
+    facts.retry_at_ms[PLAN_REAPPLYING] = UPTIME + 1000;
+    expect_wait(&facts, 1000, "the next renewal is due on 2027-01-12 18:49:07 UTC");
+    facts.retry_at_ms[PLAN_REAPPLYING] = UPTIME;
+    expect(&facts, PLAN_REAPPLY, "nginx or its configuration is not as it was left");
+    facts.disturbed = false;
+    facts.retry_at_ms[PLAN_MEASURING] = UPTIME;
+    expect(&facts, PLAN_REAPPLY, "the served certificate is not attested");
+}
+
+static void a_candidate_that_waits_holds_up_no_upkeep(void **state)
+{
+    struct plan_facts facts = served();
+
+    (void)state;
+    facts.candidate = true;
+    facts.retry_at_ms[PLAN_APPLYING] = UPTIME + 3000;
+    expect_wait(&facts, 3000,
+                "a certificate waits to be served; not before the time is up");
+    facts.unattested = true;
+    expect(&facts, PLAN_REAPPLY, "the served certificate is not attested");
+    facts.disturbed = true;
+    expect(&facts, PLAN_REAPPLY, "nginx or its configuration is not as it was left");
+    facts.disturbed = facts.unattested = false;
+    assert_int_equal(plan_next(&facts, NOW, PLAN_KEYS_PERIOD_MS).action, PLAN_APPLY);
+    facts.retry_at_ms[PLAN_APPLYING] = UINT64_MAX;
+    assert_int_equal(plan_next(&facts, NOW, PLAN_KEYS_PERIOD_MS).action, PLAN_FETCH_KEYS);
+}
+
 /* ---- clocks ---- */
 
 static void evidence_is_gathered_when_nothing_else_is_to_be_served(void **state)
@@ -352,6 +391,8 @@ static void every_plan_is_sound(void **state)
             .candidate = (flags & 0x300) == 0,
             .served = (flags & 0x1000) != 0,
             .evidence_due = (flags & 0x2000) != 0,
+            .disturbed = (flags & 0x6000) == 0,
+            .unattested = (flags & 0x18000) == 0,
             .not_before = NOW - number_below(200 * DAY),
             .not_after = NOW - 10 * DAY + number_below(200 * DAY),
         };
@@ -493,6 +534,8 @@ int main(void)
         cmocka_unit_test(a_failed_activity_does_not_hold_up_another),
         cmocka_unit_test(evidence_is_gathered_when_nothing_else_is_to_be_served),
         cmocka_unit_test(evidence_that_failed_holds_nothing_up_and_is_looked_for_again),
+        cmocka_unit_test(a_wait_ends_when_upkeep_is_due),
+        cmocka_unit_test(a_candidate_that_waits_holds_up_no_upkeep),
         cmocka_unit_test(a_clock_before_the_life_waits),
         cmocka_unit_test(a_jump_of_the_wall_clock_is_seen_at_the_next_look),
         cmocka_unit_test(a_jump_of_the_wall_clock_leaves_retries_alone),
