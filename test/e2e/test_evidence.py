@@ -1,4 +1,4 @@
-"""What /evidences/ has for whoever verifies offline, and that it is never of another certificate."""
+"""What /evidences/ has for whoever verifies offline, and that it follows the certificate."""
 
 import base64
 import hashlib
