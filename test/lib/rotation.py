@@ -61,9 +61,10 @@ def replace(stack, name, text, mode=0o644):
 
 def serve(stack):
     """Start it, and wait until it has come to rest; the leaf."""
+    mark = stack.log.mark()
     stack.start()
     leaf = stack.wait_for_https()
-    stack.log.wait_for(SETTLED)
+    stack.log.wait_for(SETTLED, since=mark)
     wait_until(lambda: stack.http_get().status == 301, "HTTP redirects")
     return leaf
 
@@ -111,6 +112,9 @@ class LeafWatch:
     def __exit__(self, *_):
         self._over.set()
         self._thread.join()
+
+    def wait_for(self, leaf):
+        wait_until(lambda: self.seen[-1] == leaf, "the leaf is seen")
 
     def _look(self):
         while not self._over.is_set():
