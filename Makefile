@@ -174,6 +174,10 @@ bench: program modules
 bench-ekm: modules
 	@BUILD=$(BUILD) $(PYTHON) test/bench/ekm.py $(BENCH_ARGS)
 
+.PHONY: bench-rotation
+bench-rotation: program modules $(TEST_PROGRAMS)
+	@BUILD=$(BUILD) $(PYTHON) test/bench/rotation.py $(BENCH_ARGS)
+
 # ---- style -------------------------------------------------------------------------------
 FORMATTED := $(SOURCES) $(HEADERS) $(sort $(wildcard test/unit/*/*.[ch] test/lib/*.c))
 .PHONY: layers format format-check tidy compile-check
@@ -230,6 +234,7 @@ help:
 	@echo "make demo [ONCE=1]     a real certificate on loopback: Pebble, certbot, nginx, supervisord"
 	@echo "make test              all tests; VARIANT=asan for the sanitizers"
 	@echo "make bench             time to HTTPS, certbot's share, memory at rest"
+	@echo "make bench-rotation    for how long the served leaf is not the last event"
 	@echo "make bench-ekm         what the nginx modules cost (BENCH_ARGS='--json FILE')"
 	@echo "make unit | e2e        one kind of tests (PYTEST_ARGS='-k name')"
 	@echo "make e2e-newer-nginx   those of the nginx modules with the nginx of Debian's next release"
