@@ -121,8 +121,8 @@ void nginx_wait_cancel(struct nginx_wait *wait);
 
 /*
  * ---- SIGHUP, and wait until only workers with what it read accept connections ----
- * ERR_SYS when there is no master, or it ended and none came in NGINX_RELOAD_MS; ERR_CONFIG when no
- * such workers came in that time: nginx refuses in its own log.
+ * A master that is not there, or ends, is waited for. ERR_SYS when none came in NGINX_RELOAD_MS;
+ * ERR_CONFIG when no such workers came in that time: nginx refuses in its own log.
  */
 enum { NGINX_RELOAD_MS = 10 * 1000, NGINX_WORKERS_MAX = 512 };
 struct nginx_reload {

@@ -237,15 +237,37 @@ static void on_reload_closed(void *owner)
     reload->done(reload->owner, err.kind == ERR_NONE ? NULL : &err);
 }
 
+/* Without a master nobody is asked yet: supervisord may be about to start one. */
+static void ask(struct nginx_reload *reload, bool needs_workers)
+{
+    struct search search = {.reload = reload, .recording = true};
+    struct err gone = ERR_INIT;
+
+    reload->known = 0;
+    reload->master = nginx_master(reload->config);
+    if (reload->master == 0)
+        return;
+    for_each_nginx(reload->config, look_at_child, &search);
+    if ((needs_workers && reload->known == 0) ||
+        nginx_ask_reload(reload->config, &gone) < 0)
+        reload->master = 0;
+}
+
 /*
  * The new configuration is in force when the master has started workers with it and those of before
- * accept no more, or when another master runs: it has read what is on disk.
+ * accept no more, or when another master runs than was asked: it has read what is on disk. One that
+ * comes where none was may have read it a moment before, so it is asked, once it has workers that can
+ * be told from those to come.
  */
 static bool is_in_force(struct nginx_reload *reload)
 {
     struct search search = {.reload = reload};
     pid_t master = nginx_master(reload->config);
 
+    if (reload->master == 0) {
+        ask(reload, true);
+        return false;
+    }
     if (master != reload->master)
         return master != 0;
     for_each_nginx(reload->config, look_at_child, &search);
@@ -266,8 +288,8 @@ static void on_reload_fired(void *owner)
         if (nginx_master(reload->config) == 0)
             err_set(
                 &reload->err, ERR_SYS,
-                "nginx was asked to reload, and is not running any more (%s); its own "
-                "lines in the log say why",
+                "nginx is to reload, and is not running (%s); its own lines in the log "
+                "say why",
                 reload->config->nginx.pid_file);
         else
             err_set(&reload->err, ERR_CONFIG,
@@ -281,19 +303,15 @@ static void on_reload_fired(void *owner)
 void nginx_reload_start(struct nginx_reload *reload, uv_loop_t *loop,
                         const struct config *config, done_fn done, void *owner)
 {
-    struct search search = {.reload = reload, .recording = true};
-
     *reload = (struct nginx_reload){
         .loop = loop,
         .config = config,
-        .master = nginx_master(config),
         .deadline_ms = uv_now(loop) + NGINX_RELOAD_MS,
         .running = true,
         .done = done,
         .owner = owner,
     };
-    for_each_nginx(config, look_at_child, &search);
-    nginx_ask_reload(config, &reload->err);
+    ask(reload, false);
     timer_init(&reload->timer, loop, on_reload_fired, reload);
     timer_set(&reload->timer, 0);
 }
