@@ -13,7 +13,7 @@
 enum {
     PATIENCE_MS = 30 * 1000,     /* with an agent that fails to make an event */
     UNSUPPORTED_MS = 600 * 1000, /* to ask an agent again that makes none */
-    BACK_MAX_MS = 3600 * 1000,   /* every try that was taken back costs two events */
+    BACK_MAX_MS = 3600 * 1000,   /* for a try that costs events, and is taken back */
 };
 
 /* ---- what may be done ---- */
@@ -65,14 +65,20 @@ void daemon_forget_served(struct daemon *d)
 }
 
 /* One line for each change of what clients can verify. */
-static void note_attestation(struct daemon *d, const struct apply_flow *flow)
+static void note_attestation(struct daemon *d, const struct apply_flow *flow,
+                             const struct err *failure)
 {
+    const struct err attested = ERR_INIT;
+    const struct err *why_not = flow->attested ? &attested
+                                : flow->why_not.kind != ERR_NONE || failure == NULL
+                                    ? &flow->why_not
+                                    : failure;
     bool changed = d->attested != flow->attested ||
-                   strcmp(d->why_not.message, flow->why_not.message) != 0;
+                   strcmp(d->why_not.message, why_not->message) != 0;
 
     d->attested = flow->attested;
     d->source = flow->source;
-    d->why_not = flow->attested ? (struct err)ERR_INIT : flow->why_not;
+    d->why_not = *why_not;
     d->plan_facts.unattested = !flow->attested && !d->config->development;
     if (d->plan_facts.unattested && changed)
         log_error(
@@ -83,12 +89,13 @@ static void note_attestation(struct daemon *d, const struct apply_flow *flow)
 
 static void note_event(struct daemon *d, const struct apply_flow *flow)
 {
-    if (flow->emitted[0] != '\0')
-        memcpy(d->last_event, flow->emitted, sizeof d->last_event);
-    if (flow->why_not.kind == ERR_NONE || d->config->development)
+    memcpy(d->last_event, flow->recorded, sizeof d->last_event);
+    if (flow->why_not.kind != ERR_NONE && !d->config->development) {
+        if (d->unmeasured_since_ms == 0)
+            d->unmeasured_since_ms = daemon_uptime_ms(d);
+    } else if (flow->emitted || flow->outcome == APPLY_SERVED) {
         d->unmeasured_since_ms = 0;
-    else if (d->unmeasured_since_ms == 0)
-        d->unmeasured_since_ms = daemon_uptime_ms(d);
+    }
 }
 
 static void log_served(const struct daemon *d)
@@ -120,21 +127,29 @@ static void take_served(struct daemon *d)
     d->plan_facts.not_after = leaf->not_after;
 }
 
+/* An agent that derives other keys changes key, chain and secret together. */
+static const struct secret *wanted_secret(const struct daemon *d)
+{
+    return d->subject == REPAIR || (d->subject == SERVED && d->plan_facts.rekeyed)
+               ? d->served_secret
+               : d->ekm_secret;
+}
+
 static void note_served(struct daemon *d, const struct apply_flow *flow)
 {
-    struct secret *secret = secret_copy(d->ekm_secret->bytes, d->ekm_secret->len);
+    const struct secret *wanted = wanted_secret(d);
+    struct secret *secret = secret_copy(wanted->bytes, wanted->len);
     bool news = d->subject == CANDIDATE || d->plan_facts.disturbed;
 
     if (d->subject == CANDIDATE)
         take_served(d);
     secret_free(d->served_secret);
     d->served_secret = secret;
-    d->applied = true;
     d->nginx_master = nginx_master(d->config);
     d->plan_facts.disturbed = false;
     memcpy(d->live_chain, flow->live_chain, sizeof d->live_chain);
     d->facts.live_chain = d->live_chain[0] == '\0' ? NULL : d->live_chain;
-    note_attestation(d, flow);
+    note_attestation(d, flow, NULL);
     site_took(&d->site, &flow->compose);
     if (news)
         log_served(d);
@@ -158,7 +173,7 @@ static uint64_t pace_of(struct daemon *d, const struct apply_flow *flow)
     enum plan_activity activity = activity_of(d);
     uint64_t wait_ms = daemon_local_pace(d, activity);
 
-    if (flow->outcome == APPLY_BACK && d->served != NULL)
+    if (d->subject == CANDIDATE && flow->emitted && d->served != NULL)
         return pace_doubling(PACE_LOCAL_MIN_MS, BACK_MAX_MS, d->failures[activity],
                              random_number());
     /* Not later than the moment at which it may be served without an event. */
@@ -172,12 +187,12 @@ static void note_failure(struct daemon *d, const struct apply_flow *flow,
                          const struct err *err)
 {
     daemon_retry_later(d, activity_of(d), err, pace_of(d, flow));
-    if (flow->outcome == APPLY_BACK && d->served != NULL)
-        note_attestation(d, flow);
+    if (d->served != NULL && flow->outcome != APPLY_NOTHING)
+        note_attestation(d, flow, err);
     else if (flow->outcome == APPLY_BACK)
         site_took_http_only(&d->site);
-    d->plan_facts.repair =
-        d->plan_facts.repair || (flow->outcome == APPLY_BROKEN && d->served != NULL);
+    if (flow->outcome == APPLY_BROKEN && d->served != NULL)
+        d->plan_facts.repair = true;
     if (d->subject == CANDIDATE &&
         chain_leaf(d->candidate)->not_after <= (int64_t)time(NULL))
         daemon_drop_candidate(d);
@@ -204,13 +219,14 @@ static void on_apply_done(void *owner, const struct err *err)
     struct apply_flow *flow = &d->flow.apply;
 
     daemon_count(d, activity_of(d), err != NULL);
+    d->applied = !flow->unread;
     note_event(d, flow);
     if (err != NULL) {
         note_failure(d, flow, err);
     } else if (flow->outcome == APPLY_BACK) {
         log_info("the former certificate is served and measured again");
         d->plan_facts.repair = false;
-        note_attestation(d, flow);
+        note_attestation(d, flow, NULL);
     } else {
         note_served(d, flow);
     }
@@ -238,14 +254,13 @@ void daemon_start_apply(struct daemon *d, enum subject subject)
         .repair = subject == REPAIR,
     };
 
+    d->activity = APPLYING;
+    d->subject = subject;
     request.wanted = request.former;
     if (subject == CANDIDATE) {
         request.wanted.chain = d->candidate;
         request.wanted.key = d->tls_key;
     }
-    if (subject != REPAIR)
-        request.wanted.ekm_secret = d->ekm_secret;
-    d->activity = APPLYING;
-    d->subject = subject;
+    request.wanted.ekm_secret = wanted_secret(d);
     apply_flow_start(&d->flow.apply, &request, on_apply_done, d);
 }

@@ -17,35 +17,55 @@ static bool has_former(const struct apply_flow *flow)
     return flow->request.former.chain != NULL;
 }
 
+/*
+ * Whatever cannot be done, what clients find in the log has to name the leaf that they are shown: so
+ * the way goes on to the probe, and the owner hears of it in the end.
+ */
+static int go_on_after(struct apply_flow *flow, const char *step, const struct err *err)
+{
+    if (flow->setback.kind == ERR_NONE) {
+        flow->setback = *err;
+        err_wrap(&flow->setback, "%s", step);
+    }
+    return SEQ_READY;
+}
+
 /* From now on a process that starts wants the former certificate. */
 static int begin_note(void *owner, struct err *err)
 {
     struct apply_flow *flow = owner;
     struct journal_intent intent = {.way = JOURNAL_BACK};
 
-    flow->presented = 0;
     if (!has_former(flow))
         return SEQ_READY;
     snprintf(intent.leaf, sizeof intent.leaf, "%s", apply_leaf(&flow->request.wanted));
     snprintf(intent.previous, sizeof intent.previous, "%s",
              apply_leaf(&flow->request.former));
-    return journal_save_intent(flow->request.store, &intent, err) < 0 ? -1 : SEQ_READY;
+    if (journal_save_intent(flow->request.store, &intent, err) < 0)
+        return go_on_after(flow, "note the way back", err);
+    return SEQ_READY;
 }
 
 /* ---- restore ---- */
 
-/* Also when it never left: a promotion may have been cut off anywhere. */
+/* A promotion may have been cut off anywhere. */
 static int restore_pair(struct apply_flow *flow, const struct buf *chain_pem,
                         struct err *err)
 {
     const struct apply_request *request = &flow->request;
     SECRET_SCOPED key_pem = NULL;
 
-    if (keys_to_pem(request->former.key, &key_pem, err) < 0 ||
-        store_stage(request->store, chain_pem, key_pem, err) < 0 ||
-        store_promote(request->store, err) < 0)
+    if (apply_compare_disk(request, &request->former, chain_pem, &flow->stale, err) < 0)
         return -1;
-    return nginx_write_secret(request->config, request->former.ekm_secret, err);
+    if (flow->stale.secret &&
+        nginx_write_secret(request->config, request->former.ekm_secret, err) < 0)
+        return -1;
+    if (!flow->stale.chain && !flow->stale.key)
+        return 0;
+    return keys_to_pem(request->former.key, &key_pem, err) < 0 ||
+                   store_stage(request->store, chain_pem, key_pem, err) < 0
+               ? -1
+               : store_promote(request->store, err);
 }
 
 static int restore_live_chain(struct apply_flow *flow, const struct buf *chain_pem,
@@ -72,7 +92,7 @@ static int restore_configuration(struct apply_flow *flow, struct err *err)
 
     if (flow->former_site.len == 0 || nginx_has_files(flow->request.config, &files))
         return 0;
-    flow->by_reload = true;
+    flow->unread = true;
     return nginx_install(flow->request.config, &files, err);
 }
 
@@ -88,35 +108,54 @@ static int restore_http_only(struct apply_flow *flow, struct err *err)
     return nginx_install(flow->request.config, &files, err);
 }
 
+static int restore_former(struct apply_flow *flow, struct err *err)
+{
+    BUF_SCOPED chain_pem = {.max = CHAIN_PEM_MAX_BYTES};
+
+    return chain_to_pem(flow->request.former.chain, &chain_pem, err) < 0 ||
+                   restore_pair(flow, &chain_pem, err) < 0 ||
+                   restore_live_chain(flow, &chain_pem, err) < 0
+               ? -1
+               : restore_configuration(flow, err);
+}
+
 static int begin_restore(void *owner, struct err *err)
 {
     struct apply_flow *flow = owner;
-    BUF_SCOPED chain_pem = {.max = CHAIN_PEM_MAX_BYTES};
 
     if (!flow->promoted)
         return SEQ_READY;
-    if (!has_former(flow))
-        return restore_http_only(flow, err) < 0 ? -1 : SEQ_READY;
-    if (chain_to_pem(flow->request.former.chain, &chain_pem, err) < 0 ||
-        restore_pair(flow, &chain_pem, err) < 0 ||
-        restore_live_chain(flow, &chain_pem, err) < 0)
-        return -1;
-    return restore_configuration(flow, err) < 0 ? -1 : SEQ_READY;
+    if ((has_former(flow) ? restore_former(flow, err) : restore_http_only(flow, err)) < 0)
+        return go_on_after(flow, "restore", err);
+    return SEQ_READY;
 }
 
 /* ---- nginx ---- */
+
+static void on_reloaded(void *owner, const struct err *err)
+{
+    struct apply_flow *flow = owner;
+
+    if (err != NULL)
+        (void)go_on_after(flow, "reload nginx again", err);
+    flow->unread = err != NULL;
+    seq_resume(&flow->seq, NULL);
+}
 
 static int begin_reload(void *owner, struct err *err)
 {
     struct apply_flow *flow = owner;
     struct err ignored = ERR_INIT;
 
-    if (flow->promoted && has_former(flow))
-        return apply_begin_reload(flow, err);
+    (void)err;
+    if (flow->unread && has_former(flow)) {
+        apply_start_reload(flow, on_reloaded);
+        return SEQ_WAIT;
+    }
     /* HTTP alone is what nginx has, or will start with: it refused what came after. */
-    if (flow->promoted && nginx_ask_reload(flow->request.config, &ignored) < 0)
+    if (flow->promoted && !has_former(flow) &&
+        nginx_ask_reload(flow->request.config, &ignored) < 0)
         log_debug("%s", ignored.message);
-    flow->by_reload = false;
     return SEQ_READY;
 }
 
@@ -161,12 +200,10 @@ static int finish_pause(void *owner, struct err *err)
 static int begin_last(void *owner, struct err *err)
 {
     struct apply_flow *flow = owner;
-    /* What was attempted may have come about: by our own record it has. */
-    const char *recorded =
-        flow->emit_attempted ? apply_leaf(&flow->request.wanted) : flow->request.recorded;
 
     (void)err;
-    measure_last(&flow->call, flow->request.measure, recorded, seq_resume, &flow->seq);
+    measure_last(&flow->call, flow->request.measure, flow->recorded, seq_resume,
+                 &flow->seq);
     return SEQ_WAIT;
 }
 
@@ -208,6 +245,8 @@ static int begin_forget(void *owner, struct err *err)
 {
     struct apply_flow *flow = owner;
 
+    if (flow->setback.kind != ERR_NONE)
+        return SEQ_READY;
     return journal_forget_intent(flow->request.store, err) < 0 ||
                    store_forget_previous(flow->request.store, err) < 0
                ? -1

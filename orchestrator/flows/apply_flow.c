@@ -14,63 +14,6 @@ enum { SWITCH_LIMIT_MS = 1000 };
 
 /* ---- stage ---- */
 
-/*
- * Whether key.pem holds the key to serve. A file that cannot be read as a key is
- * replaced.
- */
-static int compare_key(struct apply_flow *flow, struct err *err)
-{
-    SECRET_SCOPED pem = NULL;
-    struct err unusable = ERR_INIT;
-    EVP_PKEY *stored = NULL;
-
-    flow->key_changed = true;
-    if (store_load_key(flow->request.store, &pem, &unusable) < 0)
-        return unusable.kind == ERR_SYS ? (*err = unusable, -1) : 0;
-    if (pem == NULL || keys_from_pem(pem, &stored, &unusable) < 0)
-        return 0;
-    flow->key_changed = !keys_same(stored, flow->request.wanted.key);
-    EVP_PKEY_free(stored);
-    return 0;
-}
-
-/*
- * Compared in canonical form: another writer's line breaks are no reason to write
- * again.
- */
-static int compare_chain(struct apply_flow *flow, struct err *err)
-{
-    BUF_SCOPED file = {0};
-    BUF_SCOPED canonical = {0};
-    struct err unusable = ERR_INIT;
-    struct chain *stored = NULL;
-
-    flow->chain_changed = true;
-    if (store_load_chain(flow->request.store, &file, &unusable) < 0)
-        return unusable.kind == ERR_SYS ? (*err = unusable, -1) : 0;
-    buf_init(&canonical, CHAIN_PEM_MAX_BYTES);
-    if (chain_parse(file.data, file.len, &stored, &unusable) == 0 &&
-        chain_to_pem(stored, &canonical, &unusable) == 0)
-        flow->chain_changed = strcmp(buf_str(&canonical), buf_str(&flow->chain_pem)) != 0;
-    chain_free(stored);
-    return 0;
-}
-
-static int compare_secret(struct apply_flow *flow, struct err *err)
-{
-    const struct secret *wanted = flow->request.wanted.ekm_secret;
-    SECRET_SCOPED stored = NULL;
-    char path[FS_PATH_MAX];
-    struct err missing = ERR_INIT;
-
-    if (nginx_secret_path(flow->request.config, path, err) < 0)
-        return -1;
-    flow->secret_changed = fs_read_secret(path, wanted->len, &stored, &missing) < 0 ||
-                           stored->len != wanted->len ||
-                           CRYPTO_memcmp(stored->bytes, wanted->bytes, wanted->len) != 0;
-    return 0;
-}
-
 /* What is served already stays served, also when it has expired. */
 static int check_pair(const struct apply_flow *flow, struct err *err)
 {
@@ -88,9 +31,9 @@ static int stage_pair(struct apply_flow *flow, struct err *err)
     const struct store *store = flow->request.store;
     SECRET_SCOPED key_pem = NULL;
 
-    if (!flow->chain_changed && !flow->key_changed)
+    if (!flow->stale.chain && !flow->stale.key)
         return 0;
-    if (flow->key_changed && keys_to_pem(flow->request.wanted.key, &key_pem, err) < 0)
+    if (flow->stale.key && keys_to_pem(flow->request.wanted.key, &key_pem, err) < 0)
         return -1;
     return store_stage(store, &flow->chain_pem, key_pem, err);
 }
@@ -122,9 +65,9 @@ static int begin_stage(void *owner, struct err *err)
         former->chain == NULL || !keys_same(former->key, request->wanted.key);
     if (check_pair(flow, err) < 0 ||
         chain_to_pem(request->wanted.chain, &flow->chain_pem, err) < 0 ||
-        compare_chain(flow, err) < 0 || compare_key(flow, err) < 0 ||
-        compare_secret(flow, err) < 0 || stage_pair(flow, err) < 0 ||
-        keep_former(flow, err) < 0)
+        apply_compare_disk(request, &request->wanted, &flow->chain_pem, &flow->stale,
+                           err) < 0 ||
+        stage_pair(flow, err) < 0 || keep_former(flow, err) < 0)
         return -1;
     if (!request->config->nginx.live_chain)
         return SEQ_READY;
@@ -164,8 +107,8 @@ static int begin_compose(void *owner, struct err *err)
         .facts = flow->request.facts,
         .live_chain = flow->live_chain[0] == '\0' ? NULL : flow->live_chain,
         .chain =
-            flow->chain_changed || flow->key_changed ? store->staged_chain : store->chain,
-        .key = flow->key_changed ? store->staged_key : store->key,
+            flow->stale.chain || flow->stale.key ? store->staged_chain : store->chain,
+        .key = flow->stale.key ? store->staged_key : store->key,
     };
 
     (void)err;
@@ -180,8 +123,8 @@ static int finish_compose(void *owner, struct err *err)
                                       .include = &flow->compose.include};
 
     flow->configuration_changed = !nginx_has_files(flow->request.config, &files);
-    flow->by_reload = flow->configuration_changed || flow->key_changed ||
-                      flow->key_differs || flow->secret_changed || flow->request.reload ||
+    flow->by_reload = flow->configuration_changed || flow->stale.key ||
+                      flow->key_differs || flow->stale.secret || flow->unread ||
                       (flow->leaf_differs && flow->live_chain[0] == '\0');
     return nginx_read_files(flow->request.config, &flow->former_site,
                             &flow->former_include, &flow->had_include, err);
@@ -224,8 +167,7 @@ static int begin_last(void *owner, struct err *err)
     struct apply_flow *flow = owner;
 
     (void)err;
-    measure_last(&flow->call, flow->request.measure, flow->request.recorded, on_last_done,
-                 flow);
+    measure_last(&flow->call, flow->request.measure, flow->recorded, on_last_done, flow);
     return SEQ_WAIT;
 }
 
@@ -238,7 +180,7 @@ static int begin_intent(void *owner, struct err *err)
     struct apply_flow *flow = owner;
     struct journal_intent intent = {.way = JOURNAL_FORWARD};
 
-    if (!flow->chain_changed && !flow->key_changed &&
+    if (!flow->stale.chain && !flow->stale.key &&
         (flow->request.former.chain == NULL || !flow->leaf_differs))
         return SEQ_READY;
     snprintf(intent.leaf, sizeof intent.leaf, "%s", apply_leaf(&flow->request.wanted));
@@ -250,7 +192,8 @@ static int begin_intent(void *owner, struct err *err)
 void apply_note_emission(struct apply_flow *flow, const char *leaf, const struct err *err)
 {
     if (err == NULL && flow->call.measured) {
-        snprintf(flow->emitted, sizeof flow->emitted, "%s", leaf);
+        flow->emitted = true;
+        snprintf(flow->recorded, sizeof flow->recorded, "%s", leaf);
         flow->why_not = (struct err)ERR_INIT;
         flow->source = MEASURE_FROM_RECORD;
         log_info("certificate event emitted for leaf %s", leaf);
@@ -258,6 +201,7 @@ void apply_note_emission(struct apply_flow *flow, const char *leaf, const struct
         flow->why_not = flow->call.why_not;
     } else {
         flow->why_not = *err;
+        flow->recorded[0] = '\0'; /* it may have come about, or may yet */
     }
 }
 
@@ -318,13 +262,14 @@ static int begin_promote(void *owner, struct err *err)
                                       .include = &flow->compose.include};
 
     flow->promoted = true;
-    if (flow->key_changed) {
+    flow->unread = flow->by_reload;
+    if (flow->stale.key) {
         if (store_promote(request->store, err) < 0)
             return -1;
-    } else if (flow->chain_changed && store_promote_chain(request->store, err) < 0) {
+    } else if (flow->stale.chain && store_promote_chain(request->store, err) < 0) {
         return -1;
     }
-    if (flow->secret_changed &&
+    if (flow->stale.secret &&
         nginx_write_secret(request->config, request->wanted.ekm_secret, err) < 0)
         return -1;
     if (flow->configuration_changed && nginx_install(request->config, &files, err) < 0)
@@ -343,14 +288,24 @@ static int begin_switch(void *owner, struct err *err)
     return live_chain_switch(flow->live_chain, err) < 0 ? -1 : SEQ_READY;
 }
 
-static int finish_reload(void *owner, struct err *err)
+static void on_reloaded(void *owner, const struct err *err)
+{
+    struct apply_flow *flow = owner;
+
+    flow->unread = err != NULL;
+    flow->probe_deadline_ms = uv_now(flow->request.loop) + APPLY_PROBE_LIMIT_MS;
+    seq_resume(&flow->seq, err);
+}
+
+static int begin_reload(void *owner, struct err *err)
 {
     struct apply_flow *flow = owner;
 
     (void)err;
-    if (flow->by_reload)
-        flow->probe_deadline_ms = uv_now(flow->request.loop) + APPLY_PROBE_LIMIT_MS;
-    return SEQ_NEXT;
+    if (!flow->by_reload)
+        return SEQ_READY;
+    apply_start_reload(flow, on_reloaded);
+    return SEQ_WAIT;
 }
 
 /* ---- is it really served: neither a rename nor a reload says so ---- */
@@ -401,9 +356,7 @@ static int write_record(struct apply_flow *flow, struct err *err)
 
     snprintf(record.leaf, sizeof record.leaf, "%s", leaf);
     snprintf(record.event, sizeof record.event, "%s",
-             flow->attested             ? leaf
-             : flow->emitted[0] != '\0' ? flow->emitted
-                                        : flow->request.recorded);
+             flow->attested ? leaf : flow->recorded);
     journal_boot_id(record.boot);
     if (journal_load_record(flow->request.store, &stored) &&
         strcmp(stored.leaf, record.leaf) == 0 &&
@@ -423,7 +376,7 @@ static int begin_commit(void *owner, struct err *err)
     struct err failure = ERR_INIT;
 
     (void)err;
-    if ((flow->chain_changed && store_sync(store, &failure) < 0) ||
+    if ((flow->stale.chain && store_sync(store, &failure) < 0) ||
         write_record(flow, &failure) < 0 || journal_forget_intent(store, &failure) < 0 ||
         store_forget_previous(store, &failure) < 0)
         log_warning("the certificate is served, but this cannot be noted: %s",
@@ -441,7 +394,7 @@ const struct seq_step apply_steps[] = {
     {"measure", begin_measure, NULL, apply_abort_measure, 0},
     {"promote", begin_promote, NULL, NULL, 0},
     {"switch chain", begin_switch, NULL, NULL, 0},
-    {"reload nginx", apply_begin_reload, finish_reload, apply_abort_reload, 0},
+    {"reload nginx", begin_reload, NULL, apply_abort_reload, 0},
     {"probe", begin_probe, finish_probe, apply_abort_probe, 0},
     {"wait before the next probe", apply_begin_pause, finish_pause, apply_abort_pause, 0},
     {"commit", begin_commit, NULL, NULL, 0},
@@ -455,6 +408,9 @@ static void on_back_done(void *owner, const struct err *err)
     struct apply_flow *flow = owner;
     struct err failure = flow->failure;
 
+    /* What came first is the cause of what came later. */
+    if (flow->setback.kind != ERR_NONE)
+        err = &flow->setback;
     flow->outcome = err == NULL ? APPLY_BACK : APPLY_BROKEN;
     if (flow->request.repair) {
         flow->done(flow->owner, err);
@@ -471,6 +427,10 @@ static void on_back_done(void *owner, const struct err *err)
 
 static void start_back(struct apply_flow *flow)
 {
+    flow->attested = false;
+    flow->presented = 0;
+    /* What nginx was told to read, or has read, is taken back. */
+    flow->unread = flow->unread || (flow->promoted && flow->by_reload);
     seq_start(&flow->seq, flow->request.loop, "way back", apply_back_steps, flow,
               on_back_done, flow);
 }
@@ -493,14 +453,18 @@ static void on_forward_done(void *owner, const struct err *err)
 void apply_flow_start(struct apply_flow *flow, const struct apply_request *request,
                       done_fn done, void *owner)
 {
-    *flow = (struct apply_flow){.request = *request, .done = done, .owner = owner};
+    *flow = (struct apply_flow){
+        .request = *request,
+        .unread = request->reload,
+        .done = done,
+        .owner = owner,
+    };
+    snprintf(flow->recorded, sizeof flow->recorded, "%s", request->recorded);
     buf_init(&flow->chain_pem, CHAIN_PEM_MAX_BYTES);
     buf_init(&flow->former_site, NGINX_CONF_MAX_BYTES);
     buf_init(&flow->former_include, NGINX_CONF_MAX_BYTES);
     if (request->repair) {
         flow->promoted = true;
-        flow->by_reload = true;
-        flow->emit_attempted = true;
         start_back(flow);
         return;
     }

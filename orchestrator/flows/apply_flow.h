@@ -16,8 +16,9 @@
  *     note the way back → restore → reload nginx again → probe the former ⟲ → read last event again
  *     → measure the former → forget intent
  *
- * and when that fails, too, the owner starts the flow again with `repair`, until it holds. A process
- * that is killed leaves the intent, from which the next one goes on.
+ * which goes on where it can: whatever cannot be restored, the former leaf is measured again as soon as
+ * it is the one that is presented. When not all of it succeeds the owner starts the flow again with
+ * `repair`, until it holds. A process that is killed leaves the intent, from which the next one goes on.
  */
 #ifndef CM_FLOWS_APPLY_FLOW_H
 #define CM_FLOWS_APPLY_FLOW_H
@@ -60,11 +61,18 @@ struct apply_request {
     bool repair;            /* only the way back: an earlier flow could not finish it */
 };
 
+/* Of what is to be served: where the disk has something else. */
+struct apply_stale {
+    bool chain;
+    bool key;
+    bool secret;
+};
+
 enum apply_outcome {
     APPLY_SERVED,  /* `wanted` is served */
     APPLY_NOTHING, /* it failed before anything was changed, or was canceled */
     APPLY_BACK,    /* it failed, and `former` is served again */
-    APPLY_BROKEN,  /* it failed, and so did the way back: repair is needed */
+    APPLY_BROKEN,  /* it failed, and so did a part of the way back: repair is needed */
 };
 
 struct apply_flow {
@@ -73,17 +81,18 @@ struct apply_flow {
     bool attested; /* the last certificate event names the leaf that is served */
     enum measure_source source; /* how that is known */
     struct err why_not;         /* attested: why it is not */
-    char emitted[65]; /* leaf of the last event emitted in this run, "" for none */
+    bool emitted;               /* an event was made in this run */
+    char recorded[65]; /* leaf of the last event by our own record, "" when unknown */
+    bool
+        unread; /* nginx may not have read what is on disk: the next flow has to reload */
     char live_chain[FS_PATH_MAX]; /* file of the workers' chain, "" when that is off */
     struct nginx_compose compose; /* APPLY_SERVED: what nginx has now */
 
     /* Private. */
     struct apply_request request;
-    bool chain_changed; /* the disk has another one */
-    bool key_changed;
+    struct apply_stale stale;
     bool leaf_differs; /* from the one that is served */
     bool key_differs;
-    bool secret_changed;
     bool configuration_changed;
     bool promoted;
     bool by_reload;
@@ -103,6 +112,7 @@ struct apply_flow {
     struct delay pause;
     struct seq seq;
     struct err failure; /* of the way forward */
+    struct err setback; /* on the way back: the first thing that did not succeed */
     done_fn done;
     void *owner;
 };

@@ -1,5 +1,6 @@
 /*
- * apply_internal: what apply_flow.c (forward) and apply_back.c (the way back) share.
+ * apply_internal: what apply_flow.c (forward) and apply_back.c (the way back) share, of which
+ * apply_nginx.c asks nginx and apply_disk.c looks at the disk.
  */
 #ifndef CM_FLOWS_APPLY_INTERNAL_H
 #define CM_FLOWS_APPLY_INTERNAL_H
@@ -16,13 +17,18 @@ enum {
 /* SHA-256 of the leaf, "" for none. */
 const char *apply_leaf(const struct serving *serving);
 
+/* What the disk has instead of `serving`, whose chain is `chain_pem` in canonical form. */
+int apply_compare_disk(const struct apply_request *request, const struct serving *serving,
+                       const struct buf *chain_pem, struct apply_stale *ret,
+                       struct err *err);
+
 /* Steps that both ways have; `who` is what the port should present. */
 int apply_begin_probe(struct apply_flow *flow, const struct serving *who);
 int apply_finish_probe(struct apply_flow *flow, const char *pause_step, struct err *err);
 void apply_abort_probe(void *owner);
 int apply_begin_pause(void *owner, struct err *err);
 void apply_abort_pause(void *owner);
-int apply_begin_reload(void *owner, struct err *err);
+void apply_start_reload(struct apply_flow *flow, done_fn done);
 void apply_abort_reload(void *owner);
 void apply_abort_measure(void *owner);
 

@@ -12,24 +12,17 @@ const char *apply_leaf(const struct serving *serving)
 
 /* ---- reload ---- */
 
-int apply_begin_reload(void *owner, struct err *err)
+void apply_start_reload(struct apply_flow *flow, done_fn done)
 {
-    struct apply_flow *flow = owner;
-
-    (void)err;
-    if (!flow->by_reload)
-        return SEQ_READY;
-    nginx_reload_start(&flow->reload, flow->request.loop, flow->request.config,
-                       seq_resume, &flow->seq);
-    return SEQ_WAIT;
+    nginx_reload_start(&flow->reload, flow->request.loop, flow->request.config, done,
+                       flow);
 }
 
 void apply_abort_reload(void *owner)
 {
     struct apply_flow *flow = owner;
 
-    if (flow->by_reload)
-        nginx_reload_cancel(&flow->reload);
+    nginx_reload_cancel(&flow->reload);
 }
 
 /* ---- probe ---- */
