@@ -112,7 +112,7 @@ def rotate(stack, rotation, streams_across):
 def assert_nothing_failed(found):
     assert found["failed"] == 0 and found["refused"] == 0, found
     # Others may run beside this, on two cores.
-    assert found["requests"] >= 0.9 * RATE * found["seconds"], found
+    assert found["requests"] >= 0.5 * RATE * found["seconds"], found
 
 
 def test_fifty_rotations_under_load_are_not_noticed(new_application):
