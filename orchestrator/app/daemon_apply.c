@@ -141,12 +141,15 @@ static void note_served(struct daemon *d, const struct apply_flow *flow)
     struct secret *secret = secret_copy(wanted->bytes, wanted->len);
     bool news = d->subject == CANDIDATE || d->plan_facts.disturbed;
 
+    if (d->subject == REPAIR)
+        log_info("the former certificate is served again as it was");
     if (d->subject == CANDIDATE)
         take_served(d);
     secret_free(d->served_secret);
     d->served_secret = secret;
     d->nginx_master = nginx_master(d->config);
     d->plan_facts.disturbed = false;
+    d->plan_facts.repair = false;
     memcpy(d->live_chain, flow->live_chain, sizeof d->live_chain);
     d->facts.live_chain = d->live_chain[0] == '\0' ? NULL : d->live_chain;
     note_attestation(d, flow, NULL);
@@ -223,10 +226,6 @@ static void on_apply_done(void *owner, const struct err *err)
     note_event(d, flow);
     if (err != NULL) {
         note_failure(d, flow, err);
-    } else if (flow->outcome == APPLY_BACK) {
-        log_info("the former certificate is served and measured again");
-        d->plan_facts.repair = false;
-        note_attestation(d, flow, NULL);
     } else {
         note_served(d, flow);
     }
@@ -251,7 +250,6 @@ void daemon_start_apply(struct daemon *d, enum subject subject)
         .reload = !d->applied,
         .may_be_unattested = may_be_unattested(d),
         .patience_is_over = d->config->development || patience_left_ms(d) == 0,
-        .repair = subject == REPAIR,
     };
 
     d->activity = APPLYING;

@@ -82,7 +82,6 @@ static int restore_live_chain(struct apply_flow *flow, const struct buf *chain_p
     return live_chain_stage(path, chain_pem, err) < 0 ? -1 : live_chain_switch(path, err);
 }
 
-/* A repair has no texts of before: the configuration stays, and only its chain matters. */
 static int restore_configuration(struct apply_flow *flow, struct err *err)
 {
     const struct nginx_files files = {

@@ -412,10 +412,6 @@ static void on_back_done(void *owner, const struct err *err)
     if (flow->setback.kind != ERR_NONE)
         err = &flow->setback;
     flow->outcome = err == NULL ? APPLY_BACK : APPLY_BROKEN;
-    if (flow->request.repair) {
-        flow->done(flow->owner, err);
-        return;
-    }
     if (err != NULL)
         err_set(&failure, failure.kind, "%s; the way back failed, too: %s",
                 flow->failure.message, err->message);
@@ -463,11 +459,6 @@ void apply_flow_start(struct apply_flow *flow, const struct apply_request *reque
     buf_init(&flow->chain_pem, CHAIN_PEM_MAX_BYTES);
     buf_init(&flow->former_site, NGINX_CONF_MAX_BYTES);
     buf_init(&flow->former_include, NGINX_CONF_MAX_BYTES);
-    if (request->repair) {
-        flow->promoted = true;
-        start_back(flow);
-        return;
-    }
     seq_start(&flow->seq, request->loop, "apply", apply_steps, flow, on_forward_done,
               flow);
 }

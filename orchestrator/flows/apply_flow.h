@@ -17,8 +17,8 @@
  *     → measure the former → forget intent
  *
  * which goes on where it can: whatever cannot be restored, the former leaf is measured again as soon as
- * it is the one that is presented. When not all of it succeeds the owner starts the flow again with
- * `repair`, until it holds. A process that is killed leaves the intent, from which the next one goes on.
+ * it is the one that is presented. When not all of it succeeds the owner has `former` applied, until that
+ * holds. A process that is killed leaves the intent, from which the next one goes on.
  */
 #ifndef CM_FLOWS_APPLY_FLOW_H
 #define CM_FLOWS_APPLY_FLOW_H
@@ -58,7 +58,6 @@ struct apply_request {
     bool reload;   /* nginx may not have read what is on disk: reload in any case */
     bool may_be_unattested; /* serve it also when the agent makes no events */
     bool patience_is_over;  /* and when the agent only fails to */
-    bool repair;            /* only the way back: an earlier flow could not finish it */
 };
 
 /* Of what is to be served: where the disk has something else. */
@@ -72,7 +71,7 @@ enum apply_outcome {
     APPLY_SERVED,  /* `wanted` is served */
     APPLY_NOTHING, /* it failed before anything was changed, or was canceled */
     APPLY_BACK,    /* it failed, and `former` is served again */
-    APPLY_BROKEN,  /* it failed, and so did a part of the way back: repair is needed */
+    APPLY_BROKEN,  /* it failed, and so did a part of the way back: apply `former` */
 };
 
 struct apply_flow {
@@ -121,7 +120,7 @@ struct apply_flow {
 extern const struct seq_step apply_steps[];
 extern const struct seq_step apply_back_steps[];
 
-/* `done` gets an error unless the outcome is APPLY_SERVED, or a repair has succeeded (APPLY_BACK). */
+/* `done` gets an error unless the outcome is APPLY_SERVED. */
 void apply_flow_start(struct apply_flow *flow, const struct apply_request *request,
                       done_fn done, void *owner);
 void apply_flow_cancel(struct apply_flow *flow);
