@@ -287,6 +287,7 @@ static void on_wake(void *owner)
     if (d->activity != IDLE || d->stopping)
         return;
     look_after_nginx(d);
+    daemon_look_at_folder(d);
     daemon_proceed(d);
 }
 

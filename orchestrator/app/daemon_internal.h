@@ -117,6 +117,9 @@ void daemon_start_keys(struct daemon *d);
 int daemon_serve_http_only(struct daemon *d, struct err *err);
 void daemon_examine(struct daemon *d);
 
+/* For what its watch did not see. */
+void daemon_look_at_folder(struct daemon *d);
+
 /* The TLS folder has been touched, and rested since. */
 void daemon_on_folder_settled(void *owner);
 

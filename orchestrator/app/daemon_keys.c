@@ -168,8 +168,9 @@ void daemon_examine(struct daemon *d)
 
 /* ---- somebody touched the pair ---- */
 
-/* Whatever else is to be said of it: one that has expired is still the one that is served. */
-static bool is_served_pair(const struct daemon *d)
+/* Whatever else is to be said of it: one that has expired may still be the one that is served. */
+static bool holds_pair(const struct store *store, const struct chain *wanted,
+                       const EVP_PKEY *wanted_key)
 {
     SECRET_SCOPED key_pem = NULL;
     BUF_SCOPED chain_pem = {0};
@@ -178,15 +179,22 @@ static bool is_served_pair(const struct daemon *d)
     EVP_PKEY *key = NULL;
     bool same = false;
 
-    if (store_load_chain(&d->store, &chain_pem, &ignored) == 0 &&
-        store_load_key(&d->store, &key_pem, &ignored) == 0 && key_pem != NULL &&
+    if (store_load_chain(store, &chain_pem, &ignored) == 0 &&
+        store_load_key(store, &key_pem, &ignored) == 0 && key_pem != NULL &&
         chain_parse(chain_pem.data, chain_pem.len, &chain, &ignored) == 0 &&
         keys_from_pem(key_pem, &key, &ignored) == 0)
-        same = keys_same(key, d->served_key) &&
-               strcmp(chain_leaf(chain)->sha256, chain_leaf(d->served)->sha256) == 0;
+        same = keys_same(key, wanted_key) &&
+               strcmp(chain_leaf(chain)->sha256, chain_leaf(wanted)->sha256) == 0;
     EVP_PKEY_free(key);
     chain_free(chain);
     return same;
+}
+
+/* The pair that is served, or the one that waits to be. */
+static bool is_known_pair(const struct daemon *d)
+{
+    return (d->served != NULL && holds_pair(&d->store, d->served, d->served_key)) ||
+           (d->candidate != NULL && holds_pair(&d->store, d->candidate, d->tls_key));
 }
 
 static int put_back(struct daemon *d, struct err *err)
@@ -205,6 +213,9 @@ static void refuse_pair(struct daemon *d, const char *reason)
 {
     struct err err = ERR_INIT;
 
+    /* Then one waits to be served, which is written there before it is. */
+    if (d->served == NULL)
+        return;
     if (put_back(d, &err) == 0) {
         log_error(
             "the pair in %s was replaced by one that must not be served: %s. The one "
@@ -232,8 +243,8 @@ static void judge_replaced(struct daemon *d)
         timer_set(&d->settle, UNREADABLE_RETRY_MS);
     } else if (examined.chain == NULL) {
         refuse_pair(d, reason);
-    } else if (strcmp(chain_leaf(examined.chain)->sha256,
-                      chain_leaf(d->served)->sha256) == 0) {
+    } else if (d->served != NULL && strcmp(chain_leaf(examined.chain)->sha256,
+                                           chain_leaf(d->served)->sha256) == 0) {
         refuse_pair(d, "its key is missing");
         chain_free(examined.chain);
         EVP_PKEY_free(examined.key);
@@ -242,6 +253,13 @@ static void judge_replaced(struct daemon *d)
                  reason);
         take_examined(d, &examined);
     }
+}
+
+/* Somebody who touches it is noticed by the watch, unless the folder itself was replaced. */
+void daemon_look_at_folder(struct daemon *d)
+{
+    if (d->served != NULL && !timer_is_set(&d->settle) && !is_known_pair(d))
+        timer_set(&d->settle, DAEMON_SETTLE_MS);
 }
 
 void daemon_on_folder_settled(void *owner)
@@ -255,11 +273,9 @@ void daemon_on_folder_settled(void *owner)
         timer_set(&d->settle, DAEMON_SETTLE_MS);
         return;
     }
-    if (d->plan_facts.candidate)
-        return;
-    if (d->served == NULL)
+    if (d->served == NULL && d->candidate == NULL)
         d->plan_facts.examined = false;
-    else if (!is_served_pair(d))
+    else if (!is_known_pair(d))
         judge_replaced(d);
     if (d->activity == IDLE)
         daemon_proceed(d);

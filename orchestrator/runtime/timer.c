@@ -37,6 +37,11 @@ void timer_stop(struct timer *timer)
     uv_timer_stop(&timer->handle);
 }
 
+bool timer_is_set(const struct timer *timer)
+{
+    return uv_is_active((const uv_handle_t *)&timer->handle) != 0;
+}
+
 void timer_close(struct timer *timer, void (*closed)(void *owner))
 {
     timer->closed = closed;

@@ -7,6 +7,7 @@
 #ifndef CM_RUNTIME_TIMER_H
 #define CM_RUNTIME_TIMER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <uv.h>
 
@@ -26,6 +27,7 @@ void timer_init(struct timer *timer, uv_loop_t *loop, void (*fired)(void *owner)
  */
 void timer_set(struct timer *timer, uint64_t delay_ms);
 void timer_stop(struct timer *timer);
+bool timer_is_set(const struct timer *timer); /* and has not fired */
 
 /* `closed` may be NULL. Called in a later round of the loop. Close once. */
 void timer_close(struct timer *timer, void (*closed)(void *owner));
