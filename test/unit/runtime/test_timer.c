@@ -107,6 +107,23 @@ static void test_stopped_does_not_fire(void **state)
     loop_run(*state);
 }
 
+static void test_is_set_until_it_fires_or_is_stopped(void **state)
+{
+    struct owner o = {.fired = 0};
+
+    timer_init(&o.timer, *state, on_fired, &o);
+    assert_false(timer_is_set(&o.timer));
+    timer_set(&o.timer, 1);
+    assert_true(timer_is_set(&o.timer));
+    loop_run(*state);
+    assert_false(timer_is_set(&o.timer));
+    timer_set(&o.timer, 1000000);
+    timer_stop(&o.timer);
+    assert_false(timer_is_set(&o.timer));
+    close_timer(&o);
+    loop_run(*state);
+}
+
 static void test_closed_does_not_fire(void **state)
 {
     struct owner o = {.fired = 0};
@@ -178,6 +195,7 @@ int main(void)
         loop_test(test_zero_fires_later_not_at_once),
         loop_test(test_set_again_replaces),
         loop_test(test_stopped_does_not_fire),
+        loop_test(test_is_set_until_it_fires_or_is_stopped),
         loop_test(test_closed_does_not_fire),
         loop_test(test_closed_may_be_null),
         loop_test(test_closed_may_free_the_owner),
