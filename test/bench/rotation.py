@@ -90,7 +90,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     parser.add_argument("--rounds", type=int, default=50, help="rotations by the live chain")
-    parser.add_argument("--reloads", type=int, default=20, help="rotations by reload")
+    parser.add_argument("--reloads", type=int, default=50, help="rotations by reload")
     options = parser.parse_args()
     began = time.monotonic()
     result = measure(options.rounds, options.reloads)
