@@ -1,5 +1,6 @@
 #include "adapters/store.h"
 
+#include "base/log.h"
 #include "domain/chain.h"
 #include "domain/keys.h"
 
@@ -194,32 +195,74 @@ int store_forget_previous(const struct store *store, struct err *err)
                : fs_remove(store->previous_chain, err);
 }
 
+/* What the intent says when it is the previous pair that becomes the live one. */
+#define INTENT_BACK "back"
+
 /* The key first: a crash in between leaves the intent, and the chain follows. */
-static int rename_staged(const struct store *store, struct err *err)
+static int rename_pair(const struct store *store, bool back, struct err *err)
 {
-    if (fs_exists(store->staged_key) && fs_rename(store->staged_key, store->key, err) < 0)
+    const char *chain = back ? store->previous_chain : store->staged_chain;
+    const char *key = back ? store->previous_key : store->staged_key;
+
+    if (fs_exists(key) && fs_rename(key, store->key, err) < 0)
         return -1;
-    if (fs_exists(store->staged_chain) &&
-        fs_rename(store->staged_chain, store->chain, err) < 0)
+    if (fs_exists(chain) && fs_rename(chain, store->chain, err) < 0)
         return -1;
     return fs_remove(store->intent, err);
 }
 
-int store_promote(const struct store *store, struct err *err)
+static int promote(const struct store *store, bool back, struct err *err)
 {
+    const char *chain = back ? store->previous_chain : store->staged_chain;
+    const char *key = back ? store->previous_key : store->staged_key;
+    const char *intent = back ? INTENT_BACK : "";
     int failed = 0;
     int lock;
 
     if (fs_lock(store->lock, &lock, err) < 0)
         return -1;
-    if (!fs_exists(store->staged_chain))
-        failed = err_sys(err, ENOENT, "%s", store->staged_chain);
-    else if (fs_exists(store->staged_key))
-        failed = fs_replace(store->intent, "", 0, 0600, err);
+    if (!fs_exists(chain))
+        failed = err_sys(err, ENOENT, "%s", chain);
+    else if (fs_exists(key))
+        failed = fs_replace(store->intent, intent, strlen(intent), 0600, err);
     if (failed == 0)
-        failed = rename_staged(store, err);
+        failed = rename_pair(store, back, err);
     close(lock);
     return failed;
+}
+
+int store_promote(const struct store *store, struct err *err)
+{
+    return promote(store, false, err);
+}
+
+/* A chain that was promoted is nowhere else; one that was not is staged still. */
+static int stage_live_chain(const struct store *store, struct err *err)
+{
+    BUF_SCOPED live = {0};
+    BUF_SCOPED previous = {0};
+
+    if (fs_exists(store->staged_chain))
+        return 0;
+    if (store_load_chain(store, &live, err) < 0 ||
+        store_load_previous_chain(store, &previous, err) < 0)
+        return -1;
+    if (live.len == 0 || strcmp(buf_str(&live), buf_str(&previous)) == 0)
+        return 0;
+    return put_pair(store->staged_chain, store->staged_key, &live, NULL, err);
+}
+
+int store_go_back(const struct store *store, struct err *err)
+{
+    struct err lost = ERR_INIT;
+    bool finished;
+
+    if (store_finish_promotion(store, &finished, err) < 0)
+        return -1;
+    if (stage_live_chain(store, &lost) < 0)
+        log_warning("the certificate that is taken back cannot be kept: %s",
+                    lost.message);
+    return promote(store, true, err);
 }
 
 int store_promote_chain(const struct store *store, struct err *err)
@@ -235,6 +278,7 @@ int store_sync(const struct store *store, struct err *err)
 
 int store_finish_promotion(const struct store *store, bool *ret_finished, struct err *err)
 {
+    BUF_SCOPED intent = {0};
     int failed;
     int lock;
 
@@ -245,7 +289,9 @@ int store_finish_promotion(const struct store *store, bool *ret_finished, struct
         close(lock);
         return 0;
     }
-    failed = rename_staged(store, err);
+    failed = load_if_there(store->intent, sizeof INTENT_BACK, &intent, err);
+    if (failed == 0)
+        failed = rename_pair(store, strcmp(buf_str(&intent), INTENT_BACK) == 0, err);
     close(lock);
     *ret_finished = failed == 0;
     return failed;

@@ -5,9 +5,9 @@
  * Two files cannot be replaced in one step, and nginx opens them separately. So a new
  * pair is staged in the state folder first. A renewal, where the key stays, then renames
  * only the chain. When the key changes too, an intent file is written (and synced) before
- * the two renames; whoever finds it finishes them: the daemon at start, and `cert-manager
- * prestart` before it becomes nginx. Both work under one lock in run_dir, so a starting
- * nginx never sees a pair that does not match. All calls block for as long as the disk
+ * the two renames, in either direction; whoever finds it finishes them: the daemon at start,
+ * and `cert-manager prestart` before it becomes nginx. Both work under one lock in run_dir,
+ * so a starting nginx never sees a pair that does not match. All calls block for as long as the disk
  * does.
  */
 #ifndef CM_ADAPTERS_STORE_H
@@ -79,6 +79,13 @@ int store_load_previous_chain(const struct store *store, struct buf *ret,
  * The staged pair becomes the live one; all or (after a crash, through the intent) all.
  */
 int store_promote(const struct store *store, struct err *err);
+
+/*
+ * The previous pair becomes the live one again, in the same way. The chain that was live is
+ * staged: it was obtained, and can be tried again. Where there is no room for it, that is
+ * logged.
+ */
+int store_go_back(const struct store *store, struct err *err);
 
 /*
  * The staged chain becomes the live one at once, the key stays as it is. store_sync makes it

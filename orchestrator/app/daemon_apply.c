@@ -156,6 +156,7 @@ static void note_served(struct daemon *d, const struct apply_flow *flow)
     site_took(&d->site, &flow->compose);
     if (news)
         log_served(d);
+    daemon_take_staged(d);
 }
 
 /* ---- failures ---- */

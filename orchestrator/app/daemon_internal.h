@@ -67,7 +67,8 @@ struct daemon {
     uint64_t unmeasured_since_ms;       /* 0: measuring works */
     char last_event[JOURNAL_LEAF_SIZE]; /* by our own record of this boot, "" for none */
     pid_t nginx_master;                 /* when it was applied last */
-    bool applied; /* once in this life: nginx has read what is on disk */
+    bool applied;   /* once in this life: nginx has read what is on disk */
+    bool goes_back; /* an earlier life was cut off on its way back: ours ends it */
 
     char evidence[FS_PATH_MAX];            /* that facts name */
     char evidence_leaf[JOURNAL_LEAF_SIZE]; /* of which evidence is shown, "" for none */
@@ -119,6 +120,9 @@ void daemon_examine(struct daemon *d);
 
 /* For what its watch did not see. */
 void daemon_look_at_folder(struct daemon *d);
+
+/* After a way back that was cut off: what it led away from is tried again. */
+void daemon_take_staged(struct daemon *d);
 
 /* The TLS folder has been touched, and rested since. */
 void daemon_on_folder_settled(void *owner);

@@ -142,20 +142,40 @@ static void take_examined(struct daemon *d, struct examined *examined)
     d->tls_key = examined->key;
 }
 
+/*
+ * One that runs has the pair, and goes on with it until it is told what comes instead. One that starts
+ * just now would look for the files in vain, and not come up.
+ */
+static int withdraw(void *owner, struct err *err)
+{
+    struct daemon *d = owner;
+
+    return nginx_master(d->config) != 0 ? 0 : daemon_serve_http_only(d, err);
+}
+
 void daemon_examine(struct daemon *d)
 {
     struct journal_intent intent;
+    struct examine_request request = {
+        .store = &d->store,
+        .config = d->config,
+        .tls_key = required_key(d),
+        .preferred = "",
+        .withdraw = withdraw,
+        .owner = d,
+    };
     struct examined examined;
     struct err err = ERR_INIT;
-    const char *preferred = "";
     int failed;
 
+    d->goes_back = false;
     if (journal_load_intent(&d->store, &intent)) {
-        preferred = journal_wanted(&intent);
-        log_info("an earlier run was cut off while leaf %s was to be served", preferred);
+        d->goes_back = intent.way == JOURNAL_BACK;
+        request.preferred = journal_wanted(&intent);
+        log_info("an earlier run was cut off while leaf %s was to be served",
+                 request.preferred);
     }
-    failed =
-        examine_stored(&d->store, d->config, required_key(d), preferred, &examined, &err);
+    failed = examine_stored(&request, &examined, &err);
     if (failed == 0)
         take_examined(d, &examined);
     if (failed == 0 && d->candidate == NULL)
@@ -164,6 +184,15 @@ void daemon_examine(struct daemon *d)
     if (failed != 0)
         daemon_retry_later(d, PLAN_EXAMINING, &err, daemon_local_pace(d, PLAN_EXAMINING));
     d->plan_facts.examined = failed == 0;
+}
+
+void daemon_take_staged(struct daemon *d)
+{
+    if (!d->goes_back || d->candidate != NULL)
+        return;
+    d->goes_back = false;
+    d->candidate = examine_staged(&d->store, d->config, required_key(d), d->served);
+    d->plan_facts.candidate = d->candidate != NULL;
 }
 
 /* ---- somebody touched the pair ---- */

@@ -63,9 +63,9 @@ static int restore_pair(struct apply_flow *flow, const struct buf *chain_pem,
     if (!flow->stale.chain && !flow->stale.key)
         return 0;
     return keys_to_pem(request->former.key, &key_pem, err) < 0 ||
-                   store_stage(request->store, chain_pem, key_pem, err) < 0
+                   store_keep_previous(request->store, chain_pem, key_pem, err) < 0
                ? -1
-               : store_promote(request->store, err);
+               : store_go_back(request->store, err);
 }
 
 static int restore_live_chain(struct apply_flow *flow, const struct buf *chain_pem,

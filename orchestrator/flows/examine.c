@@ -102,10 +102,13 @@ static int mark_forced(const struct store *store, int64_t now, struct err *err)
     return store_write_state(store, FORCED_STATE, text, err);
 }
 
-static int set_aside(const struct store *store, const char *reason, int64_t now,
-                     struct err *err)
+static int set_aside(const struct examine_request *request, const char *reason,
+                     int64_t now, struct err *err)
 {
-    if (store_set_aside(store, reason, now, err) < 0)
+    const struct store *store = request->store;
+
+    if (request->withdraw(request->owner, err) < 0 ||
+        store_set_aside(store, reason, now, err) < 0)
         return err_wrap(err, "cannot set the stored pair aside (%s)", reason);
     log_warning("the stored pair is set aside in %s/set-aside: %s", store->state, reason);
     return 0;
@@ -165,52 +168,58 @@ static bool is_leaf(const struct chain *chain, const char *leaf)
     return chain != NULL && strcmp(chain_leaf(chain)->sha256, leaf) == 0;
 }
 
-static void take(struct chain **ret, struct chain *chain)
-{
-    chain_free(*ret);
-    *ret = chain;
-}
-
 /*
  * A chain that an earlier run obtained and could not bring live, say because nginx refused
  * its configuration: without it every restart would order another one. It is of use when it
  * outlives what is live, or when an intent names it.
  */
-static void look_for_staged(const struct store *store, const struct stored_rules *rules,
-                            const char *preferred, int64_t now, struct chain **chain)
+static struct chain *load_staged(const struct store *store,
+                                 const struct stored_rules *rules, const char *preferred,
+                                 int64_t now, const struct chain *live)
 {
     struct chain *staged = load_usable(store, store_load_staged_chain, rules, now);
     char date[TEXT_TIME_SIZE];
 
     if (staged == NULL)
-        return;
-    if (!is_leaf(staged, preferred) && *chain != NULL &&
-        (is_leaf(*chain, preferred) ||
-         chain_leaf(staged)->not_after <= chain_leaf(*chain)->not_after)) {
+        return NULL;
+    if (!is_leaf(staged, preferred) && live != NULL &&
+        (is_leaf(live, preferred) ||
+         chain_leaf(staged)->not_after <= chain_leaf(live)->not_after)) {
         chain_free(staged);
-        return;
+        return NULL;
     }
     text_time(date, chain_leaf(staged)->not_after);
     log_info("a certificate obtained earlier, valid until %s, still waits to be served",
              date);
-    take(chain, staged);
+    return staged;
 }
 
-/* The one that was served before a switch that was cut off on its way back. */
-static void look_for_previous(const struct store *store, const struct stored_rules *rules,
-                              const char *preferred, int64_t now, struct chain **chain)
+/* An earlier run was cut off on its way back: the disk gets there first, and is judged then. */
+static int go_back(const struct store *store, const struct stored_rules *rules,
+                   const char *preferred, int64_t now, struct loaded *loaded,
+                   struct err *err)
 {
     struct chain *previous;
+    struct err failure = ERR_INIT;
+    bool found;
 
-    if (preferred[0] == '\0' || is_leaf(*chain, preferred))
-        return;
+    if (preferred[0] == '\0' || is_leaf(loaded->chain, preferred))
+        return 0;
     previous = load_usable(store, store_load_previous_chain, rules, now);
-    if (!is_leaf(previous, preferred)) {
-        chain_free(previous);
-        return;
+    found = is_leaf(previous, preferred);
+    chain_free(previous);
+    if (!found)
+        return 0;
+    if (store_go_back(store, &failure) < 0) {
+        log_warning(
+            "the certificate of before an unfinished switch cannot be put back: %s",
+            failure.message);
+        return 0;
     }
     log_info("the certificate of before an unfinished switch is served again");
-    take(chain, previous);
+    loaded_done(loaded);
+    *loaded = (struct loaded){.chain = NULL};
+    return load(store, loaded, err);
 }
 
 /* ---- judgement ---- */
@@ -226,18 +235,20 @@ static void take_pair(struct loaded *loaded, bool external, struct examined *ret
 }
 
 /* Judges what `loaded` holds; sets it aside when it must not stay. */
-static int judge(const struct store *store, struct stored_rules *rules,
-                 struct loaded *loaded, const char *preferred, int64_t now,
-                 struct examined *ret, struct err *err)
+static int judge(const struct examine_request *request, struct stored_rules *rules,
+                 struct loaded *loaded, int64_t now, struct examined *ret,
+                 struct err *err)
 {
+    const struct store *store = request->store;
     char reason[STORED_REASON_SIZE];
     enum stored_verdict verdict;
+    struct chain *staged;
 
     decide_force(store, rules, loaded, now);
     verdict = stored_judge(&loaded->pair, rules, now, reason);
     if (verdict != STORED_SET_ASIDE)
         log_info("%s", reason);
-    else if (set_aside(store, reason, now, err) < 0) {
+    else if (set_aside(request, reason, now, err) < 0) {
         struct err ignored = ERR_INIT;
 
         if (stored_force_acts(rules, now)) /* it has not: the next try may */
@@ -248,8 +259,11 @@ static int judge(const struct store *store, struct stored_rules *rules,
         take_pair(loaded, rules->derived == NULL, ret);
     if (stored_force_acts(rules, now))
         return 0;
-    look_for_staged(store, rules, preferred, now, &ret->chain);
-    look_for_previous(store, rules, preferred, now, &ret->chain);
+    staged = load_staged(store, rules, request->preferred, now, ret->chain);
+    if (staged != NULL) {
+        chain_free(ret->chain);
+        ret->chain = staged;
+    }
     return 0;
 }
 
@@ -263,12 +277,14 @@ static struct stored_rules rules_of(const struct config *config, const EVP_PKEY 
     };
 }
 
-int examine_stored(const struct store *store, const struct config *config,
-                   const EVP_PKEY *tls_key, const char *preferred, struct examined *ret,
+int examine_stored(const struct examine_request *request, struct examined *ret,
                    struct err *err)
 {
+    const struct store *store = request->store;
+    const struct config *config = request->config;
+    struct stored_rules rules = rules_of(config, request->tls_key);
     struct loaded loaded = {0};
-    struct stored_rules rules = rules_of(config, tls_key);
+    int64_t now = (int64_t)time(NULL);
     bool finished;
     int failed;
 
@@ -280,9 +296,19 @@ int examine_stored(const struct store *store, const struct config *config,
         return err_wrap(err, "cannot finish the promotion of a pair");
     failed = load(store, &loaded, err);
     if (failed == 0)
-        failed = judge(store, &rules, &loaded, preferred, (int64_t)time(NULL), ret, err);
+        failed = go_back(store, &rules, request->preferred, now, &loaded, err);
+    if (failed == 0)
+        failed = judge(request, &rules, &loaded, now, ret, err);
     loaded_done(&loaded);
     return failed;
+}
+
+struct chain *examine_staged(const struct store *store, const struct config *config,
+                             const EVP_PKEY *tls_key, const struct chain *live)
+{
+    const struct stored_rules rules = rules_of(config, tls_key);
+
+    return load_staged(store, &rules, "", (int64_t)time(NULL), live);
 }
 
 int examine_replaced(const struct store *store, const struct config *config,

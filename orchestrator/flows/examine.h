@@ -18,17 +18,27 @@ struct examined {
     EVP_PKEY *key;       /* with tls.key: external, that of the pair; else NULL */
 };
 
-/*
- * `tls_key` is NULL with tls.key: external. `preferred`: leaf that an intent of before wants to be
- * served, "" for none; it is taken where it can be found.
- */
-int examine_stored(const struct store *store, const struct config *config,
-                   const EVP_PKEY *tls_key, const char *preferred, struct examined *ret,
+struct examine_request {
+    const struct store *store;
+    const struct config *config;
+    const EVP_PKEY *tls_key; /* NULL with tls.key: external */
+    /* Leaf that an intent of before wants to be served, taken where it can be found; "": none. */
+    const char *preferred;
+    /* Called before the pair is moved: an nginx that starts must not need it any more. */
+    int (*withdraw)(void *owner, struct err *err);
+    void *owner;
+};
+
+int examine_stored(const struct examine_request *request, struct examined *ret,
                    struct err *err);
 
+/* The chain that waits in the state folder when it may be served and outlives `live`, or NULL. */
+struct chain *examine_staged(const struct store *store, const struct config *config,
+                             const EVP_PKEY *tls_key, const struct chain *live);
+
 /*
- * The same of a pair that somebody has put there while another one is served: judged, and nothing
- * moved. Without a chain in `ret`, `ret_reason` says why it must not be served.
+ * The same of a pair that somebody has put there while another one is served: judged, and
+ * nothing moved. Without a chain in `ret`, `ret_reason` says why it must not be served.
  */
 int examine_replaced(const struct store *store, const struct config *config,
                      const EVP_PKEY *tls_key, struct examined *ret,

@@ -390,7 +390,7 @@ static int finish_certbot(void *owner, struct err *err)
 }
 
 /* Calls of agent, CA, resolver and certbot have time limits of their own. */
-static const struct seq_step acme_steps[] = {
+const struct seq_step issue_steps[] = {
     {"check disk", begin_check_disk, NULL, NULL, 0},
     {"take over an earlier certbot", begin_take_over, finish_take_over, abort_certbot, 0},
     {"wait for nginx", begin_nginx, NULL, abort_nginx, 0},
@@ -420,7 +420,7 @@ static int begin_self_sign(void *owner, struct err *err)
     return SEQ_READY;
 }
 
-static const struct seq_step development_steps[] = {
+const struct seq_step issue_development_steps[] = {
     {"check disk", begin_check_disk, NULL, NULL, 0},
     {"sign certificate", begin_self_sign, NULL, NULL, 0},
     {0},
@@ -452,7 +452,7 @@ void issue_flow_start(struct issue_flow *flow, const struct issue_request *reque
 {
     *flow = (struct issue_flow){.request = *request, .done = done, .owner = owner};
     seq_start(&flow->seq, request->loop, "issue",
-              request->config->development ? development_steps : acme_steps, flow,
+              request->config->development ? issue_development_steps : issue_steps, flow,
               on_steps_done, flow);
 }
 

@@ -70,6 +70,10 @@ struct issue_flow {
     void *owner;
 };
 
+/* The steps, also those of development; end with one without a name. */
+extern const struct seq_step issue_steps[];
+extern const struct seq_step issue_development_steps[];
+
 void issue_flow_start(struct issue_flow *flow, const struct issue_request *request,
                       done_fn done, void *owner);
 void issue_flow_cancel(struct issue_flow *flow);

@@ -115,7 +115,7 @@ static int finish_ekm_secret(void *owner, struct err *err)
 }
 
 /* Calls have a time limit of their own: agent.timeout. */
-static const struct seq_step steps[] = {
+const struct seq_step keys_steps[] = {
     {"get TLS key", begin_tls_key, finish_tls_key, abort_call, 0},
     {"get EKM secret", begin_ekm_secret, finish_ekm_secret, abort_call, 0},
     {0},
@@ -125,7 +125,7 @@ void keys_flow_start(struct keys_flow *flow, uv_loop_t *loop, const struct confi
                      const struct dstack *agent, done_fn done, void *owner)
 {
     *flow = (struct keys_flow){.config = config, .agent = agent};
-    seq_start(&flow->seq, loop, "keys", steps, flow, done, owner);
+    seq_start(&flow->seq, loop, "keys", keys_steps, flow, done, owner);
 }
 
 void keys_flow_cancel(struct keys_flow *flow)

@@ -30,6 +30,9 @@ struct keys_flow {
     struct seq seq;
 };
 
+/* Ends with one without a name. */
+extern const struct seq_step keys_steps[];
+
 /* `config` and `agent` are borrowed until done. */
 void keys_flow_start(struct keys_flow *flow, uv_loop_t *loop, const struct config *config,
                      const struct dstack *agent, done_fn done, void *owner);
