@@ -134,16 +134,23 @@ $(TEST_PROGRAMS): $(BUILD)/test/%: test/lib/%.c Makefile
 	@echo "  LINK    $@"
 	@$(CC) $(CPPFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $< -pthread $(LIB_LIBS)
 
+# The names of what the program goes through, from its own tables.
+STEPS_LIST := $(BUILD)/test/list_steps
+$(STEPS_LIST): $(BUILD)/obj/test/lib/list_steps.o $(LIBRARY_OBJECTS)
+	@mkdir -p $(@D)
+	@echo "  LINK    $@"
+	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIB_LIBS)
+
 # Preloaded into a release nginx, or before a sanitizer's own library: none of them in any variant.
-# kill_at ends the daemon at an exact moment.
-TEST_PRELOADS := $(BUILD)/test/ekm_probe.so $(BUILD)/test/kill_at.so
+# kill_at ends the daemon at an exact moment, for clock_jump two minutes are over at once.
+TEST_PRELOADS := $(BUILD)/test/ekm_probe.so $(BUILD)/test/kill_at.so $(BUILD)/test/clock_jump.so
 $(TEST_PRELOADS): $(BUILD)/test/%.so: test/lib/%.c Makefile
 	@mkdir -p $(@D)
 	@echo "  LINK    $@"
 	@$(CC) $(CPPFLAGS) -std=c17 $(WARNINGS) $(CFLAGS_release) -fPIC -shared -o $@ $<
 
 .PHONY: e2e
-e2e: program modules $(TEST_PROGRAMS) $(TEST_PRELOADS)
+e2e: program modules $(TEST_PROGRAMS) $(STEPS_LIST) $(TEST_PRELOADS)
 	@BUILD=$(BUILD) $(PYTHON) -m pytest -p no:cacheprovider -q -n $(TEST_JOBS) --dist loadgroup \
 	  --durations=5 $(PYTEST_ARGS) test/e2e
 
@@ -243,4 +250,4 @@ help:
 	@echo "make deps | clean"
 	@echo "VARIANT=release|debug|asan|cover"
 
--include $(OBJECTS:.o=.d) $(UNIT_OBJECTS:.o=.d)
+-include $(OBJECTS:.o=.d) $(UNIT_OBJECTS:.o=.d) $(BUILD)/obj/test/lib/list_steps.d

@@ -139,6 +139,17 @@ def stop(process, timeout=20.0):
     return survivors
 
 
+def cut(process):
+    """SIGKILL to a process and to all that it has started, also when it has ended before them."""
+    process.kill()
+    process.wait()
+    _spawned.discard(process.pid)
+    while left := orphans():  # and what those leave to us
+        for one in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(one.pid, signal.SIGKILL)
+
+
 def still_there(tree):
     """Those of a tree that live, and whatever they left to us."""
     left = orphans()

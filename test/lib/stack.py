@@ -29,7 +29,7 @@ import client
 import pki
 from log import Log
 from loopback import LoopbackAddress, is_listening, wait_until
-from processes import descendants, environment, read_proc, spawn, stop
+from processes import cut, descendants, environment, read_proc, spawn, stop
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "test/fakes"))
@@ -149,6 +149,13 @@ class Stack:
         survivors = stop(container)
         self.log.close()
         assert not survivors, f"had to be killed: {[one.line for one in survivors]}"
+
+    def cut_power(self):
+        """SIGKILL to all of it at once. What comes after it has the volume and nothing else."""
+        container, self._container = self._container, None
+        cut(container)
+        self.log.close()
+        shutil.rmtree(self.shared_memory, ignore_errors=True)
 
     def restart(self):
         self.stop()
