@@ -50,25 +50,6 @@ uint64_t daemon_local_pace(const struct daemon *d, enum plan_activity activity)
     return pace_local(d->failures[activity], random_number());
 }
 
-static uint64_t issue_pace(const struct daemon *d, const struct issue_flow *flow,
-                           const struct err *err)
-{
-    const struct config *config = d->config;
-    const struct pace_limits limits = {
-        .min_ms = config->acme.retry_min_ms,
-        .max_ms = config->acme.retry_max_ms,
-        .counts_challenges = config_directory_is_lets_encrypt(config),
-    };
-    const struct pace_failure failure = {
-        .kind = err->kind,
-        .asked_ca = flow->asked_ca,
-        .outcome = flow->certbot_ran ? &flow->outcome : NULL,
-        .in_a_row = d->failures[PLAN_ISSUING],
-    };
-
-    return pace_issue(&failure, &limits, (int64_t)time(NULL), random_number());
-}
-
 /* An activity ended: its row of failures grows or is forgotten. */
 void daemon_count(struct daemon *d, enum plan_activity activity, bool failed)
 {
@@ -139,56 +120,7 @@ void daemon_flow_ended(struct daemon *d)
     site_kick(&d->site);
 }
 
-/* ---- issue ---- */
-
-static void rest_after_issue(struct daemon *d, const struct chain_leaf *leaf)
-{
-    char date[TEXT_TIME_SIZE];
-
-    d->plan_facts.retry_at_ms[PLAN_ISSUING] =
-        daemon_uptime_ms(d) + plan_rest_after_issue_ms(leaf->not_before, leaf->not_after);
-    if (plan_renew_at(leaf->not_before, leaf->not_after) <= (int64_t)time(NULL))
-        log_warning(
-            "the new certificate is due for renewal already, valid until %s: is this "
-            "machine's clock right?",
-            text_time(date, leaf->not_after));
-}
-
-static void on_issue_done(void *owner, const struct err *err)
-{
-    struct daemon *d = owner;
-
-    daemon_count(d, PLAN_ISSUING, err != NULL);
-    if (err != NULL) {
-        daemon_retry_later(d, PLAN_ISSUING, err, issue_pace(d, &d->flow.issue, err));
-    } else {
-        daemon_drop_candidate(d);
-        d->candidate = d->flow.issue.chain;
-        d->flow.issue.chain = NULL;
-        d->plan_facts.candidate = true;
-        d->plan_facts.retry_at_ms[PLAN_APPLYING] = 0;
-        rest_after_issue(d, chain_leaf(d->candidate));
-    }
-    issue_flow_done(&d->flow.issue);
-    daemon_flow_ended(d);
-}
-
 /* ---- the plan ---- */
-
-static void start_issue(struct daemon *d)
-{
-    const struct issue_request request = {
-        .loop = &d->loop,
-        .http = d->http,
-        .config = d->config,
-        .agent = &d->agent,
-        .store = &d->store,
-        .tls_key = d->tls_key,
-    };
-
-    d->activity = ISSUING;
-    issue_flow_start(&d->flow.issue, &request, on_issue_done, d);
-}
 
 /* What is begun says so itself, and a failure has said when the next try is. */
 static void log_plan(struct daemon *d, const struct plan *plan)
@@ -238,7 +170,7 @@ void daemon_proceed(struct daemon *d)
         daemon_start_keys(d);
         break;
     case PLAN_ISSUE:
-        start_issue(d);
+        daemon_start_issue(d);
         break;
     case PLAN_APPLY:
         daemon_start_apply(d, CANDIDATE);

@@ -1,6 +1,7 @@
 /*
  * daemon_internal: what daemon.c (its life, and what comes next), daemon_keys.c (keys, and the pair in
- * the TLS folder), daemon_apply.c (what is served) and daemon_evidence.c (what proves it) share.
+ * the TLS folder), daemon_issue.c (obtaining another one), daemon_apply.c (what is served) and
+ * daemon_evidence.c (what proves it) share.
  */
 #ifndef CM_APP_DAEMON_INTERNAL_H
 #define CM_APP_DAEMON_INTERNAL_H
@@ -132,6 +133,10 @@ void daemon_on_folder_settled(void *owner);
 void daemon_start_apply(struct daemon *d, enum subject subject);
 void daemon_drop_candidate(struct daemon *d);
 void daemon_forget_served(struct daemon *d);
+
+/* ---- daemon_issue.c ---- */
+
+void daemon_start_issue(struct daemon *d);
 
 /* ---- daemon_evidence.c ---- */
 
