@@ -2,6 +2,7 @@
 #include "app/daemon_internal.h"
 
 #include "adapters/journal_file.h"
+#include "base/fs.h"
 #include "base/log.h"
 #include "base/random.h"
 #include "domain/keys.h"
@@ -10,6 +11,7 @@
 
 #include <openssl/crypto.h>
 #include <string.h>
+#include <time.h>
 
 enum { UNREADABLE_RETRY_MS = 10 * 1000 };
 
@@ -226,11 +228,15 @@ static bool is_known_pair(const struct daemon *d)
            (d->candidate != NULL && holds_pair(&d->store, d->candidate, d->tls_key));
 }
 
-static int put_back(struct daemon *d, struct err *err)
+/* With tls.key: external what was refused may be the only copy of a key: it is kept. */
+static int put_back(struct daemon *d, const char *reason, struct err *err)
 {
     BUF_SCOPED chain_pem = {.max = CHAIN_PEM_MAX_BYTES};
     SECRET_SCOPED key_pem = NULL;
 
+    if (d->config->tls.external_key && fs_exists(d->store.key) &&
+        store_set_aside(&d->store, reason, (int64_t)time(NULL), err) < 0)
+        return err_wrap(err, "what was put there cannot be set aside");
     return chain_to_pem(d->served, &chain_pem, err) < 0 ||
                    keys_to_pem(d->served_key, &key_pem, err) < 0 ||
                    store_stage(&d->store, &chain_pem, key_pem, err) < 0
@@ -245,11 +251,12 @@ static void refuse_pair(struct daemon *d, const char *reason)
     /* Then one waits to be served, which is written there before it is. */
     if (d->served == NULL)
         return;
-    if (put_back(d, &err) == 0) {
+    if (put_back(d, reason, &err) == 0) {
         log_error(
             "the pair in %s was replaced by one that must not be served: %s. The one "
-            "that is served was put back",
-            d->store.folder, reason);
+            "that is served was put back%s",
+            d->store.folder, reason,
+            d->config->tls.external_key ? "; .cert-manager/set-aside has the other" : "");
         return;
     }
     log_error(

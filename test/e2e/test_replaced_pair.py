@@ -314,6 +314,8 @@ def test_external_pair_appears_is_replaced_and_refused(ca, external):
         mark = stack.log.mark()
         stack.put("key.pem", pki.key_pem(first_key), 0o600)
         assert_refused(stack, mark, "does not belong to the certificate", before)
+        (kept,) = (stack.state / "set-aside").glob("*/key.pem")
+        assert kept.read_text() == pki.key_pem(first_key), "the only copy, maybe"
         mark = stack.log.mark()
         stack.key_file.unlink()
         assert_refused(stack, mark, "key is missing", before)
