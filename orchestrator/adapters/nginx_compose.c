@@ -92,6 +92,59 @@ static void abort_test(void *flow)
     nginx_test_cancel(&compose->test);
 }
 
+/* ---- what was full before ---- */
+
+static bool has_former(const struct nginx_compose *compose)
+{
+    const struct buf *former = compose->request.former;
+
+    /* A name that does not resolve stands in the former one, too. */
+    return former != NULL && former->len > 0 && !compose->unresolved &&
+           strcmp(buf_str(former), buf_str(&compose->refused)) != 0;
+}
+
+/* The include has nothing of the templates, and is the same at every level. */
+static int begin_render_former(void *flow, struct err *err)
+{
+    struct nginx_compose *compose = flow;
+
+    if (!has_former(compose))
+        return SEQ_READY;
+    if (render(compose, NGINX_HTTPS_REDUCED, err) < 0)
+        return -1;
+    compose->level = NGINX_HTTPS;
+    buf_clear(&compose->site);
+    return buf_append(&compose->site, compose->request.former->data,
+                      compose->request.former->len, err) < 0
+               ? -1
+               : SEQ_READY;
+}
+
+static void on_former_tested(void *owner, const struct err *err)
+{
+    struct nginx_compose *compose = owner;
+
+    compose->kept = err == NULL;
+    seq_resume(&compose->seq, err != NULL && err->kind == ERR_CANCELED ? err : NULL);
+}
+
+static int begin_test_former(void *flow, struct err *err)
+{
+    struct nginx_compose *compose = flow;
+
+    (void)err;
+    return has_former(compose) ? start_test(compose, on_former_tested, compose)
+                               : SEQ_READY;
+}
+
+static int finish_test_former(void *flow, struct err *err)
+{
+    const struct nginx_compose *compose = flow;
+
+    (void)err;
+    return compose->kept ? SEQ_END : SEQ_NEXT;
+}
+
 /* ---- without the application ---- */
 
 static int begin_render_reduced(void *flow, struct err *err)
@@ -111,6 +164,8 @@ static int begin_test_reduced(void *flow, struct err *err)
 static const struct seq_step steps[] = {
     {"render everything", begin_render_all, NULL, NULL, 0},
     {"test everything", begin_test_all, finish_test_all, abort_test, 0},
+    {"render the former", begin_render_former, NULL, NULL, 0},
+    {"test the former", begin_test_former, finish_test_former, abort_test, 0},
     {"render without the application", begin_render_reduced, NULL, NULL, 0},
     {"test without the application", begin_test_reduced, NULL, abort_test, 0},
     {0},

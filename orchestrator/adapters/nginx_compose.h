@@ -1,11 +1,12 @@
 /*
- * nginx_compose: the best configuration that nginx takes: all of it, else without the application.
+ * nginx_compose: the best configuration that nginx takes: all of it, else the full one of before,
+ * else without the application.
  *
- *     render all → test → (nginx refuses) → render reduced → test
+ *     render all → test → (nginx refuses) → render the former → test → render reduced → test
  *
  * A fragment of the deployment, a template of its own or the name of a backend may be what nginx
- * refuses. That must not cost the service its TLS, health and attestation. Ownership and order of
- * calls: done.h.
+ * refuses. That must not cost the service its TLS, health and attestation; and a template that was
+ * spoilt after the start not even the application, whose addresses then stay as they are. Ownership and order of calls: done.h.
  */
 #ifndef CM_ADAPTERS_NGINX_COMPOSE_H
 #define CM_ADAPTERS_NGINX_COMPOSE_H
@@ -23,6 +24,7 @@ struct nginx_compose_request {
     const char *live_chain; /* in place of that of the facts */
     const char *chain;      /* paths of the pair that the configuration is tested with */
     const char *key;
+    const struct buf *former; /* full default.conf that nginx has taken before, or NULL */
 };
 
 struct nginx_compose {
@@ -33,6 +35,7 @@ struct nginx_compose {
     struct err refusal; /* why it is not everything; ERR_NONE when it is */
     struct buf refused; /* the default.conf that was refused */
     bool unresolved;    /* the reason is a name that does not resolve: try again soon */
+    bool kept;          /* `site` is the former one */
 
     /* Private. */
     struct nginx_compose_request request;

@@ -247,6 +247,7 @@ void daemon_start_apply(struct daemon *d, enum subject subject)
         .former = {.chain = d->served,
                    .key = d->served_key,
                    .ekm_secret = d->served_secret},
+        .full_before = site_former(&d->site),
         .recorded = d->last_event,
         .reload = !d->applied,
         .may_be_unattested = may_be_unattested(d),

@@ -31,18 +31,24 @@ static uint64_t uptime_ms(struct site *site)
 
 static void log_level_change(const struct site *site, const struct nginx_compose *compose)
 {
-    if (compose->level == NGINX_HTTPS && site->level == NGINX_HTTPS_REDUCED)
+    bool worse = compose->refusal.kind != ERR_NONE &&
+                 (site->level != compose->level ||
+                  strcmp(site->refusal, compose->refusal.message) != 0);
+
+    if (compose->refusal.kind == ERR_NONE && site->refusal[0] != '\0')
         log_info("nginx has the full configuration again");
-    if (compose->level != NGINX_HTTPS_REDUCED ||
-        (site->level == compose->level &&
-         strcmp(site->refusal, compose->refusal.message) == 0))
-        return;
-    log_error(
-        "nginx has a reduced configuration: HTTPS serves /health and /tdx_quote, "
-        "every other path answers 503, because of: %s (the full one is tried again "
-        "%s)",
-        compose->refusal.message,
-        compose->unresolved ? "every 5 s" : "when settings or templates change");
+    if (worse && compose->kept)
+        log_error(
+            "nginx keeps its former configuration, because it refuses the new one: "
+            "%s (tried again when settings or templates change)",
+            compose->refusal.message);
+    else if (worse)
+        log_error(
+            "nginx has a reduced configuration: HTTPS serves /health and /tdx_quote, "
+            "every other path answers 503, because of: %s (the full one is tried again "
+            "%s)",
+            compose->refusal.message,
+            compose->unresolved ? "every 5 s" : "when settings or templates change");
 }
 
 static void replace_text(struct buf *text, const struct buf *by)
@@ -62,13 +68,19 @@ void site_took(struct site *site, const struct nginx_compose *compose)
     replace_text(&site->installed, &compose->site);
     replace_text(&site->include, &compose->include);
     replace_text(&site->refused, &compose->refused);
-    if (site->level == NGINX_HTTPS_REDUCED)
+    if (site->refusal[0] != '\0')
         timer_set(&site->timer, REDUCED_RETRY_MS);
+}
+
+const struct buf *site_former(const struct site *site)
+{
+    return site->level == NGINX_HTTPS ? &site->installed : NULL;
 }
 
 void site_took_http_only(struct site *site)
 {
     site->level = NGINX_HTTP_ONLY;
+    site->refusal[0] = '\0';
     timer_stop(&site->timer);
 }
 
@@ -127,6 +139,7 @@ void site_kick(struct site *site)
         .config = site->config,
         .facts = site->facts,
         .store = site->store,
+        .former = site_former(site),
         .reload = site->unreloaded,
     };
     uint64_t now_ms = uptime_ms(site);
@@ -154,7 +167,7 @@ static void on_timer(void *owner)
 {
     struct site *site = owner;
 
-    if (site->level == NGINX_HTTPS_REDUCED && !site->due) {
+    if (site->refusal[0] != '\0' && !site->due) {
         if (site->unresolved || is_refused_text_old(site))
             site->due = true;
         else

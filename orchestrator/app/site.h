@@ -69,6 +69,9 @@ void site_done(struct site *site);
 void site_took(struct site *site, const struct nginx_compose *compose);
 void site_took_http_only(struct site *site);
 
+/* The full default.conf that nginx has taken, or NULL. Borrowed until the next site_took. */
+const struct buf *site_former(const struct site *site);
+
 /* Whether default.conf is still the one that was installed. */
 bool site_is_intact(const struct site *site);
 

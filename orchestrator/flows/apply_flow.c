@@ -109,6 +109,7 @@ static int begin_compose(void *owner, struct err *err)
         .chain =
             flow->stale.chain || flow->stale.key ? store->staged_chain : store->chain,
         .key = flow->stale.key ? store->staged_key : store->key,
+        .former = flow->request.full_before,
     };
 
     (void)err;

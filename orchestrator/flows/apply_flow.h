@@ -53,6 +53,7 @@ struct apply_request {
     const struct store *store;
     struct serving wanted;
     struct serving former; /* what the way back leads to; without a chain: HTTP alone */
+    const struct buf *full_before; /* as `former` of nginx_compose */
     const char
         *recorded; /* leaf of the last event by our own record of this boot, or "" */
     bool reload;   /* nginx may not have read what is on disk: reload in any case */

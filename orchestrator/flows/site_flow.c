@@ -27,6 +27,7 @@ static int begin_compose(void *owner, struct err *err)
         .live_chain = flow->request.facts->live_chain,
         .chain = flow->request.store->chain,
         .key = flow->request.store->key,
+        .former = flow->request.former,
     };
 
     (void)err;

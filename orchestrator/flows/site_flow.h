@@ -21,6 +21,7 @@ struct site_request {
     const struct config *config;
     const struct nginx_facts *facts;
     const struct store *store;
+    const struct buf *former; /* as of nginx_compose */
     bool
         reload; /* also when the files are the right ones: nginx has not taken them yet */
 };

@@ -20,6 +20,7 @@ from stack import Stack
 from test_resilience import kill_nginx, wait_for_another_master
 
 REDUCED = "ERROR - nginx has a reduced configuration"
+KEPT = "ERROR - nginx keeps its former configuration"
 FULL_AGAIN = "nginx has the full configuration again"
 RELOADED = r"^\[nginx\] .*\(SIGHUP\) received"
 UNAVAILABLE = "The service behind this address is not available"
@@ -207,6 +208,25 @@ def test_https_template_is_taken_as_soon_as_it_can_be_used(new_deployment, backe
     wait_until_full(stack, "/")
     stack.log.wait_for(FULL_AGAIN)
     assert len(stack.log.find_all(REDUCED)) == 1
+
+
+def test_template_that_is_spoilt_after_the_start_costs_nothing(new_deployment, backends):
+    names, place = backends.names, f"moves:{backends.vllm.port}"
+    names.known["moves"] = [backends.address]
+    stack = new_deployment(settings=routes_to(place) | {"auth.upstream": NOWHERE})
+    stack.start().wait_for_https()
+    wait_until_full(stack, "/")
+    template, mark = stack.folder["templates"] / HTTPS, stack.log.mark()
+    text = template.read_text()
+    template.write_text(BROKEN)
+    with Backends() as others:
+        names.known["moves"] = [others.address]  # so the configuration is made again
+        stack.log.wait_for(f'{KEPT}.*unknown directive "no_such_directive"')
+        assert get(stack, "/").status == 200 and not others.vllm.requests
+        template.write_text(text)
+        stack.log.wait_for(FULL_AGAIN, since=mark)
+        assert get(stack, "/").status == 200 and others.vllm.requests
+        assert not stack.log.find_all(REDUCED) and len(stack.log.find_all(KEPT)) == 1
 
 
 def spoil(stack, name, text):
