@@ -154,7 +154,7 @@ static int write_own_file(const struct certbot *c, const char *folder, const cha
  */
 static int account_folder(const struct certbot *c, char *ret, struct err *err)
 {
-    const char *url = config_directory(c->request.config);
+    const char *url = c->request.authority->directory;
     const char *rest = strstr(url, "://");
     char name[FS_PATH_MAX];
     int len;
@@ -266,7 +266,7 @@ struct paths {
 
 static int fill_paths(const struct certbot *c, struct paths *paths, struct err *err)
 {
-    const char *ca_bundle = c->request.config->acme.ca_bundle;
+    const char *ca_bundle = c->request.authority->ca_bundle;
 
     snprintf(paths->tmpdir, sizeof paths->tmpdir, "TMPDIR=%.4000s/tmp", c->folder);
     snprintf(paths->ca_bundle, sizeof paths->ca_bundle, "REQUESTS_CA_BUNDLE=%.4000s",
@@ -323,7 +323,7 @@ static int begin_run(void *flow, struct err *err)
         config->certbot.path, "certonly", "--non-interactive",
         /* the only way to the CA's problem document, and in certbot 2.1 to any reason at
            all */
-        "--debug", "--max-log-backups", "0", "--server", config_directory(config),
+        "--debug", "--max-log-backups", "0", "--server", c->request.authority->directory,
         "--account", ACCOUNT_ID, "--webroot", "-w", config->nginx.webroot, "--csr",
         paths.csr, "--config-dir", paths.config, "--work-dir", paths.work, "--logs-dir",
         paths.logs, "--cert-path", paths.cert, "--chain-path", paths.chain,
@@ -333,7 +333,7 @@ static int begin_run(void *flow, struct err *err)
         "PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8", paths.tmpdir,
         /* no per-user cli.ini may change what certbot does */
         "XDG_CONFIG_HOME=/nonexistent",
-        config->acme.ca_bundle == NULL ? NULL : paths.ca_bundle, NULL};
+        c->request.authority->ca_bundle == NULL ? NULL : paths.ca_bundle, NULL};
     struct process_options options = {
         .argv = argv,
         .environment = environment,

@@ -37,6 +37,7 @@ enum certbot_left {
 struct certbot_request {
     uv_loop_t *loop;
     const struct config *config;
+    const struct authority *authority;
     const char *key_id; /* keys_id() of the TLS key */
     EVP_PKEY *account_key;
     const char *account_url;

@@ -47,7 +47,7 @@ int certbot_choose_place(const struct config *config, char *ret, struct err *err
 struct certbot_purpose certbot_purpose_of(const struct certbot_request *request)
 {
     return (struct certbot_purpose){
-        .directory = config_directory(request->config),
+        .directory = request->authority->directory,
         .domain = request->config->domain,
         .key = request->key_id,
     };

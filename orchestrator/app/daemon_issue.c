@@ -14,7 +14,7 @@ static uint64_t issue_pace(const struct daemon *d, const struct issue_flow *flow
     const struct pace_limits limits = {
         .min_ms = config->acme.retry_min_ms,
         .max_ms = config->acme.retry_max_ms,
-        .counts_challenges = config_directory_is_lets_encrypt(config),
+        .counts_challenges = authority_is_lets_encrypt(flow->request.authority),
     };
     const struct pace_failure failure = {
         .kind = err->kind,
@@ -64,6 +64,7 @@ void daemon_start_issue(struct daemon *d)
         .loop = &d->loop,
         .http = d->http,
         .config = d->config,
+        .authority = &d->config->acme.authorities.items[0],
         .agent = &d->agent,
         .store = &d->store,
         .tls_key = d->tls_key,

@@ -14,9 +14,6 @@
 enum { REPORT_LINES_MAX = 50 };
 
 #define DEVELOPMENT_EKM_SECRET "dev-mode-ekm-placeholder-not-for-production"
-#define LETSENCRYPT_DIRECTORY "https://acme-v02.api.letsencrypt.org/directory"
-#define LETSENCRYPT_STAGING_DIRECTORY                                                    \
-    "https://acme-staging-v02.api.letsencrypt.org/directory"
 
 /* ---- report ---- */
 
@@ -296,12 +293,12 @@ static void check_directory(struct config_load *load)
 {
     const struct config *config = load->config;
     size_t staging = config_index_of(offsetof(struct config, acme.staging));
-    size_t directory = config_index_of(offsetof(struct config, acme.directory));
+    size_t directory =
+        config_index_of(offsetof(struct config, acme.authorities.items[0].directory));
     char staging_name[CONFIG_NAME_SIZE];
     char directory_name[CONFIG_NAME_SIZE];
 
-    if (config->acme.staging && config->acme.directory != NULL &&
-        strcmp(config->acme.directory, LETSENCRYPT_STAGING_DIRECTORY) != 0)
+    if (config->acme.staging && !authority_is_staging(&config->acme.authorities.items[0]))
         config_warn(load,
                     "%s: does not choose the CA, because %s is set; remove one of them",
                     config_name_of(load, staging, staging_name),
@@ -417,6 +414,7 @@ int config_load(struct config *config, struct config_report *report,
     apply_environment(&load, environment);
     if (config->domain != NULL)
         check_domain(&load);
+    config_authorities_check(&load);
     check_directory(&load);
     check_pairs(&load);
     check_proxies(&load);
@@ -445,15 +443,5 @@ void config_report_done(struct config_report *report)
 
 const char *config_directory(const struct config *config)
 {
-    if (config->acme.directory != NULL)
-        return config->acme.directory;
-    return config->acme.staging ? LETSENCRYPT_STAGING_DIRECTORY : LETSENCRYPT_DIRECTORY;
-}
-
-bool config_directory_is_lets_encrypt(const struct config *config)
-{
-    const char *directory = config_directory(config);
-
-    return strcmp(directory, LETSENCRYPT_DIRECTORY) == 0 ||
-           strcmp(directory, LETSENCRYPT_STAGING_DIRECTORY) == 0;
+    return config->acme.authorities.items[0].directory;
 }

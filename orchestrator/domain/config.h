@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/secret.h"
+#include "domain/authority.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -53,10 +54,8 @@ struct config {
 
     struct {
         bool staging;
-        char *directory; /* URL, or NULL for Let's Encrypt's by `staging`:
-                            config_directory() */
-        char *ca_bundle; /* PEM file, or NULL */
-        char *email;     /* contact of the account, "" for none */
+        struct authorities authorities; /* acme.directory and so on; acme.fallback */
+        char *email;                    /* contact of the account, "" for none */
         char *account_version;
         unsigned resolve_wait_ms;   /* FQDN_RESOLVE_WAIT_SECONDS */
         unsigned resolve_max_tries; /* FQDN_RESOLVE_MAX_TRIES; 0: do not wait */
@@ -146,13 +145,7 @@ int config_load(struct config *config, struct config_report *report,
 void config_done(struct config *config);
 void config_report_done(struct config_report *report);
 
-/*
- * URL of the ACME directory in force: the configured one, else Let's Encrypt's.
- * Borrowed.
- */
+/* URL of the main CA's directory. */
 const char *config_directory(const struct config *config);
-
-/* Whether that is Let's Encrypt's, production or staging, whose limits are known. */
-bool config_directory_is_lets_encrypt(const struct config *config);
 
 #endif

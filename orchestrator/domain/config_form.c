@@ -15,6 +15,7 @@
 enum {
     PATH_MAX_BYTES = 1024, /* nginx_conf.c allows no longer ones */
     WORD_MAX_BYTES = 64,
+    NAME_MAX_BYTES = 255,
     USER_MAX_BYTES = 32,
     EMAIL_MAX_BYTES = 254,
     HOST_MAX_BYTES = 253,
@@ -45,6 +46,12 @@ static bool is_user(const char *name)
 static bool is_word(const char *word)
 {
     return strlen(word) <= WORD_MAX_BYTES && only(word, LETTERS DIGITS "._-");
+}
+
+/* It becomes an argument of a program, which must not take it for an option. */
+static bool is_name(const char *name)
+{
+    return strchr("- ", name[0]) == NULL && strlen(name) <= NAME_MAX_BYTES;
 }
 
 static bool is_email(const char *email)
@@ -250,6 +257,8 @@ bool config_has_form(enum config_type type, const char *text)
         return is_email(text);
     case CONFIG_WORD:
         return is_word(text);
+    case CONFIG_NAME:
+        return is_name(text);
     case CONFIG_USER:
         return is_user(text);
     case CONFIG_ENDPOINT:

@@ -1,8 +1,8 @@
 /*
  * config_internal: what config.c (table, environment, rules between settings),
  * config_settings.c (the tables), config_value.c (one value from its text),
- * config_form.c (whether a text is one; nginx_conf.c asks it, too), config_yaml.c (the file) and
- * config_routes.c (the rules of routes) share.
+ * config_form.c (whether a text is one; nginx_conf.c asks it, too), config_yaml.c (the file),
+ * config_routes.c (the rules of routes) and config_authorities.c (those of CAs) share.
  */
 #ifndef CM_DOMAIN_CONFIG_INTERNAL_H
 #define CM_DOMAIN_CONFIG_INTERNAL_H
@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-enum { CONFIG_SETTING_COUNT = 52 };
+enum { CONFIG_SETTING_COUNT = 57 };
 
 enum config_type {
     CONFIG_HOSTNAME,
@@ -23,6 +23,7 @@ enum config_type {
     CONFIG_DIRECTORY_URL,
     CONFIG_EMAIL,
     CONFIG_WORD,
+    CONFIG_NAME, /* that others gave: any text of one line */
     CONFIG_USER,
     CONFIG_ENDPOINT, /* of the guest agent */
     CONFIG_HOST,
@@ -32,17 +33,18 @@ enum config_type {
     CONFIG_FRAGMENT, /* nginx text of any number of lines */
     CONFIG_SECRET,
     CONFIG_ROUTE_PATH,
-    CONFIG_CHOICE,   /* bool: one of two words, see config_setting.choices */
-    CONFIG_LIST,     /* of regular expressions */
-    CONFIG_NETWORKS, /* a list of addresses and networks in CIDR form */
-    CONFIG_ROUTES,   /* a list of mappings, see config_route_settings */
+    CONFIG_CHOICE,      /* bool: one of two words, see config_setting.choices */
+    CONFIG_LIST,        /* of regular expressions */
+    CONFIG_NETWORKS,    /* a list of addresses and networks in CIDR form */
+    CONFIG_ROUTES,      /* a list of mappings, see config_route_settings */
+    CONFIG_AUTHORITIES, /* the same, see config_authority_settings */
 };
 
 enum {
     CONFIG_ENV_SECONDS = 1, /* the variable is a plain number of seconds */
     CONFIG_ENV_EMPTY = 2,   /* the empty variable is a value, not "unset" */
     CONFIG_QUIET = 4,       /* the value is never repeated in a message */
-    CONFIG_REQUIRED = 8,    /* of a route: there is no default */
+    CONFIG_REQUIRED = 8,    /* of a list's entry: there is no default */
 };
 
 struct config_setting {
@@ -52,7 +54,7 @@ struct config_setting {
     unsigned min; /* of durations (milliseconds) and counts */
     unsigned max;
     const char *fallback; /* the default as the file would have it; NULL: none */
-    size_t offset;        /* of the field in struct config, or struct config_route */
+    size_t offset;        /* of the field in struct config, config_route or authority */
     unsigned flags;
     const char *choices[2]; /* of CONFIG_CHOICE: the words for false and true */
     const char *meaning;    /* one line, for the documentation */
@@ -63,6 +65,10 @@ extern const struct config_setting config_settings[];
 /* What stands in one entry of `routes`. */
 enum { CONFIG_ROUTE_SETTING_COUNT = 9 };
 extern const struct config_setting config_route_settings[];
+
+/* What stands in one entry of `acme.fallback`. */
+enum { CONFIG_AUTHORITY_SETTING_COUNT = 6 };
+extern const struct config_setting config_authority_settings[];
 
 enum config_source { CONFIG_FROM_DEFAULT, CONFIG_FROM_YAML, CONFIG_FROM_ENVIRONMENT };
 
@@ -103,7 +109,7 @@ const char *config_name_of(const struct config_load *load, size_t i,
 /* ---- config_value.c ---- */
 
 /*
- * One value into its field of `object`, a struct config or struct config_route. The error
+ * One value into its field of `object`, a struct config, config_route or authority. The error
  * says what was found and what is expected, without a name before it. For lists the text is
  * one more item. `text` ends with a zero byte.
  */
@@ -150,6 +156,17 @@ void config_routes_clear(struct config_routes *routes);
 
 /* The rules between routes, and between routes and the other settings. */
 void config_routes_check(struct config_load *load);
+
+/* ---- config_authorities.c ---- */
+
+/* One more for acme.fallback, or NULL when there are AUTHORITIES_MAX. */
+struct authority *config_authority_add(struct authorities *authorities);
+
+/* Those of acme.fallback: the main one's values are settings of their own. */
+void config_authorities_clear(struct authorities *authorities);
+
+/* The directory of the main one is decided on, and the rules between CAs. */
+void config_authorities_check(struct config_load *load);
 
 /* ---- config_yaml.c ---- */
 

@@ -11,7 +11,19 @@ enum {
 };
 
 #define FIELD(name) .offset = offsetof(struct config, name)
+#define MAIN(name) FIELD(acme.authorities.items[0].name)
 #define LIMITS(low, high) .min = (low), .max = (high)
+
+/* What the main CA and those of acme.fallback have alike. */
+#define MEANING_CA_BUNDLE "PEM file that the connection to the CA is verified with"
+#define MEANING_PROFILE                                                                  \
+    "kind of certificate, by the CA's name for it, such as shortlived; unset: its "      \
+    "default"
+#define MEANING_PREFERRED_CHAIN                                                          \
+    "common name of the issuer at the chain's end, where the CA offers several"
+#define MEANING_EAB_KEY_ID                                                               \
+    "key identifier of the external account binding, where the CA asks for one"
+#define MEANING_EAB_KEY_FILE "file of its HMAC key, in base64url as the CA gives it"
 
 /* Every setting, in the order of the documentation. */
 const struct config_setting config_settings[] = {
@@ -26,10 +38,19 @@ const struct config_setting config_settings[] = {
 
     {"acme.staging", "LETSENCRYPT_STAGING", CONFIG_BOOL, FIELD(acme.staging),
      .fallback = "false", .meaning = "use the staging directory of Let's Encrypt"},
-    {"acme.directory", NULL, CONFIG_DIRECTORY_URL, FIELD(acme.directory),
+    {"acme.directory", NULL, CONFIG_DIRECTORY_URL, MAIN(directory),
      .meaning = "directory of the CA; unset: that of Let's Encrypt"},
-    {"acme.ca_bundle", NULL, CONFIG_PATH, FIELD(acme.ca_bundle),
-     .meaning = "PEM file that the connection to the CA is verified with"},
+    {"acme.ca_bundle", NULL, CONFIG_PATH, MAIN(ca_bundle), .meaning = MEANING_CA_BUNDLE},
+    {"acme.profile", NULL, CONFIG_WORD, MAIN(profile), .meaning = MEANING_PROFILE},
+    {"acme.preferred_chain", NULL, CONFIG_NAME, MAIN(preferred_chain),
+     .meaning = MEANING_PREFERRED_CHAIN},
+    {"acme.eab_key_id", NULL, CONFIG_NAME, MAIN(eab_key_id),
+     .meaning = MEANING_EAB_KEY_ID},
+    {"acme.eab_key_file", NULL, CONFIG_PATH, MAIN(eab_key_file),
+     .meaning = MEANING_EAB_KEY_FILE},
+    {"acme.fallback", NULL, CONFIG_AUTHORITIES, FIELD(acme.authorities),
+     .meaning =
+         "CAs that are asked in this order when the one before is down or refuses"},
     {"acme.email", "EMAIL", CONFIG_EMAIL, FIELD(acme.email),
      .fallback = "certbot@concrete-security.com", .flags = CONFIG_ENV_EMPTY,
      .meaning = "contact of the ACME account; empty for none"},
@@ -182,3 +203,23 @@ const struct config_setting config_route_settings[] = {
 _Static_assert(sizeof config_route_settings / sizeof config_route_settings[0] ==
                    CONFIG_ROUTE_SETTING_COUNT,
                "CONFIG_ROUTE_SETTING_COUNT is not the length of the table");
+
+#define AUTHORITY_FIELD(name) .offset = offsetof(struct authority, name)
+
+const struct config_setting config_authority_settings[] = {
+    {"directory", NULL, CONFIG_DIRECTORY_URL, AUTHORITY_FIELD(directory),
+     .flags = CONFIG_REQUIRED, .meaning = "directory of the CA"},
+    {"ca_bundle", NULL, CONFIG_PATH, AUTHORITY_FIELD(ca_bundle),
+     .meaning = MEANING_CA_BUNDLE},
+    {"profile", NULL, CONFIG_WORD, AUTHORITY_FIELD(profile), .meaning = MEANING_PROFILE},
+    {"preferred_chain", NULL, CONFIG_NAME, AUTHORITY_FIELD(preferred_chain),
+     .meaning = MEANING_PREFERRED_CHAIN},
+    {"eab_key_id", NULL, CONFIG_NAME, AUTHORITY_FIELD(eab_key_id),
+     .meaning = MEANING_EAB_KEY_ID},
+    {"eab_key_file", NULL, CONFIG_PATH, AUTHORITY_FIELD(eab_key_file),
+     .meaning = MEANING_EAB_KEY_FILE},
+};
+
+_Static_assert(sizeof config_authority_settings / sizeof config_authority_settings[0] ==
+                   CONFIG_AUTHORITY_SETTING_COUNT,
+               "CONFIG_AUTHORITY_SETTING_COUNT is not the length of the table");

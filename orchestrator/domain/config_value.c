@@ -74,6 +74,7 @@ const char *config_expected(char ret[CONFIG_EXPECTED_SIZE],
         [CONFIG_DIRECTORY_URL] = "an https:// URL (http:// for a loopback host only)",
         [CONFIG_EMAIL] = "an address such as admin@example.org, or \"\" for none",
         [CONFIG_WORD] = "1 to 64 letters, digits, dots, hyphens and underscores",
+        [CONFIG_NAME] = "1 to 255 bytes that do not begin with a hyphen or a blank",
         [CONFIG_USER] = "the name of a user",
         [CONFIG_ENDPOINT] = "the absolute path of a socket or an http:// URL",
         [CONFIG_HOST] = "the name of a host, an IPv4 address or an IPv6 address in []",
@@ -89,6 +90,7 @@ const char *config_expected(char ret[CONFIG_EXPECTED_SIZE],
         [CONFIG_LIST] = "a sequence of texts",
         [CONFIG_NETWORKS] = "addresses and networks such as 10.0.0.0/8 or fd00::/8",
         [CONFIG_ROUTES] = "a sequence of mappings with path and upstream",
+        [CONFIG_AUTHORITIES] = "a sequence of mappings with directory",
     };
 
     if (setting->type == CONFIG_DURATION)
@@ -358,6 +360,9 @@ void config_value_clear(void *object, const struct config_setting *setting)
         break;
     case CONFIG_ROUTES:
         config_routes_clear(field);
+        break;
+    case CONFIG_AUTHORITIES:
+        config_authorities_clear(field);
         break;
     case CONFIG_LIST:
     case CONFIG_NETWORKS:

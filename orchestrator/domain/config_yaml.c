@@ -102,16 +102,87 @@ static bool set_list(struct walk *walk, const struct config_setting *setting,
     return good;
 }
 
-/* ---- routes ---- */
+/* ---- lists of mappings ---- */
 
-static const struct config_setting *find_route_setting(const yaml_node_t *key)
+/* What the entries of one list have in common. */
+struct entry_kind {
+    enum config_type type;
+    const char *noun;
+    const char *nouns;
+    const char *expected;
+    const struct config_setting *settings;
+    size_t setting_count;
+    int max;
+    /* One more, where the mark is, or NULL without memory. */
+    void *(*add)(struct config *config, yaml_mark_t mark);
+    size_t (*count)(const struct config *config);
+};
+
+enum { ENTRY_SETTINGS_MAX = 16 };
+_Static_assert((int)CONFIG_ROUTE_SETTING_COUNT <= ENTRY_SETTINGS_MAX &&
+                   (int)CONFIG_AUTHORITY_SETTING_COUNT <= ENTRY_SETTINGS_MAX,
+               "an entry has more keys than are kept count of");
+
+static void *add_route(struct config *config, yaml_mark_t mark)
 {
-    for (size_t i = 0; i < CONFIG_ROUTE_SETTING_COUNT; i++) {
-        if (key->type == YAML_SCALAR_NODE &&
-            strlen(config_route_settings[i].key) == key->data.scalar.length &&
-            memcmp(config_route_settings[i].key, text_of(key), key->data.scalar.length) ==
-                0)
-            return &config_route_settings[i];
+    struct config_route *route = config_route_add(&config->routes);
+
+    if (route != NULL) {
+        route->line = mark.line + 1;
+        route->column = mark.column + 1;
+    }
+    return route;
+}
+
+static size_t count_routes(const struct config *config)
+{
+    return config->routes.count;
+}
+
+static void *add_authority(struct config *config, yaml_mark_t mark)
+{
+    struct authority *authority = config_authority_add(&config->acme.authorities);
+
+    authority->line = mark.line + 1;
+    authority->column = mark.column + 1;
+    return authority;
+}
+
+/* The main one does not stand in the list. */
+static size_t count_fallbacks(const struct config *config)
+{
+    size_t count = config->acme.authorities.count;
+
+    return count == 0 ? 0 : count - 1;
+}
+
+static const struct entry_kind entry_kinds[] = {
+    {CONFIG_ROUTES, "route", "routes", "a mapping with path and upstream",
+     config_route_settings, CONFIG_ROUTE_SETTING_COUNT, CONFIG_ROUTES_MAX, add_route,
+     count_routes},
+    {CONFIG_AUTHORITIES, "CA", "CAs", "a mapping with directory",
+     config_authority_settings, CONFIG_AUTHORITY_SETTING_COUNT, AUTHORITIES_MAX - 1,
+     add_authority, count_fallbacks},
+};
+
+static const struct entry_kind *find_entry_kind(enum config_type type)
+{
+    for (size_t i = 0; i < sizeof entry_kinds / sizeof entry_kinds[0]; i++) {
+        if (entry_kinds[i].type == type)
+            return &entry_kinds[i];
+    }
+    return NULL;
+}
+
+static const struct config_setting *find_entry_setting(const struct entry_kind *kind,
+                                                       const yaml_node_t *key)
+{
+    for (size_t i = 0; i < kind->setting_count; i++) {
+        const char *name = kind->settings[i].key;
+
+        if (key->type == YAML_SCALAR_NODE && strlen(name) == key->data.scalar.length &&
+            memcmp(name, text_of(key), key->data.scalar.length) == 0)
+            return &kind->settings[i];
     }
     return NULL;
 }
@@ -122,7 +193,8 @@ static unsigned least_distance(const char *word)
     return strlen(word) < 5 ? 2 : 3;
 }
 
-static void report_unknown_of_route(struct walk *walk, const yaml_node_t *key)
+static void report_unknown_of_entry(struct walk *walk, const struct entry_kind *kind,
+                                    const yaml_node_t *key)
 {
     char quoted[CONFIG_QUOTED_SIZE];
     const char *meant = NULL;
@@ -134,86 +206,81 @@ static void report_unknown_of_route(struct walk *walk, const yaml_node_t *key)
         return;
     }
     least = least_distance(text_of(key));
-    for (size_t i = 0; i < CONFIG_ROUTE_SETTING_COUNT; i++) {
-        unsigned distance = config_distance(text_of(key), config_route_settings[i].key);
+    for (size_t i = 0; i < kind->setting_count; i++) {
+        unsigned distance = config_distance(text_of(key), kind->settings[i].key);
 
         if (distance < least) {
             least = distance;
-            meant = config_route_settings[i].key;
+            meant = kind->settings[i].key;
         }
     }
     config_quoted(quoted, text_of(key), key->data.scalar.length);
     if (meant != NULL)
         config_error(walk->load,
-                     AT_FORMAT "unknown key %s of a route (did you mean \"%s\"?)",
-                     AT(walk->load, key->start_mark), quoted, meant);
+                     AT_FORMAT "unknown key %s of a %s (did you mean \"%s\"?)",
+                     AT(walk->load, key->start_mark), quoted, kind->noun, meant);
     else
-        config_error(walk->load, AT_FORMAT "unknown key %s of a route",
-                     AT(walk->load, key->start_mark), quoted);
+        config_error(walk->load, AT_FORMAT "unknown key %s of a %s",
+                     AT(walk->load, key->start_mark), quoted, kind->noun);
 }
 
-/* The keys of one route. `seen`: those that stood there already. */
-static bool set_route_pair(struct walk *walk, struct config_route *route,
-                           const yaml_node_pair_t *pair,
-                           bool seen[CONFIG_ROUTE_SETTING_COUNT])
+/* The keys of one entry. `seen`: those that stood there already. */
+static bool set_entry_pair(struct walk *walk, const struct entry_kind *kind, void *entry,
+                           const yaml_node_pair_t *pair, bool seen[ENTRY_SETTINGS_MAX])
 {
     const yaml_node_t *key = yaml_document_get_node(&walk->document, pair->key);
     const yaml_node_t *value = yaml_document_get_node(&walk->document, pair->value);
-    const struct config_setting *setting = find_route_setting(key);
+    const struct config_setting *setting = find_entry_setting(kind, key);
 
     if (setting == NULL) {
-        report_unknown_of_route(walk, key);
+        report_unknown_of_entry(walk, kind, key);
         return false;
     }
-    if (seen[setting - config_route_settings]) {
-        config_error(walk->load, AT_FORMAT "key \"%s\" appears twice in this route",
-                     AT(walk->load, key->start_mark), setting->key);
+    if (seen[setting - kind->settings]) {
+        config_error(walk->load, AT_FORMAT "key \"%s\" appears twice in this %s",
+                     AT(walk->load, key->start_mark), setting->key, kind->noun);
         return false;
     }
-    seen[setting - config_route_settings] = true;
-    return set_scalar(walk, route, setting, value);
+    seen[setting - kind->settings] = true;
+    return set_scalar(walk, entry, setting, value);
 }
 
-static bool set_route(struct walk *walk, const yaml_node_t *node)
+static bool set_entry(struct walk *walk, const struct entry_kind *kind,
+                      const yaml_node_t *node)
 {
-    bool seen[CONFIG_ROUTE_SETTING_COUNT] = {false};
-    struct config_route *route;
+    bool seen[ENTRY_SETTINGS_MAX] = {false};
     bool good = true;
+    void *entry;
 
     if (node->type != YAML_MAPPING_NODE) {
-        config_error(walk->load,
-                     AT_FORMAT
-                     "found %s, expected a mapping with path and "
-                     "upstream",
+        config_error(walk->load, AT_FORMAT "found %s, expected %s",
                      AT(walk->load, node->start_mark),
-                     is_nothing(node) ? "nothing" : kind_of(node));
+                     is_nothing(node) ? "nothing" : kind_of(node), kind->expected);
         return false;
     }
-    route = config_route_add(&walk->load->config->routes);
-    if (route == NULL) {
-        config_error(walk->load, AT_FORMAT "not enough memory for this route",
-                     AT(walk->load, node->start_mark));
+    entry = kind->add(walk->load->config, node->start_mark);
+    if (entry == NULL) {
+        config_error(walk->load, AT_FORMAT "not enough memory for this %s",
+                     AT(walk->load, node->start_mark), kind->noun);
         return false;
     }
-    route->line = node->start_mark.line + 1;
-    route->column = node->start_mark.column + 1;
     for (const yaml_node_pair_t *pair = node->data.mapping.pairs.start;
          pair < node->data.mapping.pairs.top && !config_errors_full(walk->load); pair++)
-        good = set_route_pair(walk, route, pair, seen) && good;
-    for (size_t i = 0; i < CONFIG_ROUTE_SETTING_COUNT; i++) {
-        if ((config_route_settings[i].flags & CONFIG_REQUIRED) == 0 || seen[i])
+        good = set_entry_pair(walk, kind, entry, pair, seen) && good;
+    for (size_t i = 0; i < kind->setting_count; i++) {
+        if ((kind->settings[i].flags & CONFIG_REQUIRED) == 0 || seen[i])
             continue;
-        config_error(walk->load, AT_FORMAT "this route has no \"%s\"",
-                     AT(walk->load, node->start_mark), config_route_settings[i].key);
+        config_error(walk->load, AT_FORMAT "this %s has no \"%s\"",
+                     AT(walk->load, node->start_mark), kind->noun, kind->settings[i].key);
         good = false;
     }
     return good;
 }
 
-static bool set_routes(struct walk *walk, const struct config_setting *setting,
-                       const yaml_node_t *node)
+static bool set_entries(struct walk *walk, const struct config_setting *setting,
+                        const yaml_node_t *node)
 {
-    const struct config_routes *routes = &walk->load->config->routes;
+    const struct entry_kind *kind = find_entry_kind(setting->type);
     bool good = true;
 
     if (node->type != YAML_SEQUENCE_NODE) {
@@ -225,12 +292,12 @@ static bool set_routes(struct walk *walk, const struct config_setting *setting,
          item++) {
         const yaml_node_t *entry = yaml_document_get_node(&walk->document, *item);
 
-        if (routes->count == CONFIG_ROUTES_MAX) {
-            config_error(walk->load, AT_FORMAT "more than %d routes",
-                         AT(walk->load, entry->start_mark), CONFIG_ROUTES_MAX);
+        if (kind->count(walk->load->config) == (size_t)kind->max) {
+            config_error(walk->load, AT_FORMAT "more than %d %s",
+                         AT(walk->load, entry->start_mark), kind->max, kind->nouns);
             return false;
         }
-        good = set_route(walk, entry) && good;
+        good = set_entry(walk, kind, entry) && good;
     }
     return good;
 }
@@ -238,8 +305,8 @@ static bool set_routes(struct walk *walk, const struct config_setting *setting,
 static bool set_value(struct walk *walk, const struct config_setting *setting,
                       const yaml_node_t *value)
 {
-    if (setting->type == CONFIG_ROUTES)
-        return set_routes(walk, setting, value);
+    if (find_entry_kind(setting->type) != NULL)
+        return set_entries(walk, setting, value);
     if (config_is_list(setting))
         return set_list(walk, setting, value);
     return set_scalar(walk, walk->load->config, setting, value);

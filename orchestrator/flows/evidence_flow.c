@@ -64,7 +64,7 @@ static int begin_account(void *owner, struct err *err)
         .http = flow->request.http,
         .loop = flow->request.loop,
         .directory = config_directory(config),
-        .ca_bundle = config->acme.ca_bundle,
+        .ca_bundle = config->acme.authorities.items[0].ca_bundle,
         .email = config->acme.email,
         .key = flow->account_key,
         .existing_only = true,

@@ -108,6 +108,7 @@ static int begin_take_over(void *owner, struct err *err)
     const struct certbot_request request = {
         .loop = flow->request.loop,
         .config = flow->request.config,
+        .authority = flow->request.authority,
         .key_id = flow->key_id,
     };
 
@@ -286,8 +287,8 @@ static int begin_account(void *owner, struct err *err)
     const struct acme_account_request request = {
         .http = flow->request.http,
         .loop = flow->request.loop,
-        .directory = config_directory(config),
-        .ca_bundle = config->acme.ca_bundle,
+        .directory = flow->request.authority->directory,
+        .ca_bundle = flow->request.authority->ca_bundle,
         .email = config->acme.email,
         .key = flow->account_key,
     };
@@ -295,8 +296,8 @@ static int begin_account(void *owner, struct err *err)
     if (jose_thumbprint(flow->account_key, thumbprint, err) < 0)
         return -1;
     if (!flow->account_forgotten)
-        account_memory_load(flow->request.store, config_directory(config), thumbprint,
-                            flow->account_url, sizeof flow->account_url);
+        account_memory_load(flow->request.store, flow->request.authority->directory,
+                            thumbprint, flow->account_url, sizeof flow->account_url);
     flow->account_remembered = flow->account_url[0] != '\0';
     if (flow->account_remembered)
         return SEQ_READY;
@@ -308,7 +309,7 @@ static int begin_account(void *owner, struct err *err)
 static int finish_account(void *owner, struct err *err)
 {
     struct issue_flow *flow = owner;
-    const char *directory = config_directory(flow->request.config);
+    const char *directory = flow->request.authority->directory;
     char thumbprint[JOSE_THUMBPRINT_SIZE];
     bool asked = !flow->account_remembered;
 
@@ -357,6 +358,7 @@ static int begin_certbot(void *owner, struct err *err)
     struct certbot_request request = {
         .loop = flow->request.loop,
         .config = config,
+        .authority = flow->request.authority,
         .key_id = flow->key_id,
         .account_key = flow->account_key,
         .account_url = flow->account_url,
@@ -368,7 +370,7 @@ static int begin_certbot(void *owner, struct err *err)
         return -1;
     request.csr_pem = buf_str(&flow->csr);
     flow->asked_ca = true;
-    log_info("asking %s for a certificate for %s", config_directory(config),
+    log_info("asking %s for a certificate for %s", flow->request.authority->directory,
              config->domain);
     certbot_start(&flow->certbot, &request, on_certbot_done, flow);
     return SEQ_WAIT;

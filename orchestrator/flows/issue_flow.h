@@ -36,6 +36,7 @@ struct issue_request {
     uv_loop_t *loop;
     struct http *http;
     const struct config *config;
+    const struct authority *authority; /* that the order goes to */
     const struct dstack *agent;
     const struct store *store;
     EVP_PKEY *tls_key;

@@ -100,6 +100,7 @@ static const struct {
     const char *variable_shown;
 } settings[] = {
 #define AT(field) offsetof(struct config, field)
+#define MAIN(field) AT(acme.authorities.items[0].field)
     {"domain", TEXT, AT(domain), "localhost", "File.Example.org", "file.example.org",
      "DOMAIN=ENV.example.org", "env.example.org"},
     {"dev_mode", BOOLEAN, AT(development), "true", "true", "true", "DEV_MODE=TrUe",
@@ -109,11 +110,11 @@ static const struct {
      "ERROR"},
     {"acme.staging", BOOLEAN, AT(acme.staging), "false", "true", "true",
      "LETSENCRYPT_STAGING=FALSE", "false"},
-    {"acme.directory", TEXT, AT(acme.directory), NULL,
-     "https://ca.example.org:8443/dir?a=b", "https://ca.example.org:8443/dir?a=b", NULL,
+    {"acme.ca_bundle", TEXT, MAIN(ca_bundle), NULL, "/etc/ca.pem", "/etc/ca.pem", NULL,
      NULL},
-    {"acme.ca_bundle", TEXT, AT(acme.ca_bundle), NULL, "/etc/ca.pem", "/etc/ca.pem", NULL,
-     NULL},
+    {"acme.profile", TEXT, MAIN(profile), NULL, "shortlived", "shortlived", NULL, NULL},
+    {"acme.preferred_chain", TEXT, MAIN(preferred_chain), NULL, "ISRG Root X1",
+     "ISRG Root X1", NULL, NULL},
     {"acme.email", TEXT, AT(acme.email), "certbot@concrete-security.com",
      "o'hara+x@example.org", "o'hara+x@example.org", "EMAIL=a@b.example", "a@b.example"},
     {"acme.account_version", TEXT, AT(acme.account_version), "v1", "v2", "v2",
@@ -190,6 +191,7 @@ static const struct {
      "\"[::1]:8080\"", "[::1]:8080", NULL, NULL},
     {"ekm.secret_file", TEXT, AT(ekm_secret_file), NULL, "/run/secrets/ekm",
      "/run/secrets/ekm", NULL, NULL},
+#undef MAIN
 #undef AT
 };
 
@@ -243,11 +245,13 @@ static void write_file(char *ret, size_t size, const char *key, const char *valu
         snprintf(ret, size, "%.*s:\n  %s: %s\n", (int)(dot - key), key, dot + 1, value);
 }
 
-/* Those that mean nothing alone, and lists, have tests of their own. */
+/* Those that mean nothing alone, or follow others, and lists, have tests of their own. */
 static bool is_tested_elsewhere(const struct config_setting *setting)
 {
     return setting->type == CONFIG_SECRET || config_is_list(setting) ||
-           setting->type == CONFIG_ROUTES ||
+           setting->type == CONFIG_ROUTES || setting->type == CONFIG_AUTHORITIES ||
+           setting->type == CONFIG_DIRECTORY_URL ||
+           (setting->key != NULL && strncmp(setting->key, "acme.eab_", 9) == 0) ||
            setting->offset == offsetof(struct config, nginx.proxy_protocol);
 }
 

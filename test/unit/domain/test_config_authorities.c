@@ -1,0 +1,180 @@
+/* The CAs of the file: the main one, those of acme.fallback, and the rules between them. */
+#include "domain/config_internal.h"
+
+#include "support/settings.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define OTHER "https://ca.example.org/dir"
+
+static void without_settings_it_is_lets_encrypt(void **state)
+{
+    struct settings loaded;
+
+    (void)state;
+    settings_load_good(&loaded, "{}\n", NULL);
+    assert_int_equal(loaded.config.acme.authorities.count, 1);
+    assert_string_equal(loaded.config.acme.authorities.items[0].directory,
+                        AUTHORITY_PRODUCTION);
+    assert_true(authority_is_lets_encrypt(&loaded.config.acme.authorities.items[0]));
+    assert_false(authority_is_staging(&loaded.config.acme.authorities.items[0]));
+    settings_done(&loaded);
+    settings_load_good(&loaded, "{}\n", "LETSENCRYPT_STAGING=true");
+    assert_true(authority_is_lets_encrypt(&loaded.config.acme.authorities.items[0]));
+    assert_true(authority_is_staging(&loaded.config.acme.authorities.items[0]));
+    settings_done(&loaded);
+}
+
+static void a_fallback_has_what_the_main_one_has(void **state)
+{
+    const struct authority *authority;
+    struct settings loaded;
+
+    (void)state;
+    settings_load_good(&loaded,
+                       "acme:\n"
+                       "  eab_key_id: a\n"
+                       "  eab_key_file: /run/a\n"
+                       "  fallback:\n"
+                       "    - directory: " OTHER
+                       "\n"
+                       "      ca_bundle: /etc/ca.pem\n"
+                       "      profile: tlsserver\n"
+                       "      preferred_chain: Root, No. 1\n"
+                       "      eab_key_id: kid-1\n"
+                       "      eab_key_file: /run/b\n"
+                       "    - directory: https://third.example.org/dir\n",
+                       NULL);
+    assert_int_equal(loaded.config.acme.authorities.count, 3);
+    authority = loaded.config.acme.authorities.items;
+    assert_string_equal(authority->eab_key_id, "a");
+    assert_string_equal(authority->eab_key_file, "/run/a");
+    assert_int_equal(authority->line, 0);
+    authority++;
+    assert_string_equal(authority->directory, OTHER);
+    assert_string_equal(authority->ca_bundle, "/etc/ca.pem");
+    assert_string_equal(authority->profile, "tlsserver");
+    assert_string_equal(authority->preferred_chain, "Root, No. 1");
+    assert_string_equal(authority->eab_key_id, "kid-1");
+    assert_string_equal(authority->eab_key_file, "/run/b");
+    assert_int_equal(authority->line, 5);
+    assert_int_equal(authority->column, 7);
+    assert_false(authority_is_lets_encrypt(authority));
+    authority++;
+    assert_string_equal(authority->directory, "https://third.example.org/dir");
+    assert_null(authority->ca_bundle);
+    assert_null(authority->profile);
+    settings_done(&loaded);
+}
+
+static void values_of_the_wrong_form(void **state)
+{
+    static const struct {
+        const char *file;
+        const char *message;
+    } examples[] = {
+        {"acme:\n  fallback: " OTHER "\n",
+         "config.yaml:2:13: acme.fallback: found a text, expected a sequence of mappings "
+         "with directory"},
+        {"acme:\n  fallback:\n    - " OTHER "\n",
+         "config.yaml:3:7: found a text, expected a mapping with directory"},
+        {"acme:\n  fallback:\n    - profile: classic\n",
+         "config.yaml:3:7: this CA has no \"directory\""},
+        {"acme:\n  fallback:\n    - directory: http://ca.example.org/\n",
+         "config.yaml:3:18: directory: found \"http://ca.example.org/\", expected an "
+         "https:// URL (http:// for a loopback host only)"},
+        {"acme:\n  fallback:\n    - directory: " OTHER "\n      profil: a\n",
+         "config.yaml:4:7: unknown key \"profil\" of a CA (did you mean \"profile\"?)"},
+        {"acme:\n  fallback:\n    - directory: " OTHER "\n      directory: " OTHER "\n",
+         "config.yaml:4:7: key \"directory\" appears twice in this CA"},
+        {"acme:\n  preferred_chain: --force\n",
+         "config.yaml:2:20: acme.preferred_chain: found \"--force\", expected 1 to 255 "
+         "bytes that do not begin with a hyphen or a blank"},
+        {"acme:\n  profile: short lived\n",
+         "config.yaml:2:12: acme.profile: found \"short lived\", expected 1 to 64 "
+         "letters, digits, dots, hyphens and underscores"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof examples / sizeof examples[0]; i++)
+        settings_expect_error(examples[i].file, NULL, examples[i].message);
+}
+
+static void a_binding_has_two_parts(void **state)
+{
+    (void)state;
+    settings_expect_error("acme:\n  eab_key_id: a\n", NULL,
+                          "config.yaml:2:15: acme.eab_key_id: an external account "
+                          "binding has eab_key_id, but no eab_key_file; the CA gives "
+                          "both");
+    settings_expect_error("acme:\n  eab_key_file: /run/a\n", NULL,
+                          "config.yaml:2:17: acme.eab_key_file: an external account "
+                          "binding has eab_key_file, but no eab_key_id; the CA gives "
+                          "both");
+    settings_expect_error(
+        "acme:\n  fallback:\n    - directory: " OTHER "\n      eab_key_id: a\n", NULL,
+        "config.yaml:3:7: this CA: an external account binding has "
+        "eab_key_id, but no eab_key_file; the CA gives both");
+}
+
+static void each_ca_is_named_once(void **state)
+{
+    (void)state;
+    settings_expect_error(
+        "acme:\n  fallback:\n    - directory: " AUTHORITY_PRODUCTION "\n", NULL,
+        "config.yaml:3:7: this CA: its directory is that of the main "
+        "CA, too; name each CA once");
+    settings_expect_error("acme:\n  fallback:\n    - directory: " OTHER
+                          "\n    - directory: " OTHER "\n",
+                          NULL,
+                          "config.yaml:4:7: this CA: its directory is in an earlier "
+                          "entry, too; name each CA once");
+}
+
+static void staging_is_no_fallback_of_production(void **state)
+{
+    static const char file[] = "acme:\n  directory: " OTHER
+                               "\n  fallback:\n"
+                               "    - directory: " AUTHORITY_STAGING "\n";
+
+    (void)state;
+    settings_expect_error(file, NULL,
+                          "config.yaml:4:7: this CA: nobody trusts what the staging "
+                          "directory issues");
+}
+
+static void their_number_has_a_limit(void **state)
+{
+    char file[1024] = "acme:\n  fallback:\n";
+
+    (void)state;
+    for (int i = 1; i < AUTHORITIES_MAX; i++)
+        snprintf(file + strlen(file), sizeof file - strlen(file),
+                 "    - directory: https://ca%d.example.org/\n", i);
+    settings_expect_good(file, NULL);
+    snprintf(file + strlen(file), sizeof file - strlen(file),
+             "    - directory: https://one.more.example.org/\n");
+    settings_expect_error(file, NULL, "config.yaml:10:7: more than 7 CAs");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(without_settings_it_is_lets_encrypt),
+        cmocka_unit_test(a_fallback_has_what_the_main_one_has),
+        cmocka_unit_test(values_of_the_wrong_form),
+        cmocka_unit_test(a_binding_has_two_parts),
+        cmocka_unit_test(each_ca_is_named_once),
+        cmocka_unit_test(staging_is_no_fallback_of_production),
+        cmocka_unit_test(their_number_has_a_limit),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
