@@ -1,7 +1,9 @@
 #include "adapters/acme_account.h"
 
+#include "base/fs.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "domain/hostname.h"
 #include "domain/jose.h"
 
 #include <jansson.h>
@@ -11,6 +13,7 @@
 enum {
     ANSWER_MAX_BYTES = 64 * 1024,
     REQUEST_MAX_BYTES = 8 * 1024,
+    HMAC_KEY_FILE_MAX_BYTES = 4096,
     CALL_TIMEOUT_MS = 30 * 1000,
     NONCE_REFUSALS_MAX = 8,
 };
@@ -22,7 +25,7 @@ static void call(struct acme_account *a, const char *method, const char *url)
     struct http_request request = {
         .method = method,
         .url = url,
-        .ca_bundle = a->request.ca_bundle,
+        .ca_bundle = a->request.authority->ca_bundle,
         .max_body = ANSWER_MAX_BYTES,
         .timeout_ms = CALL_TIMEOUT_MS,
     };
@@ -43,39 +46,60 @@ static void abort_call(void *flow)
     http_cancel(&a->http);
 }
 
+#define NEXT_ACCOUNT "LETSENCRYPT_ACCOUNT_VERSION=v2 (or the next) makes a new one"
+
 /* What a CA wants of a person rather than of us, by ACME error type (RFC 8555 §6.7). */
 static const struct {
     const char *type;
     const char *advice;
 } for_people[] = {
-    {"externalAccountRequired", "this CA needs an external account binding"},
+    {"externalAccountRequired",
+     "this CA needs an external account binding: set eab_key_id and eab_key_file to "
+     "what it gave"},
     {"userActionRequired", "the CA wants its terms of service agreed to in person"},
     {"agreementRequired", "the CA wants its terms of service agreed to in person"},
     {"invalidContact", "set EMAIL to an address that the CA accepts, or to nothing"},
     {"unsupportedContact", "set EMAIL to an address that the CA accepts, or to nothing"},
-    {"unauthorized",
-     "the account may have been deactivated at the CA: "
-     "LETSENCRYPT_ACCOUNT_VERSION=v2 (or the next) makes a new one"},
+    {"unauthorized", "the account of this key was deactivated at the CA: " NEXT_ACCOUNT},
 };
 
+/* Of a request that has one: whatever else the CA may have against it. */
+static const char *const binding_doubts[] = {"unauthorized", "malformed"};
+
+static const char *advice_for(const struct acme_account *a, const char *type)
+{
+    for (size_t i = 0; a->bound && i < sizeof binding_doubts / sizeof *binding_doubts;
+         i++) {
+        if (strcmp(type, binding_doubts[i]) == 0)
+            return "the CA does not accept the external account binding: are eab_key_id "
+                   "and eab_key_file what it gave?";
+    }
+    for (size_t i = 0; i < sizeof for_people / sizeof for_people[0]; i++) {
+        if (strcmp(type, for_people[i].type) == 0)
+            return for_people[i].advice;
+    }
+    return NULL;
+}
+
 /* The answer as a problem document (RFC 7807), turned into an error. */
-static int refuse(const struct acme_account *a, const char *what, struct err *err)
+static int refuse(struct acme_account *a, const char *what, struct err *err)
 {
     json_t *root = json_loads(buf_str(&a->http.body), 0, NULL);
     const char *type = json_string_value(json_object_get(root, "type"));
     const char *detail = json_string_value(json_object_get(root, "detail"));
     const char *name = type == NULL ? NULL : strrchr(type, ':');
+    const char *advice;
 
     name = name == NULL ? "no ACME problem document" : name + 1;
-    err_set_code(err, ERR_PEER, a->http.status, "%s: HTTP status %d (%.60s): %.400s",
-                 what, a->http.status, name, detail == NULL ? "no explanation" : detail);
-    for (size_t i = 0; i < sizeof for_people / sizeof for_people[0]; i++) {
-        if (strcmp(name, for_people[i].type) == 0) {
-            err_set_code(err, ERR_CONFIG, a->http.status, "%s: %s (%.60s): %.400s", what,
-                         for_people[i].advice, name,
-                         detail == NULL ? "no explanation" : detail);
-        }
-    }
+    detail = detail == NULL ? "no explanation" : detail;
+    advice = advice_for(a, name);
+    if (advice != NULL)
+        err_set_code(err, ERR_CONFIG, a->http.status, "%s: %s (%.60s): %.400s", what,
+                     advice, name, detail);
+    else
+        err_set_code(err, ERR_PEER, a->http.status, "%s: HTTP status %d (%.60s): %.400s",
+                     what, a->http.status, name, detail);
+    a->deactivated = !a->bound && strcmp(name, "unauthorized") == 0;
     json_decref(root);
     return -1;
 }
@@ -108,7 +132,7 @@ static int begin_directory(void *flow, struct err *err)
     struct acme_account *a = flow;
 
     (void)err;
-    call(a, "GET", a->request.directory);
+    call(a, "GET", a->request.authority->directory);
     return SEQ_WAIT;
 }
 
@@ -124,6 +148,18 @@ static int copy_url(const json_t *directory, const char *member, char ret[ACME_U
                        member);
     snprintf(ret, ACME_URL_SIZE, "%s", url);
     return 0;
+}
+
+/* Of several names the first has to do; RFC 8555 §9.7.6 wants host names. */
+static void take_identity(struct acme_account *a, const json_t *directory)
+{
+    const json_t *meta = json_object_get(directory, "meta");
+    const char *name =
+        json_string_value(json_array_get(json_object_get(meta, "caaIdentities"), 0));
+    struct err ignored = ERR_INIT;
+
+    if (name != NULL && hostname_check(name, &ignored) == 0)
+        snprintf(a->caa_identity, sizeof a->caa_identity, "%s", name);
 }
 
 static int finish_directory(void *flow, struct err *err)
@@ -142,6 +178,7 @@ static int finish_directory(void *flow, struct err *err)
     failed = copy_url(directory, "newNonce", a->new_nonce_url, err);
     if (failed == 0)
         failed = copy_url(directory, "newAccount", a->new_account_url, err);
+    take_identity(a, directory);
     json_decref(directory);
     return failed;
 }
@@ -194,14 +231,39 @@ static int begin_find(void *flow, struct err *err)
     return begin_post(flow, json_pack("{s:b}", "onlyReturnExisting", 1), err);
 }
 
+static int add_binding(const struct acme_account *a, json_t *payload, struct err *err)
+{
+    const struct authority *authority = a->request.authority;
+    SECRET_SCOPED text = NULL;
+    SECRET_SCOPED key = NULL;
+    json_t *binding = NULL;
+
+    if (fs_read_secret(authority->eab_key_file, HMAC_KEY_FILE_MAX_BYTES, &text, err) <
+            0 ||
+        jose_read_hmac_key(text, &key, err) < 0) {
+        err->kind = ERR_CONFIG;
+        return err_wrap(err, "eab_key_file: %s", authority->eab_key_file);
+    }
+    if (jose_external_binding(a->request.key, authority->eab_key_id, key,
+                              a->new_account_url, &binding, err) < 0)
+        return -1;
+    return json_object_set_new(payload, "externalAccountBinding", binding);
+}
+
 static int begin_create(void *flow, struct err *err)
 {
     struct acme_account *a = flow;
+    const char *email = a->request.config->acme.email;
     json_t *payload = json_pack("{s:b}", "termsOfServiceAgreed", 1);
 
-    if (a->request.email[0] != '\0' &&
-        json_object_set_new(payload, "contact",
-                            json_pack("[s+]", "mailto:", a->request.email)) < 0) {
+    a->bound = a->request.authority->eab_key_id != NULL;
+    if (a->bound && add_binding(a, payload, err) < 0) {
+        json_decref(payload);
+        return -1;
+    }
+    if (email[0] != '\0' &&
+        json_object_set_new(payload, "contact", json_pack("[s+]", "mailto:", email)) <
+            0) {
         json_decref(payload);
         payload = NULL;
     }
@@ -227,6 +289,29 @@ static int take_url(struct acme_account *a, struct err *err)
     return SEQ_END;
 }
 
+/* Some CAs find an account that may not be used any more, others refuse (RFC 8555 §7.1.2). */
+static int check_status(struct acme_account *a, struct err *err)
+{
+    json_t *account = json_loads(buf_str(&a->http.body), 0, NULL);
+    const char *status = json_string_value(json_object_get(account, "status"));
+    int failed = 0;
+
+    if (status != NULL && strcmp(status, "valid") != 0) {
+        a->deactivated = true;
+        failed = err_set(err, ERR_CONFIG, "the account %.400s is %.60s: " NEXT_ACCOUNT,
+                         a->url, status);
+    }
+    json_decref(account);
+    return failed;
+}
+
+static int take_account(struct acme_account *a, struct err *err)
+{
+    int next = take_url(a, err);
+
+    return next == SEQ_END && check_status(a, err) < 0 ? -1 : next;
+}
+
 static int finish_find(void *flow, struct err *err)
 {
     struct acme_account *a = flow;
@@ -234,7 +319,7 @@ static int finish_find(void *flow, struct err *err)
     if (take_fresh_nonce(a))
         return seq_go_to(&a->seq, "find account");
     if (a->http.status == 200)
-        return take_url(a, err);
+        return take_account(a, err);
     if (problem_is(a, "accountDoesNotExist") && !a->request.existing_only)
         return SEQ_NEXT;
     return refuse(a, "newAccount", err);
@@ -249,7 +334,7 @@ static int finish_create(void *flow, struct err *err)
     if (a->http.status != 201 && a->http.status != 200)
         return refuse(a, "newAccount", err);
     a->created = a->http.status == 201;
-    return take_url(a, err);
+    return take_account(a, err);
 }
 
 static const struct seq_step steps[] = {
@@ -269,7 +354,7 @@ static void on_steps_done(void *owner, const struct err *seq_err)
     buf_done(&a->body);
     if (seq_err != NULL) {
         err = *seq_err;
-        err_wrap(&err, "ACME directory %s", a->request.directory);
+        err_wrap(&err, "ACME directory %s", a->request.authority->directory);
     }
     a->done(a->owner, seq_err != NULL ? &err : NULL);
 }

@@ -43,10 +43,11 @@ int text_unhex(unsigned char *ret, size_t len, const char *hex)
     return 0;
 }
 
+static const char base64url[] =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
 void text_base64url(char *ret, const void *bytes, size_t len)
 {
-    static const char alphabet[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     const unsigned char *in = bytes;
     uint32_t bits = 0;
     int held = 0;
@@ -54,11 +55,37 @@ void text_base64url(char *ret, const void *bytes, size_t len)
     for (size_t i = 0; i < len; i++) {
         bits = bits << 8 | in[i];
         for (held += 8; held >= 6; held -= 6)
-            *ret++ = alphabet[bits >> (held - 6) & 63];
+            *ret++ = base64url[bits >> (held - 6) & 63];
     }
     if (held > 0)
-        *ret++ = alphabet[bits << (6 - held) & 63];
+        *ret++ = base64url[bits << (6 - held) & 63];
     *ret = '\0';
+}
+
+int text_unbase64url(unsigned char *ret, size_t *ret_len, const char *text, size_t len)
+{
+    size_t digits = len;
+    uint32_t bits = 0;
+    int held = 0;
+
+    while (digits > 0 && text[digits - 1] == '=')
+        digits--;
+    if (digits % 4 == 1 || (digits < len && (len % 4 != 0 || len - digits > 2)))
+        return -1;
+    *ret_len = 0;
+    for (size_t i = 0; i < digits; i++) {
+        const char *digit = text[i] == '\0' ? NULL : strchr(base64url, text[i]);
+
+        if (digit == NULL)
+            return -1;
+        bits = bits << 6 | (uint32_t)(digit - base64url);
+        held += 6;
+        if (held >= 8) {
+            held -= 8;
+            ret[(*ret_len)++] = (unsigned char)(bits >> held);
+        }
+    }
+    return 0;
 }
 
 const char *text_time(char ret[TEXT_TIME_SIZE], int64_t unix_seconds)

@@ -26,6 +26,13 @@ int text_unhex(unsigned char *ret, size_t len, const char *hex);
 #define TEXT_BASE64URL_SIZE(len) (((len) + 2) / 3 * 4 + 1)
 void text_base64url(char *ret, const void *bytes, size_t len);
 
+/*
+ * Back again, into `ret` of TEXT_UNBASE64URL_MAX(len) bytes; padding may be there. -1 for what
+ * is no base64url (`ret` then undefined).
+ */
+#define TEXT_UNBASE64URL_MAX(len) ((len) / 4 * 3 + 3)
+int text_unbase64url(unsigned char *ret, size_t *ret_len, const char *text, size_t len);
+
 /* "2026-11-23 18:44:03 UTC", for messages. `ret` holds TEXT_TIME_SIZE bytes. */
 #define TEXT_TIME_SIZE 32
 const char *text_time(char ret[TEXT_TIME_SIZE], int64_t unix_seconds);

@@ -7,6 +7,7 @@
 #include <openssl/core_names.h>
 #include <openssl/ec.h>
 #include <openssl/err.h>
+#include <openssl/hmac.h>
 #include <openssl/obj_mac.h>
 #include <openssl/sha.h>
 #include <string.h>
@@ -262,6 +263,84 @@ int jose_sign_request(EVP_PKEY *key, const char *url, const char *nonce, const c
                       const char *payload, struct buf *ret, struct err *err)
 {
     int failed = sign_request(key, url, nonce, kid, payload, ret, err);
+
+    ERR_clear_error();
+    return failed;
+}
+
+/* ---- external account binding ---- */
+
+int jose_read_hmac_key(const struct secret *text, struct secret **ret, struct err *err)
+{
+    SECRET_SCOPED bytes = secret_new(TEXT_UNBASE64URL_MAX(text->len));
+    size_t text_len = text->len;
+    size_t len;
+
+    while (text_len > 0 && strchr(" \t\r\n", text->bytes[text_len - 1]) != NULL)
+        text_len--;
+    if (bytes == NULL)
+        return err_sys(err, ENOMEM, "no secure memory left");
+    if (text_unbase64url(bytes->bytes, &len, (const char *)text->bytes, text_len) < 0 ||
+        len == 0)
+        return err_set(
+            err, ERR_CONFIG,
+            "expected the HMAC key in base64url (letters, digits, - and _) and "
+            "nothing else");
+    *ret = secret_copy(bytes->bytes, len);
+    return *ret == NULL ? err_sys(err, ENOMEM, "no secure memory left") : 0;
+}
+
+/* "<protected>.<payload>" (RFC 7515 §5.1). */
+static int append_binding_input(struct buf *ret, const EVP_PKEY *key, const char *key_id,
+                                const char *url, size_t *ret_protected_len,
+                                struct err *err)
+{
+    BUF_SCOPED header;
+    BUF_SCOPED payload;
+    json_t *jwk = NULL;
+
+    buf_init(&header, INPUT_MAX_BYTES);
+    buf_init(&payload, INPUT_MAX_BYTES);
+    if (append_json(
+            &header,
+            json_pack("{s:s, s:s, s:s}", "alg", "HS256", "kid", key_id, "url", url),
+            err) < 0 ||
+        append_base64url(ret, header.data, header.len, err) < 0 ||
+        public_jwk(key, &jwk, err) < 0)
+        return -1;
+    *ret_protected_len = ret->len;
+    if (append_json(&payload, jwk, err) < 0 || buf_append_str(ret, ".", err) < 0)
+        return -1;
+    return append_base64url(ret, payload.data, payload.len, err);
+}
+
+static int external_binding(const EVP_PKEY *key, const char *key_id,
+                            const struct secret *hmac_key, const char *url, json_t **ret,
+                            struct err *err)
+{
+    unsigned char code[SHA256_DIGEST_LENGTH];
+    char code_text[TEXT_BASE64URL_SIZE(SHA256_DIGEST_LENGTH)];
+    BUF_SCOPED input;
+    size_t protected_len = 0;
+
+    buf_init(&input, INPUT_MAX_BYTES);
+    if (append_binding_input(&input, key, key_id, url, &protected_len, err) < 0)
+        return -1;
+    if (HMAC(EVP_sha256(), hmac_key->bytes, (int)hmac_key->len, input.data, input.len,
+             code, NULL) == NULL)
+        return err_openssl(err, "external account binding: cannot sign");
+    text_base64url(code_text, code, sizeof code);
+    *ret =
+        json_pack("{s:s%, s:s, s:s}", "protected", buf_str(&input), protected_len,
+                  "payload", buf_str(&input) + protected_len + 1, "signature", code_text);
+    return *ret != NULL ? 0 : err_sys(err, ENOMEM, "cannot bind the account");
+}
+
+int jose_external_binding(const EVP_PKEY *key, const char *key_id,
+                          const struct secret *hmac_key, const char *url, json_t **ret,
+                          struct err *err)
+{
+    int failed = external_binding(key, key_id, hmac_key, url, ret, err);
 
     ERR_clear_error();
     return failed;

@@ -1,6 +1,7 @@
 /*
  * jose: the parts of JWK, JWS and ACME's use of them that a P-256 key needs. Pure.
- * RFC 7515 (JWS), RFC 7517 and 7518 (JWK, ES256), RFC 7638 (thumbprint), RFC 8555 §6.2.
+ * RFC 7515 (JWS), RFC 7517 and 7518 (JWK, ES256), RFC 7638 (thumbprint), RFC 8555 §6.2 and
+ * §7.3.4 (external account binding, HS256).
  */
 #ifndef CM_DOMAIN_JOSE_H
 #define CM_DOMAIN_JOSE_H
@@ -29,5 +30,16 @@ int jose_thumbprint(const EVP_PKEY *key, char ret[JOSE_THUMBPRINT_SIZE], struct 
  */
 int jose_sign_request(EVP_PKEY *key, const char *url, const char *nonce, const char *kid,
                       const char *payload, struct buf *ret, struct err *err);
+
+/* The bytes of an HMAC key from its base64url, as CAs give it; a line end may follow. */
+int jose_read_hmac_key(const struct secret *text, struct secret **ret, struct err *err);
+
+/*
+ * The member "externalAccountBinding" of newAccount: the account key's public JWK, signed with
+ * the key that the CA gave for `key_id`; `url` is that of newAccount. Caller: json_decref.
+ */
+int jose_external_binding(const EVP_PKEY *key, const char *key_id,
+                          const struct secret *hmac_key, const char *url, json_t **ret,
+                          struct err *err);
 
 #endif

@@ -63,9 +63,8 @@ static int begin_account(void *owner, struct err *err)
     const struct acme_account_request request = {
         .http = flow->request.http,
         .loop = flow->request.loop,
-        .directory = config_directory(config),
-        .ca_bundle = config->acme.authorities.items[0].ca_bundle,
-        .email = config->acme.email,
+        .config = config,
+        .authority = &config->acme.authorities.items[0],
         .key = flow->account_key,
         .existing_only = true,
     };

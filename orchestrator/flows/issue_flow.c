@@ -282,14 +282,12 @@ static void abort_pause(void *owner)
 static int begin_account(void *owner, struct err *err)
 {
     struct issue_flow *flow = owner;
-    const struct config *config = flow->request.config;
     char thumbprint[JOSE_THUMBPRINT_SIZE];
     const struct acme_account_request request = {
         .http = flow->request.http,
         .loop = flow->request.loop,
-        .directory = flow->request.authority->directory,
-        .ca_bundle = flow->request.authority->ca_bundle,
-        .email = config->acme.email,
+        .config = flow->request.config,
+        .authority = flow->request.authority,
         .key = flow->account_key,
     };
 

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <openssl/hmac.h>
 #include <openssl/pem.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,6 +40,7 @@ struct ca {
     char url[64];
     EVP_PKEY *key;           /* what requests must be signed with */
     struct answer directory; /* head NULL: as it should be */
+    const char *meta;        /* in that, or NULL */
     struct answer new_nonce;
     const struct answer *posts; /* one after the other; the last one for ever */
     size_t post_count;
@@ -188,8 +190,8 @@ static struct answer answer_of(struct ca *ca, const char *request, char *body,
     if (strncmp(request, "GET /directory ", 15) == 0) {
         snprintf(body, body_size,
                  "{\"newNonce\":\"%s/new-nonce\",\"newAccount\":\"%s/new-account\","
-                 "\"newOrder\":\"\",\"meta\":{}}",
-                 ca->url, ca->url);
+                 "\"newOrder\":\"\",\"meta\":%s}",
+                 ca->url, ca->url, ca->meta == NULL ? "{}" : ca->meta);
         return ca->directory.head != NULL ? ca->directory
                                           : (struct answer){OK_HEAD, body, true};
     }
@@ -313,6 +315,10 @@ struct fixture {
     EVP_PKEY *key;
     struct ca ca;
     char directory[128];
+    char email[64];
+    char key_file[64]; /* of the external account binding */
+    struct config config;
+    struct authority authority;
     struct acme_account_request request;
     struct acme_account account;
     struct ended ended;
@@ -342,11 +348,14 @@ static int setup(void **state)
     f->key = pki_key();
     ca_start(&f->ca, f->loop, f->key);
     snprintf(f->directory, sizeof f->directory, "%s/directory", f->ca.url);
+    snprintf(f->key_file, sizeof f->key_file, "/tmp/test_eab.%d", (int)getpid());
+    f->config.acme.email = f->email;
+    f->authority.directory = f->directory;
     f->request = (struct acme_account_request){
         .http = f->http,
         .loop = f->loop,
-        .directory = f->directory,
-        .email = "",
+        .config = &f->config,
+        .authority = &f->authority,
         .key = f->key,
     };
     *state = f;
@@ -359,6 +368,7 @@ static int teardown(void **state)
     void *loop = f->loop;
 
     ca_forget(&f->ca);
+    unlink(f->key_file);
     http_close(f->http, NULL, NULL);
     uv_close((uv_handle_t *)&f->ca.listener, NULL);
     loop_run(f->loop);
@@ -397,7 +407,7 @@ static void assert_failed(const struct fixture *f, enum err_kind kind, int code,
 {
     char head[160];
 
-    snprintf(head, sizeof head, "ACME directory %s: ", f->request.directory);
+    snprintf(head, sizeof head, "ACME directory %s: ", f->authority.directory);
     ended_assert_failed(&f->ended, kind, part);
     assert_true(strncmp(f->ended.err.message, head, strlen(head)) == 0);
     assert_int_equal(f->ended.err.code, code);
@@ -423,7 +433,7 @@ static void an_account_is_found_by_its_key(void **state)
 {
     struct fixture *f = *state;
 
-    f->request.email = "ops@example.test";
+    strcpy(f->email, "ops@example.test");
     run_with(f, &found, 1);
     ended_assert_ok(&f->ended);
     assert_string_equal(f->account.url, "https://ca.test/account/7");
@@ -438,7 +448,7 @@ static void an_account_is_made_when_there_is_none(void **state)
     const struct answer posts[] = {unknown, created};
     struct fixture *f = *state;
 
-    f->request.email = "ops@example.test";
+    strcpy(f->email, "ops@example.test");
     run_with(f, posts, 2);
     ended_assert_ok(&f->ended);
     assert_string_equal(f->account.url, "https://ca.test/account/8");
@@ -477,7 +487,7 @@ static void a_contact_that_is_no_text_is_refused(void **state)
     const struct answer posts[] = {unknown, created};
     struct fixture *f = *state;
 
-    f->request.email = "\xff@example.test";
+    strcpy(f->email, "\xff@example.test");
     run_with(f, posts, 2);
     assert_failed(f, ERR_CONFIG, 0, "the contact address is not valid UTF-8");
     assert_int_equal(f->ca.posted, 1);
@@ -591,8 +601,9 @@ static void a_refusal_is_of_its_kind_and_comes_with_advice(void **state)
         const char *says;
     } problems[] = {
         {PROBLEM("externalAccountRequired"), ERR_CONFIG,
-         ": newAccount: this CA needs an external account binding "
-         "(externalAccountRequired): why"},
+         ": newAccount: this CA needs an external account binding: "
+         "set eab_key_id and eab_key_file to what it gave (externalAccountRequired): "
+         "why"},
         {PROBLEM("userActionRequired"), ERR_CONFIG,
          ": newAccount: the CA wants its terms of service agreed to in person "
          "(userActionRequired): why"},
@@ -606,6 +617,7 @@ static void a_refusal_is_of_its_kind_and_comes_with_advice(void **state)
          ": newAccount: set EMAIL to an address that the CA accepts, or to nothing "
          "(unsupportedContact): why"},
         {PROBLEM("unauthorized"), ERR_CONFIG,
+         ": newAccount: the account of this key was deactivated at the CA: "
          "LETSENCRYPT_ACCOUNT_VERSION=v2 (or the next) makes a new one (unauthorized): "
          "why"},
         {PROBLEM("rateLimited"), ERR_PEER,
@@ -683,6 +695,163 @@ static void the_url_of_the_account_must_fit(void **state)
     run_with_one(f, head, "{}");
     ended_assert_ok(&f->ended);
     assert_int_equal(strlen(f->account.url), ACME_URL_SIZE - 2);
+}
+
+/* ---- external account binding ---- */
+
+/* In base64url as CAs give it. */
+#define HMAC_KEY_BYTES "HMAC key of a test CA!"
+#define HMAC_KEY_TEXT "SE1BQyBrZXkgb2YgYSB0ZXN0IENBIQ"
+
+static void bind_with(struct fixture *f, const char *key_text)
+{
+    static char key_id[] = "kid-1";
+    struct err err = ERR_INIT;
+
+    assert_int_equal(fs_replace(f->key_file, key_text, strlen(key_text), 0600, &err), 0);
+    f->authority.eab_key_id = key_id;
+    f->authority.eab_key_file = f->key_file;
+}
+
+/* RFC 8555 §7.3.4, from the CA's side. */
+static void verify_binding(const struct fixture *f, const json_t *binding)
+{
+    json_t *header = decoded(binding, "protected");
+    json_t *payload = decoded(binding, "payload");
+    char url[128];
+    char input[REQUEST_SIZE];
+    unsigned char code[EVP_MAX_MD_SIZE];
+    unsigned code_len = 0;
+    struct err err = ERR_INIT;
+    json_t *jwk = NULL;
+    unsigned char *given;
+    size_t given_len;
+
+    snprintf(url, sizeof url, "%s/new-account", f->ca.url);
+    assert_int_equal(json_object_size(header), 3);
+    assert_string_equal(member(header, "alg"), "HS256");
+    assert_string_equal(member(header, "kid"), "kid-1");
+    assert_string_equal(member(header, "url"), url);
+    assert_int_equal(jose_public_jwk(f->key, &jwk, &err), 0);
+    assert_true(json_equal(payload, jwk));
+    snprintf(input, sizeof input, "%s.%s", member(binding, "protected"),
+             member(binding, "payload"));
+    HMAC(EVP_sha256(), HMAC_KEY_BYTES, (int)strlen(HMAC_KEY_BYTES),
+         (const unsigned char *)input, strlen(input), code, &code_len);
+    given = unbase64url(member(binding, "signature"), &given_len);
+    assert_int_equal(given_len, code_len);
+    assert_memory_equal(given, code, code_len);
+    free(given);
+    json_decref(jwk);
+    json_decref(header);
+    json_decref(payload);
+}
+
+static void a_new_account_is_bound_to_that_of_the_operator(void **state)
+{
+    static const char *const files[] = {HMAC_KEY_TEXT, HMAC_KEY_TEXT "\n",
+                                        HMAC_KEY_TEXT "==\r\n"};
+    const struct answer posts[] = {unknown, created};
+    struct fixture *f = *state;
+
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        bind_with(f, files[i]);
+        run_with(f, posts, 2);
+        ended_assert_ok(&f->ended);
+        assert_payload(f, 0, "{\"onlyReturnExisting\":true}");
+        verify_binding(f, json_object_get(f->ca.payloads[1], "externalAccountBinding"));
+    }
+}
+
+static void an_account_that_is_there_needs_no_hmac_key(void **state)
+{
+    static char key_id[] = "kid-1";
+    static char missing[] = "/nonexistent/key";
+    struct fixture *f = *state;
+
+    f->authority.eab_key_id = key_id;
+    f->authority.eab_key_file = missing;
+    run_with(f, &found, 1);
+    ended_assert_ok(&f->ended);
+    run_with(f, &unknown, 1);
+    assert_failed(f, ERR_CONFIG, ENOENT, "eab_key_file: /nonexistent/key: ");
+    assert_int_equal(f->ca.posted, 1);
+}
+
+static void a_file_without_an_hmac_key_is_an_error_that_does_not_repeat_it(void **state)
+{
+    static const char *const files[] = {"",      "\n",  "not base64url!", "ab\ncd", "A",
+                                        "QUJD=", "a+b/"};
+    struct fixture *f = *state;
+
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        bind_with(f, files[i]);
+        run_with(f, &unknown, 1);
+        assert_failed(f, ERR_CONFIG, 0, "expected the HMAC key in base64url");
+        assert_null(strstr(f->ended.err.message, "not base64url!"));
+        assert_int_equal(f->ca.posted, 1);
+    }
+}
+
+static void a_binding_that_the_ca_refuses_is_no_deactivated_account(void **state)
+{
+    const struct answer posts[] = {
+        unknown, {"HTTP/1.1 403 Forbidden\r\n", PROBLEM("unauthorized"), false}};
+    struct fixture *f = *state;
+
+    bind_with(f, HMAC_KEY_TEXT);
+    run_with(f, posts, 2);
+    assert_failed(f, ERR_CONFIG, 403,
+                  "the CA does not accept the external account binding: are eab_key_id "
+                  "and eab_key_file what it gave? (unauthorized): why");
+    assert_false(f->account.deactivated);
+}
+
+/* ---- deactivated ---- */
+
+static void a_deactivated_account_is_told_from_other_refusals(void **state)
+{
+    struct fixture *f = *state;
+
+    run_with_one(f, FOUND, "{\"status\":\"deactivated\"}");
+    assert_failed(f, ERR_CONFIG, 0,
+                  "the account https://ca.test/account/7 is deactivated: "
+                  "LETSENCRYPT_ACCOUNT_VERSION=v2 (or the next) makes a new one");
+    assert_true(f->account.deactivated);
+    run_with_one(f, FOUND, "{\"status\":\"revoked\"}");
+    assert_failed(f, ERR_CONFIG, 0, "the account https://ca.test/account/7 is revoked");
+    assert_true(f->account.deactivated);
+    run_with_one(f, "HTTP/1.1 401 Unauthorized\r\n", PROBLEM("unauthorized"));
+    assert_true(f->account.deactivated);
+    run_with_one(f, "HTTP/1.1 403 Forbidden\r\n", PROBLEM("rateLimited"));
+    assert_false(f->account.deactivated);
+    run_with_one(f, FOUND, "not JSON");
+    ended_assert_ok(&f->ended);
+    assert_false(f->account.deactivated);
+}
+
+/* ---- its name in CAA records ---- */
+
+static void the_ca_says_what_it_is_called_in_caa_records(void **state)
+{
+    static const struct {
+        const char *meta;
+        const char *identity;
+    } examples[] = {
+        {"{\"caaIdentities\":[\"ca.example.test\",\"other.test\"]}", "ca.example.test"},
+        {"{\"caaIdentities\":[]}", ""},
+        {"{\"caaIdentities\":[\"a\\\"; b\"]}", ""},
+        {"{\"caaIdentities\":7}", ""},
+        {"[]", ""},
+    };
+    struct fixture *f = *state;
+
+    for (size_t i = 0; i < sizeof examples / sizeof examples[0]; i++) {
+        f->ca.meta = examples[i].meta;
+        run_with(f, &found, 1);
+        ended_assert_ok(&f->ended);
+        assert_string_equal(f->account.caa_identity, examples[i].identity);
+    }
 }
 
 /* ---- the directory ---- */
@@ -778,7 +947,7 @@ static void a_ca_is_trusted_by_its_bundle(void **state)
     snprintf(f->directory, sizeof f->directory, "%s/directory", server_url(server));
     run(f);
     assert_failed(f, ERR_NET, 0, "the TLS certificate is not trusted");
-    f->request.ca_bundle = bundle;
+    f->authority.ca_bundle = bundle;
     run(f);
     assert_failed(f, ERR_PEER, 418, "directory: HTTP status 418");
     unlink(bundle);
@@ -949,6 +1118,12 @@ int main(void)
         account_test(long_words_of_a_ca_are_cut),
         account_test(other_answers_are_refusals),
         account_test(the_url_of_the_account_must_fit),
+        account_test(a_new_account_is_bound_to_that_of_the_operator),
+        account_test(an_account_that_is_there_needs_no_hmac_key),
+        account_test(a_file_without_an_hmac_key_is_an_error_that_does_not_repeat_it),
+        account_test(a_binding_that_the_ca_refuses_is_no_deactivated_account),
+        account_test(a_deactivated_account_is_told_from_other_refusals),
+        account_test(the_ca_says_what_it_is_called_in_caa_records),
         account_test(what_is_no_directory_is_refused),
         account_test(a_directory_has_a_largest_size),
         account_test(a_directory_may_name_nonsense),

@@ -69,6 +69,39 @@ static void test_base64url_of_many_bytes(void **state)
     assert_int_equal(strspn(encoded, "_"), 400);
 }
 
+static void expect_unbase64url(const char *text, const char *bytes)
+{
+    unsigned char decoded[TEXT_UNBASE64URL_MAX(16)];
+    size_t len = 99;
+
+    if (bytes == NULL) {
+        assert_int_equal(text_unbase64url(decoded, &len, text, strlen(text)), -1);
+        return;
+    }
+    assert_int_equal(text_unbase64url(decoded, &len, text, strlen(text)), 0);
+    assert_int_equal(len, strlen(bytes));
+    assert_memory_equal(decoded, bytes, len);
+}
+
+static void test_unbase64url(void **state)
+{
+    static const char *const bad[] = {"A",     "Zm9vY", "Zg=",      "Zg===",
+                                      "Zm9v=", "====",  "Zm9v====", "+/+/",
+                                      "Zm 9",  "Zg\n",  "Z=g=",     "="};
+
+    (void)state;
+    expect_unbase64url("", "");
+    expect_unbase64url("Zg", "f");
+    expect_unbase64url("Zg==", "f");
+    expect_unbase64url("Zm8", "fo");
+    expect_unbase64url("Zm8=", "fo");
+    expect_unbase64url("Zm9v", "foo");
+    expect_unbase64url("Zm9vYmFy", "foobar");
+    expect_unbase64url("-_-_", "\xfb\xff\xbf");
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        expect_unbase64url(bad[i], NULL);
+}
+
 static void test_time(void **state)
 {
     char text[TEXT_TIME_SIZE];
@@ -203,6 +236,7 @@ int main(void)
         cmocka_unit_test(test_hex),
         cmocka_unit_test(test_base64url),
         cmocka_unit_test(test_base64url_of_many_bytes),
+        cmocka_unit_test(test_unbase64url),
         cmocka_unit_test(test_time),
         cmocka_unit_test(test_duration),
         cmocka_unit_test(test_character),
