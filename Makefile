@@ -50,7 +50,7 @@ $(error VARIANT=$(VARIANT) is not one of release, debug, asan, cover)
 endif
 
 # Goals that need no compiler must work before the libraries are installed.
-NO_LIBRARIES := help clean deps test demo layers install-hooks
+NO_LIBRARIES := help clean deps test demo layers install-hooks lock-certbot
 ifneq ($(filter-out $(NO_LIBRARIES),$(or $(MAKECMDGOALS),all)),)
 MISSING := $(strip $(foreach l,$(LIBRARIES),$(shell $(PKG_CONFIG) --exists $(l) 2>/dev/null || echo $(l))))
 ifneq ($(MISSING),)
@@ -149,8 +149,19 @@ $(TEST_PRELOADS): $(BUILD)/test/%.so: test/lib/%.c Makefile
 	@echo "  LINK    $@"
 	@$(CC) $(CPPFLAGS) -std=c17 $(WARNINGS) $(CFLAGS_release) -fPIC -shared -o $@ $<
 
+# A Pebble that has renewal information and profiles, and the certbot of the image.
+NEWER_PEBBLE  := build/newer-pebble
+NEWER_CERTBOT := build/newer-certbot
+.PHONY: newer-pebble newer-certbot lock-certbot
+newer-pebble:
+	@test/lib/newer-pebble $(NEWER_PEBBLE)
+newer-certbot:
+	@test/lib/newer-certbot $(NEWER_CERTBOT) certbot.lock $(PYTHON)
+lock-certbot:
+	@test/lib/lock-certbot certbot.lock 5
+
 .PHONY: e2e
-e2e: program modules $(TEST_PROGRAMS) $(STEPS_LIST) $(TEST_PRELOADS)
+e2e: program modules $(TEST_PROGRAMS) $(STEPS_LIST) $(TEST_PRELOADS) newer-pebble newer-certbot
 	@BUILD=$(BUILD) $(PYTHON) -m pytest -p no:cacheprovider -q -n $(TEST_JOBS) --dist loadgroup \
 	  --durations=5 $(PYTEST_ARGS) test/e2e
 
@@ -245,6 +256,7 @@ help:
 	@echo "make bench-ekm         what the nginx modules cost (BENCH_ARGS='--json FILE')"
 	@echo "make unit | e2e        one kind of tests (PYTEST_ARGS='-k name')"
 	@echo "make e2e-newer-nginx   those of the nginx modules with the nginx of Debian's next release"
+	@echo "make lock-certbot      certbot.lock anew: the newest certbot 5 and what it needs, with sums"
 	@echo "make layers | format-check | tidy | compile-check | format"
 	@echo "make install DESTDIR=  the image's layout"
 	@echo "make deps | clean"

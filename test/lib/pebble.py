@@ -8,29 +8,47 @@ import tempfile
 import urllib.request
 from pathlib import Path
 
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from log import Log
 from loopback import LoopbackAddress, is_listening, wait_until
 from processes import environment, spawn, stop
 
+REPOSITORY = Path(__file__).resolve().parents[2]
+PROGRAM = "pebble"  # the machine's own
+NEWER_PROGRAM = REPOSITORY / "build/newer-pebble/pebble"  # with renewal information and profiles
+
 QUARTER = 90 * 24 * 3600
-KNOBS = {
-    "PEBBLE_VA_NOSLEEP": "1",
-    "PEBBLE_WFE_NONCEREJECT": "0",
-    "PEBBLE_AUTHZREUSE": "0",
-}
 
 
 class Pebble:
     """A CA and its DNS, in which every name has the address that point() gave it.
 
-    Challenges are fetched from `http_port`, whatever the address. Accounts, orders and the CA's
-    own keys are gone when it is stopped.
+    Challenges are fetched from `http_port`, whatever the address: `http_port_of` another CA for
+    those that are to validate the same names. Accounts, orders and the CA's own keys are gone when
+    it is stopped.
+
+    `profiles` are names and validities in seconds, in place of one for all; an order that names
+    none gets any of them. With `account_keys`, names and base64url texts, new accounts have to be
+    bound to one of those (RFC 8555 section 7.3.4). Of 100 nonces `rejected_nonces` are refused,
+    which clients have to live with.
     """
 
-    def __init__(self, validity_s=QUARTER):
+    def __init__(
+        self,
+        validity_s=QUARTER,
+        *,
+        newer=False,
+        profiles=None,
+        account_keys=None,
+        rejected_nonces=0,
+        http_port_of=None,
+    ):
         self.address = LoopbackAddress()
-        self.http_port = self.address.port(8080)
-        self.validity_s = validity_s
+        self.http_port = http_port_of.http_port if http_port_of else self.address.port(8080)
+        self.validity_s, self.profiles = validity_s, profiles or {"default": validity_s}
+        self.account_keys, self.rejected_nonces = account_keys or {}, rejected_nonces
+        self._program = NEWER_PROGRAM if newer else PROGRAM
         self.log = Log()
         self._ca = self._dns = None
         self._acme, self._management, self._resolver, self._names = (
@@ -59,8 +77,12 @@ class Pebble:
         configuration = self.folder / "pebble.json"
         configuration.write_text(json.dumps({"pebble": self._configuration()}))
         self._ca = spawn(
-            ["pebble", "-config", configuration, "-dnsserver", self._resolver],
-            env=environment(**KNOBS),
+            [self._program, "-config", configuration, "-dnsserver", self._resolver],
+            env=environment(
+                PEBBLE_VA_NOSLEEP="1",
+                PEBBLE_WFE_NONCEREJECT=str(self.rejected_nonces),
+                PEBBLE_AUTHZREUSE="0",
+            ),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
@@ -101,9 +123,19 @@ class Pebble:
     def mend_dns(self, domain):
         self._tell_dns("clear-servfail", host=domain)
 
+    def suggest_renewal(self, leaf, start, end):
+        """From now on the renewal information of this leaf has this window, aware datetimes."""
+        window = {"start": start.isoformat(), "end": end.isoformat()}
+        self.answer_renewal_info(leaf, json.dumps({"suggestedWindow": window}))
+
+    def answer_renewal_info(self, leaf, text):
+        """From now on the renewal information of this leaf is this text."""
+        certificate = leaf.public_bytes(Encoding.PEM).decode()
+        self._call("/set-renewal-info/", {"Certificate": certificate, "ARIResponse": text})
+
     def root(self):
         """The root that this start of the CA made, in PEM."""
-        return self._get("/roots/0")
+        return self._call("/roots/0")
 
     def orders(self, since=0):
         """How many orders have been made; `since` is a log.mark()."""
@@ -115,6 +147,9 @@ class Pebble:
     def accounts(self, since=0):
         """How many accounts have been made: calls of newAccount for a known key do not count."""
         return len(self.log.find_all(r"There are now \d+ accounts in memory", since))
+
+    def renewal_info_calls(self, since=0):
+        return len(self.log.find_all(r"GET /\S*renewalInfo/", since))
 
     def account_calls(self, since=0):
         return len(self.log.find_all(r"POST /sign-me-up", since))
@@ -132,11 +167,15 @@ class Pebble:
             "httpPort": self.http_port,
             "tlsPort": self.address.port(8443),
             "ocspResponderURL": "",
-            "externalAccountBindingRequired": False,
+            "externalAccountBindingRequired": bool(self.account_keys),
+            "externalAccountMACKeys": self.account_keys,
             "keyAlgorithm": "ecdsa",
             "retryAfter": {"authz": 1, "order": 1},
             "certificateValidityPeriod": self.validity_s,
-            "profiles": {"default": {"description": "all", "validityPeriod": self.validity_s}},
+            "profiles": {
+                name: {"description": name, "validityPeriod": validity_s}
+                for name, validity_s in self.profiles.items()
+            },
         }
 
     def _make_front_certificate(self):
@@ -176,9 +215,10 @@ class Pebble:
         url = f"http://{self._names}/{command}"
         _open(url, data=json.dumps(arguments).encode())
 
-    def _get(self, path):
+    def _call(self, path, arguments=None):
         context = ssl.create_default_context(cafile=self.bundle)
-        return _open(f"https://{self._management}{path}", context=context).decode()
+        data = None if arguments is None else json.dumps(arguments).encode()
+        return _open(f"https://{self._management}{path}", data, context).decode()
 
 
 def _open(url, data=None, context=None):

@@ -40,6 +40,8 @@ BUILD = REPOSITORY / os.environ.get("BUILD", "build/release")
 PROGRAM = BUILD / "cert-manager"
 SUPERVISORD = "/usr/bin/supervisord"
 NGINX = "/usr/sbin/nginx"
+CERTBOT = "/usr/bin/certbot"  # the machine's own
+NEWER_CERTBOT = REPOSITORY / "build/newer-certbot/bin/certbot"  # that of the image
 IS_ROOT = os.geteuid() == 0
 
 # What must never be in a log: crashes, findings of sanitizers, and nginx in trouble.
@@ -70,6 +72,7 @@ class Stack:
         variables=None,
         volume=None,
         binds=None,
+        certbot=CERTBOT,
         parent="/tmp",
     ):
         self.ca, self.seed = ca, seed
@@ -99,7 +102,7 @@ class Stack:
         self.supervisord_conf = self.root / "etc/supervisord.conf"
         self.config = self.root / "etc/cert-manager.yaml"
         self.pid_file = self.folder["run"] / "nginx.pid"
-        self.settings = self._default_settings() | (settings or {})
+        self.settings = self._default_settings() | {"certbot.path": certbot} | (settings or {})
         self.variables = {"DOMAIN": self.domain} | (variables or {})
         self.log = Log()
         self.expected_trouble = None  # pattern of lines that a test brings about itself
