@@ -3,7 +3,6 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/text.h"
-#include "domain/hostname.h"
 #include "domain/jose.h"
 
 #include <jansson.h>
@@ -81,29 +80,6 @@ static const char *advice_for(const struct acme_account *a, const char *type)
     return NULL;
 }
 
-/* The answer as a problem document (RFC 7807), turned into an error. */
-static int refuse(struct acme_account *a, const char *what, struct err *err)
-{
-    json_t *root = json_loads(buf_str(&a->http.body), 0, NULL);
-    const char *type = json_string_value(json_object_get(root, "type"));
-    const char *detail = json_string_value(json_object_get(root, "detail"));
-    const char *name = type == NULL ? NULL : strrchr(type, ':');
-    const char *advice;
-
-    name = name == NULL ? "no ACME problem document" : name + 1;
-    detail = detail == NULL ? "no explanation" : detail;
-    advice = advice_for(a, name);
-    if (advice != NULL)
-        err_set_code(err, ERR_CONFIG, a->http.status, "%s: %s (%.60s): %.400s", what,
-                     advice, name, detail);
-    else
-        err_set_code(err, ERR_PEER, a->http.status, "%s: HTTP status %d (%.60s): %.400s",
-                     what, a->http.status, name, detail);
-    a->deactivated = !a->bound && strcmp(name, "unauthorized") == 0;
-    json_decref(root);
-    return -1;
-}
-
 static bool problem_is(const struct acme_account *a, const char *name)
 {
     json_t *root = json_loads(buf_str(&a->http.body), 0, NULL);
@@ -113,6 +89,26 @@ static bool problem_is(const struct acme_account *a, const char *name)
 
     json_decref(root);
     return same;
+}
+
+/* The answer as a problem document (RFC 7807), turned into an error. */
+static int refuse(struct acme_account *a, const char *what, struct err *err)
+{
+    json_t *root = json_loads(buf_str(&a->http.body), 0, NULL);
+    const char *type = json_string_value(json_object_get(root, "type"));
+    const char *detail = json_string_value(json_object_get(root, "detail"));
+    const char *name = type == NULL ? NULL : strrchr(type, ':');
+    const char *advice;
+
+    advice = name == NULL ? NULL : advice_for(a, name + 1);
+    if (advice != NULL)
+        err_set_code(err, ERR_CONFIG, a->http.status, "%s: %s (%.60s): %.400s", what,
+                     advice, name + 1, detail == NULL ? "no explanation" : detail);
+    else
+        (void)acme_refused(&a->http, what, err);
+    a->deactivated = !a->bound && problem_is(a, "unauthorized");
+    json_decref(root);
+    return -1;
 }
 
 /* False, and `ret` is "", when the answer has no such header, or an empty or a longer one. */
@@ -130,57 +126,31 @@ static bool take_header(const struct acme_account *a, const char *name, char *re
 static int begin_directory(void *flow, struct err *err)
 {
     struct acme_account *a = flow;
+    const struct acme_directory_request request = {
+        .http = a->request.http,
+        .authority = a->request.authority,
+        .timeout_ms = CALL_TIMEOUT_MS,
+    };
 
     (void)err;
-    call(a, "GET", a->request.authority->directory);
+    acme_directory_start(&a->directory, &request, seq_resume, &a->seq);
     return SEQ_WAIT;
-}
-
-static int copy_url(const json_t *directory, const char *member, char ret[ACME_URL_SIZE],
-                    struct err *err)
-{
-    const char *url = json_string_value(json_object_get(directory, member));
-
-    if (url == NULL || strlen(url) >= ACME_URL_SIZE)
-        return err_set(err, ERR_PEER,
-                       "the answer has no usable \"%s\": is this the URL of an "
-                       "ACME directory?",
-                       member);
-    snprintf(ret, ACME_URL_SIZE, "%s", url);
-    return 0;
-}
-
-/* Of several names the first has to do; RFC 8555 §9.7.6 wants host names. */
-static void take_identity(struct acme_account *a, const json_t *directory)
-{
-    const json_t *meta = json_object_get(directory, "meta");
-    const char *name =
-        json_string_value(json_array_get(json_object_get(meta, "caaIdentities"), 0));
-    struct err ignored = ERR_INIT;
-
-    if (name != NULL && hostname_check(name, &ignored) == 0)
-        snprintf(a->caa_identity, sizeof a->caa_identity, "%s", name);
 }
 
 static int finish_directory(void *flow, struct err *err)
 {
     struct acme_account *a = flow;
-    json_t *directory;
-    int failed;
 
-    if (a->http.status != 200)
-        return refuse(a, "directory", err);
-    directory = json_loads(buf_str(&a->http.body), 0, NULL);
-    if (directory == NULL)
-        return err_set(err, ERR_PEER,
-                       "the answer is not JSON: is this the URL of an ACME "
-                       "directory?");
-    failed = copy_url(directory, "newNonce", a->new_nonce_url, err);
-    if (failed == 0)
-        failed = copy_url(directory, "newAccount", a->new_account_url, err);
-    take_identity(a, directory);
-    json_decref(directory);
-    return failed;
+    (void)err;
+    memcpy(a->caa_identity, a->directory.caa_identity, sizeof a->caa_identity);
+    return SEQ_NEXT;
+}
+
+static void abort_directory(void *flow)
+{
+    struct acme_account *a = flow;
+
+    acme_directory_cancel(&a->directory);
 }
 
 /* ---- nonce ---- */
@@ -190,7 +160,7 @@ static int begin_nonce(void *flow, struct err *err)
     struct acme_account *a = flow;
 
     (void)err;
-    call(a, "HEAD", a->new_nonce_url);
+    call(a, "HEAD", a->directory.new_nonce);
     return SEQ_WAIT;
 }
 
@@ -217,12 +187,12 @@ static int begin_post(struct acme_account *a, json_t *payload, struct err *err)
     if (text == NULL)
         return err_set(err, ERR_CONFIG, "the contact address is not valid UTF-8");
     buf_clear(&a->body);
-    failed = jose_sign_request(a->request.key, a->new_account_url, a->nonce, NULL, text,
-                               &a->body, err);
+    failed = jose_sign_request(a->request.key, a->directory.new_account, a->nonce, NULL,
+                               text, &a->body, err);
     wipe_free(text);
     if (failed != 0)
         return -1;
-    call(a, "POST", a->new_account_url);
+    call(a, "POST", a->directory.new_account);
     return SEQ_WAIT;
 }
 
@@ -245,7 +215,7 @@ static int add_binding(const struct acme_account *a, json_t *payload, struct err
         return err_wrap(err, "eab_key_file: %s", authority->eab_key_file);
     }
     if (jose_external_binding(a->request.key, authority->eab_key_id, key,
-                              a->new_account_url, &binding, err) < 0)
+                              a->directory.new_account, &binding, err) < 0)
         return -1;
     return json_object_set_new(payload, "externalAccountBinding", binding);
 }
@@ -338,7 +308,7 @@ static int finish_create(void *flow, struct err *err)
 }
 
 static const struct seq_step steps[] = {
-    {"read directory", begin_directory, finish_directory, abort_call, 0},
+    {"read directory", begin_directory, finish_directory, abort_directory, 0},
     {"get nonce", begin_nonce, finish_nonce, abort_call, 0},
     {"find account", begin_find, finish_find, abort_call, 0},
     {"create account", begin_create, finish_create, abort_call, 0},

@@ -11,6 +11,7 @@
 #ifndef CM_ADAPTERS_ACME_ACCOUNT_H
 #define CM_ADAPTERS_ACME_ACCOUNT_H
 
+#include "adapters/acme_directory.h"
 #include "domain/config.h"
 #include "runtime/http.h"
 #include "runtime/seq.h"
@@ -18,7 +19,7 @@
 #include <openssl/evp.h>
 #include <stdbool.h>
 
-enum { ACME_URL_SIZE = 1024, ACME_NONCE_SIZE = 256, ACME_IDENTITY_SIZE = 256 };
+enum { ACME_NONCE_SIZE = 256 };
 
 /* Borrowed until done. */
 struct acme_account_request {
@@ -42,10 +43,9 @@ struct acme_account {
     /* Private. */
     struct acme_account_request request;
     struct seq seq;
+    struct acme_directory directory;
     struct http_call http;
     struct buf body;
-    char new_nonce_url[ACME_URL_SIZE];
-    char new_account_url[ACME_URL_SIZE];
     char nonce[ACME_NONCE_SIZE];
     unsigned nonce_refusals;
     bool bound; /* the request has an external account binding */

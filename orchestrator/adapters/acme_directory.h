@@ -1,0 +1,48 @@
+/*
+ * acme_directory: where a CA offers what, RFC 8555 §7.1.1 and RFC 9773 §3. Ownership and order of
+ * calls: done.h.
+ */
+#ifndef CM_ADAPTERS_ACME_DIRECTORY_H
+#define CM_ADAPTERS_ACME_DIRECTORY_H
+
+#include "domain/authority.h"
+#include "runtime/http.h"
+
+enum { ACME_URL_SIZE = 1024, ACME_IDENTITY_SIZE = 256 };
+
+/* Borrowed until done. */
+struct acme_directory_request {
+    struct http *http;
+    const struct authority *authority;
+    unsigned timeout_ms;
+};
+
+struct acme_directory {
+    /* Results, valid in done. */
+    char new_nonce[ACME_URL_SIZE];
+    char new_account[ACME_URL_SIZE];
+    char renewal_info[ACME_URL_SIZE];      /* "" where the CA has none */
+    char caa_identity[ACME_IDENTITY_SIZE]; /* its name in CAA records, "" for unknown */
+
+    /* Private. */
+    struct http_call call;
+    done_fn done;
+    void *owner;
+};
+
+/*
+ * ERR_NET and ERR_TIMEOUT: the CA is out of reach. ERR_PEER: it refused (err->code is the HTTP
+ * status), or what is there is no directory (the code is 0).
+ */
+void acme_directory_start(struct acme_directory *directory,
+                          const struct acme_directory_request *request, done_fn done,
+                          void *owner);
+void acme_directory_cancel(struct acme_directory *directory);
+
+/*
+ * An answer that is no success as an error, with the type and the detail of its problem document
+ * (RFC 7807), where it is one. Returns -1.
+ */
+int acme_refused(const struct http_call *answer, const char *what, struct err *err);
+
+#endif
