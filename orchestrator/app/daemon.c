@@ -94,6 +94,9 @@ static void cancel_flow(struct daemon *d)
     case GATHERING:
         evidence_flow_cancel(&d->flow.evidence);
         break;
+    case ASKING:
+        renewal_info_flow_cancel(&d->flow.renewal_info);
+        break;
     }
 }
 
@@ -130,7 +133,10 @@ static void log_plan(struct daemon *d, const struct plan *plan)
     for (int i = 0; i < PLAN_ACTIVITIES; i++)
         scheduled = scheduled && d->failures[i] == 0;
     if (strcmp(plan->reason, d->last_reason) != 0)
-        log_write(scheduled ? LOG_INFO : LOG_DEBUG, "%s", plan->reason);
+        log_write(plan->alarming ? LOG_WARNING
+                  : scheduled    ? LOG_INFO
+                                 : LOG_DEBUG,
+                  "%s", plan->reason);
     snprintf(d->last_reason, sizeof d->last_reason, "%s", plan->reason);
 }
 
@@ -183,6 +189,9 @@ void daemon_proceed(struct daemon *d)
         break;
     case PLAN_GATHER:
         daemon_start_evidence(d);
+        break;
+    case PLAN_ASK_RENEWAL_INFO:
+        daemon_start_asking(d);
         break;
     case PLAN_EXAMINE:
         assert(false && "handled above");

@@ -231,6 +231,7 @@ static void on_apply_done(void *owner, const struct err *err)
         note_served(d, flow);
     }
     plan_measuring(d);
+    daemon_follow_renewal(d);
     daemon_follow_evidence(d);
     apply_flow_done(flow);
     daemon_flow_ended(d);

@@ -1,7 +1,7 @@
 /*
  * daemon_internal: what daemon.c (its life, and what comes next), daemon_keys.c (keys, and the pair in
- * the TLS folder), daemon_issue.c (obtaining another one), daemon_apply.c (what is served) and
- * daemon_evidence.c (what proves it) share.
+ * the TLS folder), daemon_issue.c (obtaining another one), daemon_apply.c (what is served),
+ * daemon_renewal.c (until when) and daemon_evidence.c (what proves it) share.
  */
 #ifndef CM_APP_DAEMON_INTERNAL_H
 #define CM_APP_DAEMON_INTERNAL_H
@@ -17,6 +17,7 @@
 #include "flows/evidence_flow.h"
 #include "flows/issue_flow.h"
 #include "flows/keys_flow.h"
+#include "flows/renewal_info_flow.h"
 #include "runtime/http.h"
 #include "runtime/timer.h"
 #include "runtime/watch.h"
@@ -29,7 +30,7 @@
 enum { DAEMON_SIGNALS = 2, DAEMON_SETTLE_MS = 2 * 1000 };
 
 /* The one flow that may be at work, besides that of the site. */
-enum activity { IDLE, STARTING, FETCHING_KEYS, ISSUING, APPLYING, GATHERING };
+enum activity { IDLE, STARTING, FETCHING_KEYS, ISSUING, APPLYING, GATHERING, ASKING };
 
 /* What an apply flow is about. */
 enum subject { CANDIDATE, SERVED, REPAIR };
@@ -71,6 +72,9 @@ struct daemon {
     bool applied;   /* once in this life: nginx has read what is on disk */
     bool goes_back; /* an earlier life was cut off on its way back: ours ends it */
 
+    struct renewal_record renewal;      /* of the served leaf */
+    struct renewal_record next_renewal; /* of one that is to be served */
+
     char evidence[FS_PATH_MAX];            /* that facts name */
     char evidence_leaf[JOURNAL_LEAF_SIZE]; /* of which evidence is shown, "" for none */
 
@@ -89,6 +93,7 @@ struct daemon {
         struct issue_flow issue;
         struct apply_flow apply;
         struct evidence_flow evidence;
+        struct renewal_info_flow renewal_info;
     } flow;
 };
 
@@ -137,6 +142,19 @@ void daemon_forget_served(struct daemon *d);
 /* ---- daemon_issue.c ---- */
 
 void daemon_start_issue(struct daemon *d);
+
+/* ---- daemon_renewal.c ---- */
+
+/*
+ * Of a leaf that was obtained: which CA issued it (NULL: not known), and whether other machines
+ * serve it, too.
+ */
+void daemon_expect_renewal(struct daemon *d, const struct chain_leaf *leaf,
+                           const struct authority *issuer, bool shared);
+
+/* What is served may have changed. */
+void daemon_follow_renewal(struct daemon *d);
+void daemon_start_asking(struct daemon *d);
 
 /* ---- daemon_evidence.c ---- */
 

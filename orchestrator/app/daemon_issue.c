@@ -28,11 +28,13 @@ static uint64_t issue_pace(const struct daemon *d, const struct issue_flow *flow
 
 static void rest_after_issue(struct daemon *d, const struct chain_leaf *leaf)
 {
+    const struct renewal_terms by_dates = {0};
     char date[TEXT_TIME_SIZE];
 
     d->plan_facts.retry_at_ms[PLAN_ISSUING] =
-        daemon_uptime_ms(d) + plan_rest_after_issue_ms(leaf->not_before, leaf->not_after);
-    if (plan_renew_at(leaf->not_before, leaf->not_after) <= (int64_t)time(NULL))
+        daemon_uptime_ms(d) + renewal_rest_ms(leaf->not_before, leaf->not_after);
+    if (renewal_of(&by_dates, leaf->not_before, leaf->not_after).at <=
+        (int64_t)time(NULL))
         log_warning(
             "the new certificate is due for renewal already, valid until %s: is this "
             "machine's clock right?",
@@ -53,6 +55,8 @@ static void on_issue_done(void *owner, const struct err *err)
         d->plan_facts.candidate = true;
         d->plan_facts.retry_at_ms[PLAN_APPLYING] = 0;
         rest_after_issue(d, chain_leaf(d->candidate));
+        daemon_expect_renewal(d, chain_leaf(d->candidate),
+                              d->flow.issue.request.authority, false);
     }
     issue_flow_done(&d->flow.issue);
     daemon_flow_ended(d);

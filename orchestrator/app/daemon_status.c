@@ -14,6 +14,8 @@ static int render(const struct daemon *d, struct buf *ret, struct err *err)
     const struct status status = {
         .config = d->config,
         .leaf = d->served == NULL ? NULL : chain_leaf(d->served),
+        .renewal = d->config->tls.external_key ? NULL : &d->renewal,
+        .terms = &d->plan_facts.renewal,
         .attested = d->served != NULL && d->attested,
         .last_event_from = d->source == MEASURE_FROM_LOG ? "event log" : "own record",
         .why_not_attested = d->served == NULL ? "nothing is served" : d->why_not.message,

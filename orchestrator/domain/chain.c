@@ -228,6 +228,7 @@ static int describe_leaf(const X509 *certificate, struct chain_leaf *ret, struct
                    sizeof ret->issuer_name) < 0)
         return err_openssl(err, "certificate 1: a name in it cannot be read");
     ret->self_signed = X509_NAME_cmp(subject, issuer) == 0;
+    renewal_info_id(certificate, ret->renewal_id);
     if (read_serial(X509_get0_serialNumber(certificate), ret->serial, err) < 0 ||
         read_time(X509_get0_notBefore(certificate), "notBefore", &ret->not_before, err) <
             0 ||

@@ -9,6 +9,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "domain/renewal_info.h"
 
 #include <openssl/evp.h>
 #include <stdbool.h>
@@ -28,7 +29,8 @@ struct chain_leaf {
     char issuer_name[128]; /* the issuer's common name, else its organization, else "" */
     int64_t not_before;    /* Unix seconds */
     int64_t not_after;
-    bool self_signed; /* issuer = subject */
+    bool self_signed;                      /* issuer = subject */
+    char renewal_id[RENEWAL_INFO_ID_SIZE]; /* "" when a CA cannot be asked about it */
 };
 
 /* ERR_CRYPTO unless there are 1 to CHAIN_MAX_CERTIFICATES well-formed certificates and nothing else in PEM. */

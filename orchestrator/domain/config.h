@@ -62,6 +62,8 @@ struct config {
         unsigned retry_min_ms; /* first wait after a failed attempt at a CA without known
                                   limits */
         unsigned retry_max_ms;
+        bool renewal_info;        /* the CA is asked when to renew */
+        unsigned renew_before_ms; /* before the end; 0: by the lifetime */
     } acme;
     struct {
         char *path;

@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-enum { CONFIG_SETTING_COUNT = 57 };
+enum { CONFIG_SETTING_COUNT = 59 };
 
 enum config_type {
     CONFIG_HOSTNAME,

@@ -70,6 +70,13 @@ const struct config_setting config_settings[] = {
     {"acme.retry_max", NULL, CONFIG_DURATION, FIELD(acme.retry_max_ms),
      LIMITS(SECOND, 7 * DAY), .fallback = "1h",
      .meaning = "longest wait after failed attempts at a CA without known limits"},
+    {"acme.renewal_info", NULL, CONFIG_BOOL, FIELD(acme.renewal_info), .fallback = "true",
+     .meaning = "ask the CA when to renew, where it says so (RFC 9773)"},
+    {"acme.renew_before", NULL, CONFIG_DURATION, FIELD(acme.renew_before_ms),
+     LIMITS(SECOND, 45U * DAY),
+     .meaning =
+         "renew that long before the end, at the latest; unset: when a third of the "
+         "lifetime is left, or half of one below 10 days"},
 
     {"certbot.path", NULL, CONFIG_PATH, FIELD(certbot.path),
      .fallback = "/usr/bin/certbot", .meaning = "program of certbot"},

@@ -4,27 +4,9 @@
 
 #include <stdio.h>
 
-enum { SHORT_LIFE_S = 10 * 24 * 3600, LONGEST_REST_S = 3600 };
-
-int64_t plan_renew_at(int64_t not_before, int64_t not_after)
-{
-    /* Never after the end, also when the dates are the wrong way round. */
-    int64_t life = not_after > not_before ? not_after - not_before : 0;
-
-    return not_after - (life < SHORT_LIFE_S ? life / 2 : life / 3);
-}
-
 bool plan_is_nearly_over(int64_t not_before, int64_t not_after, int64_t now)
 {
     return not_after - now < (not_after - not_before) / 10;
-}
-
-uint64_t plan_rest_after_issue_ms(int64_t not_before, int64_t not_after)
-{
-    int64_t quarter = (not_after - not_before) / 4;
-    int64_t rest = quarter < LONGEST_REST_S ? quarter : LONGEST_REST_S;
-
-    return rest > 0 ? (uint64_t)rest * 1000 : 1000;
 }
 
 static struct plan act(enum plan_action action, const char *reason)
@@ -68,14 +50,55 @@ static struct plan issue(const struct plan_facts *facts, uint64_t uptime_ms,
     return plan;
 }
 
+/* A clock that is behind says nothing of when to renew: it has to be put right. */
+static struct plan wait_for_clock(const struct plan_facts *facts)
+{
+    char reason[PLAN_REASON_SIZE];
+    char date[TEXT_TIME_SIZE];
+    struct plan plan;
+
+    text_time(date, facts->not_before);
+    snprintf(reason, sizeof reason,
+             "the served certificate is valid from %s on only: is this machine's clock "
+             "right?",
+             date);
+    plan = wait_ms(PLAN_LONGEST_WAIT_MS, reason);
+    plan.alarming = true;
+    return plan;
+}
+
+static struct plan renew_in_time(const struct plan_facts *facts, int64_t now,
+                                 uint64_t uptime_ms)
+{
+    static const char *const rules[] = {
+        [RENEWAL_BY_LIFETIME] = "by its lifetime",
+        [RENEWAL_BY_SETTING] = "by acme.renew_before",
+        [RENEWAL_BY_CA] = "as its CA suggests",
+    };
+    struct renewal renewal =
+        renewal_of(&facts->renewal, facts->not_before, facts->not_after);
+    char reason[PLAN_REASON_SIZE];
+    char due[TEXT_TIME_SIZE];
+    char date[TEXT_TIME_SIZE];
+
+    text_time(due, renewal.at);
+    if (now >= renewal.at) {
+        snprintf(reason, sizeof reason, "the certificate expires on %s; due since %s, %s",
+                 text_time(date, facts->not_after), due, rules[renewal.rule]);
+        return issue(facts, uptime_ms, reason);
+    }
+    snprintf(reason, sizeof reason, "the next renewal is due on %s, %s", due,
+             rules[renewal.rule]);
+    return wait_ms((uint64_t)(renewal.at - now) * 1000, reason);
+}
+
 static struct plan renew(const struct plan_facts *facts, int64_t now, uint64_t uptime_ms)
 {
-    int64_t renew_at = plan_renew_at(facts->not_before, facts->not_after);
     char reason[PLAN_REASON_SIZE];
     char date[TEXT_TIME_SIZE];
 
-    text_time(date, facts->not_after);
     if (facts->external) {
+        text_time(date, facts->not_after);
         snprintf(reason, sizeof reason,
                  "the certificate expires on %s; tls.key is external, so it is somebody "
                  "else who renews it",
@@ -84,13 +107,9 @@ static struct plan renew(const struct plan_facts *facts, int64_t now, uint64_t u
     }
     if (facts->rekeyed)
         return issue(facts, uptime_ms, "the agent derives another key now");
-    if (now >= renew_at) {
-        snprintf(reason, sizeof reason, "the certificate expires on %s", date);
-        return issue(facts, uptime_ms, reason);
-    }
-    text_time(date, renew_at);
-    snprintf(reason, sizeof reason, "the next renewal is due on %s", date);
-    return wait_ms((uint64_t)(renew_at - now) * 1000, reason);
+    if (renewal_is_before_life(facts->not_before, now))
+        return wait_for_clock(facts);
+    return renew_in_time(facts, now, uptime_ms);
 }
 
 static bool is_due(const struct plan_facts *facts, enum plan_activity activity,
@@ -100,8 +119,8 @@ static bool is_due(const struct plan_facts *facts, enum plan_activity activity,
 }
 
 /* What keeps the served leaf as it should be, and is due now, whatever else waits for its time. */
-static enum plan_action upkeep(const struct plan_facts *facts, uint64_t uptime_ms,
-                               const char **ret_reason)
+static enum plan_action upkeep(const struct plan_facts *facts, int64_t now,
+                               uint64_t uptime_ms, const char **ret_reason)
 {
     if (facts->served && facts->disturbed && is_due(facts, PLAN_REAPPLYING, uptime_ms)) {
         *ret_reason = "nginx or its configuration is not as it was left";
@@ -120,6 +139,11 @@ static enum plan_action upkeep(const struct plan_facts *facts, uint64_t uptime_m
     if (facts->served && facts->unattested && is_due(facts, PLAN_MEASURING, uptime_ms)) {
         *ret_reason = "the served certificate is not attested";
         return PLAN_REAPPLY;
+    }
+    if (facts->served && facts->asks && renewal_may_ask(facts->ask_at, now) &&
+        is_due(facts, PLAN_ASKING, uptime_ms)) {
+        *ret_reason = "the CA is asked when to renew";
+        return PLAN_ASK_RENEWAL_INFO;
     }
     return PLAN_WAIT;
 }
@@ -171,7 +195,7 @@ struct plan plan_next(const struct plan_facts *facts, int64_t now, uint64_t upti
     plan = advance(facts, now, uptime_ms);
     if (plan.action == PLAN_APPLY)
         return plan;
-    action = upkeep(facts, uptime_ms, &reason);
+    action = upkeep(facts, now, uptime_ms, &reason);
     if (action != PLAN_WAIT)
         return act(action, reason);
     shorten(&plan, facts, facts->served && facts->disturbed, PLAN_REAPPLYING, uptime_ms);

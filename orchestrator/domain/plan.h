@@ -8,6 +8,8 @@
 #ifndef CM_DOMAIN_PLAN_H
 #define CM_DOMAIN_PLAN_H
 
+#include "domain/renewal.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -19,7 +21,8 @@ enum plan_action {
     PLAN_REPAIR,     /* serve and measure again what an unfinished way back leads to */
     PLAN_REAPPLY,    /* measure and serve again what is served */
     PLAN_GATHER,     /* evidence of what is served */
-    PLAN_ISSUE,      /* obtain a chain from the CA */
+    PLAN_ASK_RENEWAL_INFO, /* ask the CA when to renew what is served */
+    PLAN_ISSUE,            /* obtain a chain from the CA */
 };
 
 /* Activities that fail and are tried again. */
@@ -32,6 +35,7 @@ enum plan_activity {
     PLAN_REAPPLYING,
     PLAN_MEASURING,
     PLAN_GATHERING,
+    PLAN_ASKING,
     PLAN_ACTIVITIES,
 };
 
@@ -52,20 +56,18 @@ struct plan_facts {
     bool served;         /* a leaf is applied; its dates follow */
     int64_t not_before;
     int64_t not_after;
+    struct renewal_terms renewal; /* what else counts for when it is renewed */
+    bool asks;      /* the CA is asked for renewal information of it, the next time */
+    int64_t ask_at; /* from then on (Unix seconds, 0: at once) */
     uint64_t retry_at_ms[PLAN_ACTIVITIES]; /* 0: at once */
 };
-
-/*
- * How long to leave the CA alone after it has issued a leaf: a quarter of its life, at most an
- * hour. A leaf that our clock calls due at once must not have us order without end.
- */
-uint64_t plan_rest_after_issue_ms(int64_t not_before, int64_t not_after);
 
 enum { PLAN_REASON_SIZE = 160, PLAN_LONGEST_WAIT_MS = 60 * 1000 };
 
 struct plan {
     enum plan_action action;
     uint64_t wait_ms; /* PLAN_WAIT: look again after this, at most PLAN_LONGEST_WAIT_MS */
+    bool alarming;    /* somebody should see the reason */
     char reason[PLAN_REASON_SIZE];
 };
 
@@ -77,12 +79,5 @@ bool plan_is_nearly_over(int64_t not_before, int64_t not_after, int64_t now);
 
 /* `now` in Unix seconds, `uptime_ms` of the monotonic clock. */
 struct plan plan_next(const struct plan_facts *facts, int64_t now, uint64_t uptime_ms);
-
-/*
- * When a leaf is due for renewal: when a third of its life is left (30 of 90 days), or
- * half of a life below 10 days, so that 90-, 45- and 6-day certificates all have room for
- * several tries.
- */
-int64_t plan_renew_at(int64_t not_before, int64_t not_after);
 
 #endif

@@ -21,6 +21,35 @@ static json_t *certificate_of(const struct chain_leaf *leaf)
                      (json_int_t)leaf->not_after);
 }
 
+static json_t *time_or_null(int64_t when)
+{
+    return when == 0 ? json_null() : json_integer((json_int_t)when);
+}
+
+static json_t *renewal_of_leaf(const struct status *status)
+{
+    static const char *const rules[] = {
+        [RENEWAL_BY_LIFETIME] = "lifetime",
+        [RENEWAL_BY_SETTING] = "acme.renew_before",
+        [RENEWAL_BY_CA] = "renewal information",
+    };
+    const struct renewal_record *record = status->renewal;
+    struct renewal renewal;
+    json_t *window = json_null();
+
+    if (status->leaf == NULL || record == NULL)
+        return json_null();
+    renewal =
+        renewal_of(status->terms, status->leaf->not_before, status->leaf->not_after);
+    if (renewal_window_is_sound(&record->info.window))
+        window = json_pack("{s:I, s:I}", "start", (json_int_t)record->info.window.start,
+                           "end", (json_int_t)record->info.window.end);
+    return json_pack("{s:I, s:s, s:o, s:s, s:o, s:o}", "at", (json_int_t)renewal.at,
+                     "rule", rules[renewal.rule], "window", window, "explanation",
+                     record->info.explanation, "asked_at", time_or_null(record->asked_at),
+                     "ask_at", time_or_null(record->ask_at));
+}
+
 static json_t *measurement_of(const struct status *status)
 {
     return json_pack("{s:s, s:s, s:b, s:s, s:s}", "backend", status->backend, "policy",
@@ -52,11 +81,11 @@ int status_to_json(const struct status *status, struct buf *ret, struct err *err
     json_t *nginx = json_pack(
         "{s:s, s:s, s:o}", "configuration", nginx_level_name(status->level), "reason",
         status->level_reason, "upstreams", upstreams_of(status->upstreams));
-    json_t *root =
-        json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:s}", "version", CERT_MANAGER_VERSION,
-                  "mode", mode_of(status->config), "domain", status->config->domain,
-                  "certificate", certificate_of(status->leaf), "measurement",
-                  measurement_of(status), "nginx", nginx, "next", status->next);
+    json_t *root = json_pack(
+        "{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:s}", "version", CERT_MANAGER_VERSION,
+        "mode", mode_of(status->config), "domain", status->config->domain, "certificate",
+        certificate_of(status->leaf), "renewal", renewal_of_leaf(status), "measurement",
+        measurement_of(status), "nginx", nginx, "next", status->next);
     char *text = root == NULL ? NULL : json_dumps(root, JSON_INDENT(2));
     int failed;
 

@@ -11,12 +11,15 @@
 #include "domain/chain.h"
 #include "domain/config.h"
 #include "domain/nginx_conf.h"
+#include "domain/renewal_record.h"
 
 #include <stdbool.h>
 
 struct status {
     const struct config *config;
-    const struct chain_leaf *leaf; /* that is served, NULL for none */
+    const struct chain_leaf *leaf;        /* that is served, NULL for none */
+    const struct renewal_record *renewal; /* of it; NULL when it is not ours to renew */
+    const struct renewal_terms *terms;    /* and when that is */
     bool attested;
     const char *last_event_from;  /* how that is known: "event log" or "own record" */
     const char *why_not_attested; /* "" when it is */

@@ -11,6 +11,7 @@
 #define NOW INT64_C(1795459747) /* 2026-11-23 18:49:07 UTC */
 #define DAY INT64_C(86400)
 #define UPTIME UINT64_C(5000)
+#define NEXT_RENEWAL "the next renewal is due on 2027-01-12 18:49:07 UTC, by its lifetime"
 
 static const uint64_t longest_ms = PLAN_LONGEST_WAIT_MS;
 
@@ -49,36 +50,6 @@ static void expect_wait(const struct plan_facts *facts, uint64_t wait_ms,
     assert_int_equal(decide(facts).wait_ms, wait_ms);
 }
 
-/* ---- when a leaf is due ---- */
-
-static void a_third_of_the_life_is_left_at_renewal(void **state)
-{
-    (void)state;
-    assert_int_equal(plan_renew_at(NOW, NOW + 90 * DAY), NOW + 60 * DAY);
-    assert_int_equal(plan_renew_at(NOW, NOW + 45 * DAY), NOW + 30 * DAY);
-    assert_int_equal(plan_renew_at(NOW, NOW + 365 * DAY), NOW + 365 * DAY - 10512000);
-    assert_int_equal(plan_renew_at(NOW, NOW + 10 * DAY), NOW + 10 * DAY - 288000);
-    /* As CAs make them: the last second belongs to the life. */
-    assert_int_equal(plan_renew_at(NOW, NOW + 90 * DAY - 1), NOW + 60 * DAY);
-}
-
-static void half_of_a_short_life_is_left_at_renewal(void **state)
-{
-    (void)state;
-    assert_int_equal(plan_renew_at(NOW, NOW + 6 * DAY), NOW + 3 * DAY);
-    assert_int_equal(plan_renew_at(NOW, NOW + 160 * 3600), NOW + 80 * 3600);
-    assert_int_equal(plan_renew_at(NOW, NOW + 60), NOW + 30);
-    assert_int_equal(plan_renew_at(NOW, NOW + 10 * DAY - 2), NOW + 5 * DAY - 1);
-    assert_int_equal(plan_renew_at(NOW, NOW + 1), NOW + 1);
-}
-
-static void a_life_without_length_ends_at_its_end(void **state)
-{
-    (void)state;
-    assert_int_equal(plan_renew_at(NOW, NOW), NOW);
-    assert_int_equal(plan_renew_at(NOW + 90 * DAY, NOW), NOW);
-}
-
 /* ---- one action after the other ---- */
 
 static void the_actions_come_in_their_order(void **state)
@@ -94,7 +65,7 @@ static void the_actions_come_in_their_order(void **state)
     facts.candidate = true;
     expect(&facts, PLAN_APPLY, "a certificate waits to be served");
     facts = served();
-    expect_wait(&facts, longest_ms, "the next renewal is due on 2027-01-12 18:49:07 UTC");
+    expect_wait(&facts, longest_ms, NEXT_RENEWAL);
 }
 
 static void the_keys_come_before_all_else(void **state)
@@ -128,9 +99,14 @@ static void a_served_leaf_is_renewed_when_due(void **state)
     (void)state;
     facts.not_before = NOW - 60 * DAY;
     facts.not_after = NOW + 30 * DAY;
-    expect(&facts, PLAN_ISSUE, "the certificate expires on 2026-12-23 18:49:07 UTC");
+    expect(&facts, PLAN_ISSUE,
+           "the certificate expires on 2026-12-23 18:49:07 UTC; "
+           "due since 2026-11-23 18:49:07 UTC, by its lifetime");
     facts.not_after = NOW - DAY;
-    expect(&facts, PLAN_ISSUE, "the certificate expires on 2026-11-22 18:49:07 UTC");
+    facts.not_before = facts.not_after - 90 * DAY;
+    expect(&facts, PLAN_ISSUE,
+           "the certificate expires on 2026-11-22 18:49:07 UTC; "
+           "due since 2026-10-23 18:49:07 UTC, by its lifetime");
 }
 
 /* ---- waiting ---- */
@@ -142,14 +118,16 @@ static void the_wait_ends_when_the_renewal_is_due(void **state)
     (void)state;
     facts.not_before = NOW - 60 * DAY + 1;
     facts.not_after = NOW + 30 * DAY + 1;
-    expect_wait(&facts, 1000, "the next renewal is due on 2026-11-23 18:49:08 UTC");
+    expect_wait(&facts, 1000,
+                "the next renewal is due on 2026-11-23 18:49:08 UTC, by its lifetime");
     facts.not_before += 59;
     facts.not_after += 59;
-    expect_wait(&facts, longest_ms, "the next renewal is due on 2026-11-23 18:50:07 UTC");
+    expect_wait(&facts, longest_ms,
+                "the next renewal is due on 2026-11-23 18:50:07 UTC, by its lifetime");
     facts.not_before -= 1;
     facts.not_after -= 1;
     expect_wait(&facts, longest_ms - 1000,
-                "the next renewal is due on 2026-11-23 18:50:06 UTC");
+                "the next renewal is due on 2026-11-23 18:50:06 UTC, by its lifetime");
 }
 
 static void a_far_end_does_not_overflow(void **state)
@@ -158,7 +136,8 @@ static void a_far_end_does_not_overflow(void **state)
 
     (void)state;
     facts.not_after = INT64_C(253402300799); /* 99991231235959Z, RFC 5280 §4.1.2.5 */
-    expect_wait(&facts, longest_ms, "the next renewal is due on 7342-04-16 06:16:22 UTC");
+    expect_wait(&facts, longest_ms,
+                "the next renewal is due on 7342-04-16 06:16:22 UTC, by its lifetime");
 }
 
 /* What an activity says while it has to wait, and when it may act. */
@@ -198,8 +177,10 @@ static void a_failed_activity_waits_for_its_time(void **state)
                  "a certificate waits to be served; not before the time is up");
     facts = served();
     facts.not_after = NOW + DAY;
+    facts.not_before = facts.not_after - 90 * DAY;
     expect_retry(facts, PLAN_ISSUING, PLAN_ISSUE,
                  "the certificate expires on 2026-11-24 18:49:07 UTC; "
+                 "due since 2026-10-25 18:49:07 UTC, by its lifetime; "
                  "not before the time is up");
 }
 
@@ -227,10 +208,10 @@ static void a_wait_ends_when_upkeep_is_due(void **state)
     (void)state;
     facts.unattested = true;
     facts.retry_at_ms[PLAN_MEASURING] = UPTIME + 2000;
-    expect_wait(&facts, 2000, "the next renewal is due on 2027-01-12 18:49:07 UTC");
+    expect_wait(&facts, 2000, NEXT_RENEWAL);
     facts.disturbed = true;
     facts.retry_at_ms[PLAN_REAPPLYING] = UPTIME + 1000;
-    expect_wait(&facts, 1000, "the next renewal is due on 2027-01-12 18:49:07 UTC");
+    expect_wait(&facts, 1000, NEXT_RENEWAL);
     facts.retry_at_ms[PLAN_REAPPLYING] = UPTIME;
     expect(&facts, PLAN_REAPPLY, "nginx or its configuration is not as it was left");
     facts.disturbed = false;
@@ -257,6 +238,60 @@ static void a_candidate_that_waits_holds_up_no_upkeep(void **state)
     assert_int_equal(plan_next(&facts, NOW, PLAN_KEYS_PERIOD_MS).action, PLAN_FETCH_KEYS);
 }
 
+/* ---- what the CA says about renewal ---- */
+
+static void the_ca_is_asked_at_its_time_and_before_an_order(void **state)
+{
+    struct plan_facts facts = served();
+
+    (void)state;
+    facts.ask_at = NOW;
+    assert_int_equal(decide(&facts).action, PLAN_WAIT); /* nobody to ask */
+    facts.asks = true;
+    expect(&facts, PLAN_ASK_RENEWAL_INFO, "the CA is asked when to renew");
+    facts.ask_at = NOW + 1;
+    assert_int_equal(decide(&facts).action, PLAN_WAIT);
+    facts.ask_at = 0;
+    facts.not_after = NOW + DAY;
+    assert_int_equal(decide(&facts).action, PLAN_ASK_RENEWAL_INFO);
+    facts.retry_at_ms[PLAN_ASKING] = UPTIME + 1;
+    assert_int_equal(decide(&facts).action, PLAN_ISSUE);
+}
+
+static void what_clients_see_comes_before_a_question(void **state)
+{
+    struct plan_facts facts = served();
+
+    (void)state;
+    facts.asks = facts.candidate = true;
+    assert_int_equal(decide(&facts).action, PLAN_APPLY);
+    facts.candidate = false;
+    facts.unattested = true;
+    assert_int_equal(decide(&facts).action, PLAN_REAPPLY);
+    facts = served();
+    facts.asks = true;
+    facts.served = false;
+    assert_int_equal(decide(&facts).action, PLAN_ISSUE);
+}
+
+static void the_reason_names_the_rule(void **state)
+{
+    struct plan_facts facts = served();
+
+    (void)state;
+    facts.renewal.before_s = 40 * DAY;
+    expect_wait(&facts, longest_ms,
+                "the next renewal is due on 2027-01-02 18:49:07 UTC, by "
+                "acme.renew_before");
+    facts.renewal.window = (struct renewal_window){NOW + DAY, NOW + DAY + 1};
+    expect_wait(&facts, longest_ms,
+                "the next renewal is due on 2026-11-24 18:49:07 UTC, as its CA suggests");
+    facts.renewal.window = (struct renewal_window){NOW - DAY, NOW - DAY + 1};
+    expect(&facts, PLAN_ISSUE,
+           "the certificate expires on 2027-02-11 18:49:07 UTC; "
+           "due since 2026-11-22 18:49:07 UTC, as its CA suggests");
+}
+
 /* ---- clocks ---- */
 
 static void evidence_is_gathered_when_nothing_else_is_to_be_served(void **state)
@@ -275,7 +310,7 @@ static void evidence_is_gathered_when_nothing_else_is_to_be_served(void **state)
 static void evidence_that_failed_holds_nothing_up_and_is_looked_for_again(void **state)
 {
     struct plan_facts facts = served();
-    const char *later = "the next renewal is due on 2027-01-12 18:49:07 UTC";
+    const char *later = NEXT_RENEWAL;
 
     (void)state;
     facts.evidence_due = true;
@@ -290,24 +325,34 @@ static void evidence_that_failed_holds_nothing_up_and_is_looked_for_again(void *
     assert_int_equal(decide(&facts).action, PLAN_ISSUE);
 }
 
-static void a_clock_before_the_life_waits(void **state)
+static void a_clock_before_the_life_waits_and_alarms(void **state)
 {
     struct plan_facts facts = served();
-    struct plan plan = plan_next(&facts, facts.not_before - DAY, UPTIME);
+    const int64_t clocks[] = {facts.not_before - 301, facts.not_before - DAY, 0, -DAY};
 
     (void)state;
-    assert_int_equal(plan.action, PLAN_WAIT);
-    assert_int_equal(plan.wait_ms, longest_ms);
-    plan = plan_next(&facts, 0, UPTIME);
-    assert_int_equal(plan.action, PLAN_WAIT);
-    plan = plan_next(&facts, -DAY, UPTIME);
-    assert_int_equal(plan.action, PLAN_WAIT);
+    /* A CA that wants the certificate renewed at once changes nothing about that. */
+    facts.renewal.window = (struct renewal_window){.start = -DAY, .end = 0};
+    for (size_t i = 0; i < sizeof clocks / sizeof clocks[0]; i++) {
+        struct plan plan = plan_next(&facts, clocks[i], UPTIME);
+
+        assert_int_equal(plan.action, PLAN_WAIT);
+        assert_int_equal(plan.wait_ms, longest_ms);
+        assert_true(plan.alarming);
+        assert_string_equal(plan.reason,
+                            "the served certificate is valid from 2026-11-13 18:49:07 "
+                            "UTC on only: is this machine's clock right?");
+    }
+    facts = served();
+    /* CAs and machines disagree by minutes. */
+    assert_false(plan_next(&facts, facts.not_before - 300, UPTIME).alarming);
+    assert_false(decide(&facts).alarming);
 }
 
 static void a_jump_of_the_wall_clock_is_seen_at_the_next_look(void **state)
 {
     struct plan_facts facts = served();
-    int64_t renew_at = plan_renew_at(facts.not_before, facts.not_after);
+    int64_t renew_at = renewal_of(&facts.renewal, facts.not_before, facts.not_after).at;
 
     (void)state;
     assert_int_equal(plan_next(&facts, NOW, UPTIME).action, PLAN_WAIT);
@@ -334,18 +379,6 @@ static void a_jump_of_the_wall_clock_leaves_retries_alone(void **state)
     }
 }
 
-/* ---- after an issue ---- */
-
-static void the_ca_rests_a_quarter_of_the_life_but_at_most_an_hour(void **state)
-{
-    (void)state;
-    assert_int_equal(plan_rest_after_issue_ms(NOW, NOW + 90 * DAY), 3600 * 1000);
-    assert_int_equal(plan_rest_after_issue_ms(NOW, NOW + 60), 15 * 1000);
-    assert_int_equal(plan_rest_after_issue_ms(NOW, NOW + 3), 1000);
-    assert_int_equal(plan_rest_after_issue_ms(NOW, NOW), 1000);
-    assert_int_equal(plan_rest_after_issue_ms(NOW, NOW - DAY), 1000);
-}
-
 /* ---- whatever the facts ---- */
 
 /* xorshift64*: the same numbers in every run. */
@@ -364,22 +397,6 @@ static int64_t number_below(int64_t limit)
     return (int64_t)(number() % (uint64_t)limit);
 }
 
-static void the_renewal_is_always_inside_the_life(void **state)
-{
-    (void)state;
-    for (int i = 0; i < 200000; i++) {
-        int64_t not_before = number_below(INT64_C(253402300800));
-        int64_t life = number_below(i % 2 == 0 ? 20 * DAY : 4000 * DAY);
-        int64_t not_after = not_before + life;
-        int64_t renew_at = plan_renew_at(not_before, not_after);
-
-        assert_true(renew_at >= not_before && renew_at <= not_after);
-        /* Room for several tries: never less than a third, rounded down, is left. */
-        assert_true(not_after - renew_at >= life / 3);
-        assert_true(not_after - renew_at <= life / 2);
-    }
-}
-
 static void every_plan_is_sound(void **state)
 {
     (void)state;
@@ -395,10 +412,19 @@ static void every_plan_is_sound(void **state)
             .unattested = (flags & 0x18000) == 0,
             .not_before = NOW - number_below(200 * DAY),
             .not_after = NOW - 10 * DAY + number_below(200 * DAY),
+            .renewal = {.before_s = (flags & 0x20000) != 0 ? number_below(45 * DAY) : 0,
+                        .spread = (uint32_t)number(),
+                        .shared = (flags & 0x40000) != 0},
+            .asks = (flags & 0x80000) != 0,
+            .ask_at = NOW + DAY - number_below(2 * DAY),
         };
         uint64_t uptime_ms = number() % UINT64_C(10000000000);
         struct plan plan;
 
+        if ((flags & 0x100000) != 0) {
+            facts.renewal.window.start = NOW + number_below(200 * DAY) - 100 * DAY;
+            facts.renewal.window.end = NOW + number_below(200 * DAY) - 100 * DAY;
+        }
         for (int activity = 0; activity < PLAN_ACTIVITIES; activity++)
             if (number() % 2 == 0)
                 facts.retry_at_ms[activity] =
@@ -414,8 +440,11 @@ static void every_plan_is_sound(void **state)
         if (plan.action == PLAN_APPLY)
             assert_true(facts.candidate);
         if (plan.action == PLAN_ISSUE)
-            assert_true(!facts.served ||
-                        NOW >= plan_renew_at(facts.not_before, facts.not_after));
+            assert_true(
+                !facts.served ||
+                NOW >= renewal_of(&facts.renewal, facts.not_before, facts.not_after).at);
+        if (plan.action == PLAN_ASK_RENEWAL_INFO)
+            assert_true(facts.served && facts.asks);
     }
 }
 
@@ -521,9 +550,6 @@ static void a_tenth_of_the_life_is_nearly_over(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_third_of_the_life_is_left_at_renewal),
-        cmocka_unit_test(half_of_a_short_life_is_left_at_renewal),
-        cmocka_unit_test(a_life_without_length_ends_at_its_end),
         cmocka_unit_test(the_actions_come_in_their_order),
         cmocka_unit_test(the_keys_come_before_all_else),
         cmocka_unit_test(a_candidate_is_applied_before_another_is_asked_for),
@@ -536,11 +562,12 @@ int main(void)
         cmocka_unit_test(evidence_that_failed_holds_nothing_up_and_is_looked_for_again),
         cmocka_unit_test(a_wait_ends_when_upkeep_is_due),
         cmocka_unit_test(a_candidate_that_waits_holds_up_no_upkeep),
-        cmocka_unit_test(a_clock_before_the_life_waits),
+        cmocka_unit_test(the_ca_is_asked_at_its_time_and_before_an_order),
+        cmocka_unit_test(what_clients_see_comes_before_a_question),
+        cmocka_unit_test(the_reason_names_the_rule),
+        cmocka_unit_test(a_clock_before_the_life_waits_and_alarms),
         cmocka_unit_test(a_jump_of_the_wall_clock_is_seen_at_the_next_look),
         cmocka_unit_test(a_jump_of_the_wall_clock_leaves_retries_alone),
-        cmocka_unit_test(the_ca_rests_a_quarter_of_the_life_but_at_most_an_hour),
-        cmocka_unit_test(the_renewal_is_always_inside_the_life),
         cmocka_unit_test(every_plan_is_sound),
         cmocka_unit_test(an_unfinished_way_back_comes_before_all_but_the_keys),
         cmocka_unit_test(what_somebody_else_touched_is_applied_again),
