@@ -504,7 +504,7 @@ int rtmr_native_last_event(const struct rtmr_native *rtmr, char ret_sha256[65],
         err_wrap(err, "%s", session.log_path);
     session_close(&session);
     if (failed == 0)
-        failed = measurement_last_leaf(log, ret_sha256, ret_found, err);
+        *ret_found = measurement_last_leaf(log, ret_sha256);
     event_log_free(log);
     return failed;
 }

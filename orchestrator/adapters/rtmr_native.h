@@ -66,7 +66,7 @@ int rtmr_native_emit(const struct rtmr_native *rtmr, const char *event,
 
 /*
  * The leaf (hex SHA-256) that the last certificate event of this boot names; *ret_found is
- * false when the log has none.
+ * false when the log has none, or one that names no leaf.
  */
 int rtmr_native_last_event(const struct rtmr_native *rtmr, char ret_sha256[65],
                            bool *ret_found, struct err *err);

@@ -26,15 +26,15 @@ void measurement_payload(char ret[MEASUREMENT_PAYLOAD_SIZE], const char leaf_sha
 const char *measurement_leaf(const struct event *event, char ret[65]);
 
 /*
- * The leaf that the last certificate event of a log names. *ret_found is false when it has
- * none. ERR_PEER when measurement_leaf finds something wrong.
+ * The leaf that the last certificate event of a log names to verifiers. False when there is no such
+ * event, and when measurement_leaf finds something wrong with the last one, which another program
+ * must have made: verifiers take no earlier one for it.
  */
-int measurement_last_leaf(const struct event_log *log, char ret_sha256[65],
-                          bool *ret_found, struct err *err);
+bool measurement_last_leaf(const struct event_log *log, char ret_sha256[65]);
 
 /*
- * The same of the agent's `tcb_info`, in any form that event_log_parse takes. ERR_PEER also
- * when there is no readable log.
+ * The same of the agent's `tcb_info`, in any form that event_log_parse takes. ERR_PEER when there
+ * is no readable log.
  */
 int measurement_last_event(const char *tcb_info, char ret_sha256[65], bool *ret_found,
                            struct err *err);

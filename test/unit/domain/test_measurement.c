@@ -186,56 +186,53 @@ static void a_payload_in_another_form_shows_what_was_meant(void **state)
     json_decref(text);
 }
 
-static void bad_payload(const json_t *payload, const char *says)
+static void bad_payload(const json_t *payload)
 {
-    char *text;
     json_t *entry = event(3, MEASUREMENT_EVENT, A);
 
     if (payload == NULL)
         json_object_del(entry, "event_payload");
     else
         json_object_set_new(entry, "event_payload", json_deep_copy(payload));
-    text = log_of(event(3, MEASUREMENT_EVENT, A), entry, NULL);
-    assert_refused(text, says);
-    free(text);
+    assert_last(log_of(event(3, MEASUREMENT_EVENT, A), entry, NULL), NULL);
 }
 
-static void bad_payload_text(const char *payload, size_t len, const char *says)
+static void bad_payload_text(const char *payload, size_t len)
 {
     json_t *text = json_stringn(payload, len);
 
-    bad_payload(text, says);
+    bad_payload(text);
     json_decref(text);
 }
 
 /* An earlier good event does not heal a bad last one: verifiers take the last. */
-static void a_last_event_without_a_leaf_is_an_error(void **state)
+static void a_last_event_without_a_leaf_is_as_good_as_none(void **state)
 {
     char payload[2 * MEASUREMENT_PAYLOAD_SIZE];
     char upper[65] = B;
 
     (void)state;
-    bad_payload(NULL, "has no payload");
-    bad_payload(json_null(), "has no payload");
-    bad_payload(json_true(), "64 bytes in hex");
-    bad_payload_text("", 0, "64 bytes in hex");
-    bad_payload_text(A, 64, "32 raw bytes");
-    bad_payload_text(A "\0z", 66, "64 bytes in hex");
+    bad_payload(NULL);
+    bad_payload(json_null());
+    bad_payload(json_true());
+    bad_payload_text("", 0);
+    bad_payload_text(A, 64);
+    bad_payload_text(A "\0z", 66);
     measurement_payload(payload, A);
-    bad_payload_text(payload, 126, "64 bytes in hex");
+    bad_payload_text(payload, 126);
     payload[5] = 'g';
-    bad_payload_text(payload, 128, "64 bytes in hex");
+    bad_payload_text(payload, 128);
     measurement_payload(payload, A);
     memcpy(payload + 128, "61", 3);
-    bad_payload_text(payload, 130, "64 bytes in hex");
+    bad_payload_text(payload, 130);
     measurement_payload(payload, A);
     memcpy(payload + 128, "\0z", 2);
-    bad_payload_text(payload, 130, "64 bytes in hex");
+    bad_payload_text(payload, 130);
     upper[10] = 'A';
     measurement_payload(payload, upper);
-    bad_payload_text(payload, 128, "upper-case hex");
+    bad_payload_text(payload, 128);
     memset(payload, '0', 128); /* 64 zero bytes */
-    bad_payload_text(payload, 128, "lower-case");
+    bad_payload_text(payload, 128);
 }
 
 int main(void)
@@ -249,7 +246,7 @@ int main(void)
         cmocka_unit_test(upper_case_hex_on_the_wire_is_understood),
         cmocka_unit_test(a_log_that_cannot_be_read_is_an_error),
         cmocka_unit_test(a_payload_in_another_form_shows_what_was_meant),
-        cmocka_unit_test(a_last_event_without_a_leaf_is_an_error),
+        cmocka_unit_test(a_last_event_without_a_leaf_is_as_good_as_none),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);
