@@ -54,6 +54,23 @@ static int keep_former(struct apply_flow *flow, struct err *err)
     return store_keep_previous(flow->request.store, &chain_pem, key_pem, err);
 }
 
+/*
+ * Somebody may have emptied it. nginx -t, and nginx when it starts, read the secret from there: the one
+ * that is in force, as long as the new one is not.
+ */
+static int check_run_folder(const struct apply_request *request, struct err *err)
+{
+    const struct secret *secret = request->former.chain != NULL
+                                      ? request->former.ekm_secret
+                                      : request->wanted.ekm_secret;
+    char path[FS_PATH_MAX];
+
+    if (fs_make_folder(request->config->run_dir, 0755, err) < 0 ||
+        nginx_secret_path(request->config, path, err) < 0)
+        return -1;
+    return fs_exists(path) ? 0 : nginx_write_secret(request->config, secret, err);
+}
+
 static int begin_stage(void *owner, struct err *err)
 {
     struct apply_flow *flow = owner;
@@ -63,7 +80,7 @@ static int begin_stage(void *owner, struct err *err)
     flow->leaf_differs = strcmp(apply_leaf(&request->wanted), apply_leaf(former)) != 0;
     flow->key_differs =
         former->chain == NULL || !keys_same(former->key, request->wanted.key);
-    if (check_pair(flow, err) < 0 ||
+    if (check_pair(flow, err) < 0 || check_run_folder(request, err) < 0 ||
         chain_to_pem(request->wanted.chain, &flow->chain_pem, err) < 0 ||
         apply_compare_disk(request, &request->wanted, &flow->chain_pem, &flow->stale,
                            err) < 0 ||

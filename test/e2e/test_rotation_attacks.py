@@ -4,12 +4,22 @@ Whatever they are: within seconds the leaf that new connections get is the one t
 certificate event names, nothing is ordered twice, and no event is made that is not needed.
 """
 
+import shutil
+
+import pki
 import pytest
-from rotation import SETTLED, Rotation, assert_at_rest, serve
+from loopback import wait_until
+from rotation import SETTLED, LeafWatch, Rotation, assert_at_rest, assert_measured, serve
 from test_resilience import KILLED, kill_nginx
 
 EVENT = "New TLS Certificate"
 OTHER_LEAF = "ab" * 32
+
+
+def assert_comes_to_rest(stack, leaf):
+    stack.wait_for_leaf(lambda served: served == leaf, "the leaf is served")
+    wait_until(lambda: not (stack.state / "intent.json").exists(), "nothing is pending")
+    assert_at_rest(stack, leaf)
 
 
 # Events of others
@@ -27,3 +37,35 @@ def test_event_of_another_program_and_an_nginx_that_is_started_again(stack, payl
     stack.log.wait_for(SETTLED, since=mark)
     assert_at_rest(stack, leaf)
     assert stack.agent.measured() == [*rotation.names, payload, *rotation.names]
+
+
+# The folder in memory
+
+
+@pytest.mark.parametrize("foreign_pair", [False, True], ids=["alone", "beside a foreign pair"])
+def test_run_folder_is_removed_and_nginx_started_again(stack, foreign_pair):
+    rotation = Rotation(stack)
+    leaf = serve(stack)
+    stack.expected_trouble = KILLED
+    with LeafWatch(stack) as watch:
+        shutil.rmtree(stack.folder["run_dir"])
+        if foreign_pair:
+            key = pki.new_key()
+            stack.put_pair(rotation.authority.issue(stack.domain, key), key)
+        mark = stack.log.mark()
+        kill_nginx(stack)
+        stack.log.wait_for(SETTLED, since=mark)
+        watch.wait_for(leaf)
+    assert set(watch.seen) <= {leaf, None}
+    assert_comes_to_rest(stack, leaf)
+    assert_measured(stack, rotation.names)
+
+
+def test_run_folder_is_removed_and_another_certificate_comes(stack):
+    rotation = Rotation(stack)
+    serve(stack)
+    shutil.rmtree(stack.folder["run_dir"])
+    rotation.put()
+    assert_comes_to_rest(stack, rotation.leaf)
+    assert_measured(stack, rotation.names)
+    assert stack.status()["measurement"]["attested"]
