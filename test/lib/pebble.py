@@ -1,7 +1,9 @@
 """Pebble, the ACME test CA, on a loopback address of its own, and the DNS that it asks."""
 
 import json
+import os
 import shutil
+import signal
 import ssl
 import subprocess
 import tempfile
@@ -10,6 +12,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from balancer import Balancer
 from log import Log
 from loopback import LoopbackAddress, is_listening, wait_until
 from processes import environment, spawn, stop
@@ -31,7 +34,7 @@ class Pebble:
     `profiles` are names and validities in seconds, in place of one for all; an order that names
     none gets any of them. With `account_keys`, names and base64url texts, new accounts have to be
     bound to one of those (RFC 8555 section 7.3.4). Of 100 nonces `rejected_nonces` are refused,
-    which clients have to live with.
+    which clients have to live with. One that `has_door` can be shut to clients, and opened again.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Pebble:
         account_keys=None,
         rejected_nonces=0,
         http_port_of=None,
+        has_door=False,
     ):
         self.address = LoopbackAddress()
         self.http_port = http_port_of.http_port if http_port_of else self.address.port(8080)
@@ -54,7 +58,10 @@ class Pebble:
         self._acme, self._management, self._resolver, self._names = (
             f"{self.address}:{self.address.port(port)}" for port in (14000, 15000, 5053, 8055)
         )
-        self.directory = f"https://{self._acme}/dir"
+        self._door = Balancer() if has_door else None
+        self._front = self._door.address if has_door else self.address
+        self._port = int(self._acme.partition(":")[2])
+        self.directory = f"https://{self._front}:{self._port}/dir"
         self.folder = Path(tempfile.mkdtemp(prefix="pebble-"))
         self.bundle = self.folder / "front.pem"  # verifies the connection to the CA itself
         self._front_key = self.folder / "front-key.pem"
@@ -89,11 +96,14 @@ class Pebble:
         self.log.follow(self._ca.stdout)
         wait_until(lambda: self._is_up(self._acme), "Pebble listens")
         wait_until(lambda: self._is_up(self._management), "Pebble's management listens")
+        if self._door and not self._door.is_open(self._port):
+            self.open()
         return self
 
     def stop(self):
         """Only the CA: the DNS keeps its names."""
         if self._ca:
+            self.resume()
             stop(self._ca)
             self.log.close()
             self._ca = None
@@ -106,6 +116,8 @@ class Pebble:
             if self._dns:
                 stop(self._dns)
                 self._dns = None
+            if self._door:
+                self._door.close()
             self.address.close()
             shutil.rmtree(self.folder)
 
@@ -115,6 +127,20 @@ class Pebble:
         """From now on the CA resolves this name to this address alone."""
         self._tell_dns("clear-a", host=domain)
         self._tell_dns("add-a", host=domain, addresses=[str(address)])
+
+    def shut(self):
+        """Nobody can connect, until open(); unlike after stop(), nothing is forgotten."""
+        self._door.refuse(self._port)
+
+    def open(self):
+        self._door.serve(self._port, [(self.address.host, self._port)])
+
+    def pause(self):
+        """It takes connections and says nothing, until resume()."""
+        os.kill(self._ca.pid, signal.SIGSTOP)
+
+    def resume(self):
+        os.kill(self._ca.pid, signal.SIGCONT)
 
     def break_dns(self, domain):
         """Look-ups of the name fail (SERVFAIL), until mend_dns()."""
@@ -182,7 +208,7 @@ class Pebble:
         command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650"
         subprocess.run(
             [*command.split(), "-subj", "/CN=Pebble", "-addext"]
-            + [f"subjectAltName=IP:{self.address}", "-keyout", self._front_key]
+            + [f"subjectAltName=IP:{self._front}", "-keyout", self._front_key]
             + ["-out", self.bundle],
             env=environment(),
             check=True,
@@ -217,6 +243,7 @@ class Pebble:
 
     def _call(self, path, arguments=None):
         context = ssl.create_default_context(cafile=self.bundle)
+        context.check_hostname = not self._door  # the certificate is for the door
         data = None if arguments is None else json.dumps(arguments).encode()
         return _open(f"https://{self._management}{path}", data, context).decode()
 

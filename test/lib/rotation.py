@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import threading
+import time
 
 import pki
 from dstack_machine import replay
@@ -96,11 +97,12 @@ def assert_at_rest(stack, leaf, key=None):
 class LeafWatch:
     """Looks all the time which leaf is served.
 
-    `seen` are the leaves in their order, None where there was no HTTPS.
+    `seen` are the leaves in their order, None where there was no HTTPS. `behind_s` is the longest
+    time for which it was not the one of the last event.
     """
 
     def __init__(self, stack):
-        self._stack, self.seen = stack, []
+        self._stack, self.seen, self.behind_s = stack, [], 0.0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
 
@@ -117,12 +119,23 @@ class LeafWatch:
         wait_until(lambda: self.seen[-1] == leaf, "the leaf is seen")
 
     def _look(self):
+        behind_since = None
         while not self._over.is_set():
             with contextlib.suppress(TimeoutError):
+                expected = self._last_event()
                 leaf = self._stack.served_leaf()
+                expected += self._last_event()
                 if not self.seen or self.seen[-1] != leaf:
                     self.seen.append(leaf)
+                if leaf and pki.sha256(leaf) in expected:
+                    behind_since = None
+                else:
+                    behind_since = behind_since or time.monotonic()
+                    self.behind_s = max(self.behind_s, time.monotonic() - behind_since)
             self._over.wait(LOOK_INTERVAL_S)
+
+    def _last_event(self):
+        return self._stack.agent.measured()[-1:]
 
 
 class Load:
