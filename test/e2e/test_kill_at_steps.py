@@ -114,11 +114,14 @@ class Story:
 
     def tell_until_killed(self):
         """Let happen what has to, until the moment has come."""
-        for line, change in self._changes:
-            daemon = wait_until(self._stopped_daemon, f"the daemon stops at {line!r}")
+        for number, (line, change) in enumerate(self._changes, start=1):
+            mark = self.killed.with_name(f"{self.killed.name}.{number}")
+            daemon = wait_until(
+                lambda mark=mark: mark.exists() and self._stopped_daemon(),
+                f"the daemon stops at {line!r}",
+            )
             change(self.stack)
             os.kill(daemon.pid, signal.SIGCONT)
-            wait_until(lambda: not self._stopped_daemon(), "the daemon goes on")
         wait_until(self.killed.exists, f"the log has {self.moment!r}", 30)
         self.mark = self.stack.log.mark()
 

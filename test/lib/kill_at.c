@@ -8,13 +8,14 @@
  *   KILL_PARENT=1                      the parent goes first: it shall not start another daemon
  *   STOP_AT=TEXT[|TEXT]…               before that, a SIGSTOP when something with this text was
  *                                      written, one after the other: somebody changes the scene and
- *                                      continues it
+ *                                      continues it. KILL_MARK.1, KILL_MARK.2 … are made before
  *
  * Other programs of the container only have it in their memory.
  */
 
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -32,6 +33,7 @@ static struct {
     const char *after; /* NULL: it may come */
     char *stop;        /* the next one; NULL: there is none */
     char *stops;       /* those behind it */
+    unsigned stopped;  /* so often */
     bool parent;
 } moment;
 
@@ -76,7 +78,11 @@ static void note(const void *bytes, size_t len)
     if (moment.text == NULL || access(moment.mark, F_OK) == 0)
         return;
     if (moment.after == NULL && moment.stop != NULL && holds(bytes, len, moment.stop)) {
+        char path[PATH_MAX];
+
         moment.stop = strsep(&moment.stops, "|");
+        snprintf(path, sizeof path, "%s.%u", moment.mark, ++moment.stopped);
+        close(open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
         kill(getpid(), SIGSTOP);
     }
     if (moment.after != NULL && holds(bytes, len, moment.after))
