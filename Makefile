@@ -142,8 +142,10 @@ $(STEPS_LIST): $(BUILD)/obj/test/lib/list_steps.o $(LIBRARY_OBJECTS)
 	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIB_LIBS)
 
 # Preloaded into a release nginx, or before a sanitizer's own library: none of them in any variant.
-# kill_at ends the daemon at an exact moment, for clock_jump two minutes are over at once.
-TEST_PRELOADS := $(BUILD)/test/ekm_probe.so $(BUILD)/test/kill_at.so $(BUILD)/test/clock_jump.so
+# kill_at ends the daemon at an exact moment, for clock_jump two minutes are over at once, and
+# wall_clock sets its clock to any time.
+TEST_PRELOADS := $(BUILD)/test/ekm_probe.so $(BUILD)/test/kill_at.so $(BUILD)/test/clock_jump.so \
+                 $(BUILD)/test/wall_clock.so
 $(TEST_PRELOADS): $(BUILD)/test/%.so: test/lib/%.c Makefile
 	@mkdir -p $(@D)
 	@echo "  LINK    $@"

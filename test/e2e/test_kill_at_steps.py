@@ -4,9 +4,7 @@ The steps come from the tables that the program runs, so that none can be forgot
 moment: within seconds served leaf, last event and disk are one again, and nothing is ordered twice.
 """
 
-import functools
 import os
-import re
 import signal
 import subprocess
 import time
@@ -15,7 +13,8 @@ import pki
 import pytest
 from dstack_machine import replay
 from loopback import wait_until
-from stack import BUILD, IS_ROOT, PROGRAM
+from preload import preload
+from stack import BUILD, IS_ROOT
 from test_failures import put_due_pair
 from test_orphan import assert_nothing_left
 from test_resilience import KILLED, kill_nginx
@@ -91,26 +90,18 @@ class Story:
         self.stack, self.moment, self.power_cut = stack, moment, power_cut
         self.killed = stack.root / "killed"
         self._changes = changes_before(moment)
-        variables = {
-            "KILL_AT": f"after write {moment}",
-            "KILL_MARK": self.killed,
-            "KILL_AFTER": after,
-            "KILL_PARENT": "1" if power_cut else None,
-            "STOP_AT": "|".join(line for line, _ in self._changes),
-            "JUMP_AT": after if keys_get_old else None,
-            "LD_PRELOAD": " ".join(libraries()),
-        }
-        self._preload = ",".join(f'{name}="{value}"' for name, value in variables.items() if value)
         stack.variables["LOG_LEVEL"] = "debug"
         stack.expected_trouble = KILLED
-        stack.alter_image = self._preload_into_daemon
-
-    def _preload_into_daemon(self):
-        """Nginx, which supervisord starts as well, has nothing of it."""
-        conf, section = self.stack.supervisord_conf, "[program:cert-manager]\n"
-        before, found, behind = conf.read_text().partition(section)
-        assert found
-        conf.write_text(f"{before}{section}environment={self._preload}\n{behind}")
+        preload(
+            stack,
+            *("kill_at", "clock_jump"),
+            KILL_AT=f"after write {moment}",
+            KILL_MARK=self.killed,
+            KILL_AFTER=after,
+            KILL_PARENT="1" if power_cut else None,
+            STOP_AT="|".join(line for line, _ in self._changes),
+            JUMP_AT=after if keys_get_old else None,
+        )
 
     def tell_until_killed(self):
         """Let happen what has to, until the moment has come."""
@@ -167,13 +158,6 @@ class Story:
 
 def names_in(folder):
     return {path.name for path in folder.iterdir()}
-
-
-@functools.cache
-def libraries():
-    sanitizer = re.search(r"=> (\S*/libasan\.so\S*)", run("ldd", PROGRAM))
-    first = [sanitizer[1]] if sanitizer else []  # or it refuses to work
-    return [*first, *(str(BUILD / f"test/{name}.so") for name in ("kill_at", "clock_jump"))]
 
 
 # What there is to be obtained

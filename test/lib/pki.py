@@ -87,12 +87,19 @@ class Authority:
         self.key, self.name = new_key(), name_of(common_name)
         self.certificate = self._sign(self.name, self.key, -DAY, 365 * DAY, is_authority=True)
 
-    def issue(self, domain, key, *, start=-DAY, life=90 * DAY):
-        """A chain for `domain`, leaf first, in PEM; `start` is relative to now."""
-        leaf = self._sign(name_of(domain), key, start, life, domains=[domain])
+    def issue(self, domain, key, *, start=-DAY, life=90 * DAY, names_issuer=False):
+        """A chain for `domain`, leaf first, in PEM; `start` is relative to now.
+
+        One that names its issuer's key may be asked about at a CA (RFC 9773).
+        """
+        leaf = self._sign(
+            name_of(domain), key, start, life, domains=[domain], names_issuer=names_issuer
+        )
         return certificate_pem(leaf, self.certificate)
 
-    def _sign(self, subject, key, start, life, *, domains=(), is_authority=False):
+    def _sign(
+        self, subject, key, start, life, *, domains=(), is_authority=False, names_issuer=False
+    ):
         now = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
         builder = (
             x509.CertificateBuilder()
@@ -107,6 +114,9 @@ class Authority:
         if domains:
             alternatives = x509.SubjectAlternativeName([x509.DNSName(name) for name in domains])
             builder = builder.add_extension(alternatives, critical=False)
+        if names_issuer:
+            issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+            builder = builder.add_extension(issuer, critical=False)
         return builder.sign(self.key, hashes.SHA256())
 
 
