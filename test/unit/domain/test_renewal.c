@@ -346,84 +346,6 @@ static void the_dates_alone_leave_a_third_or_a_half(void **state)
     }
 }
 
-/*
- * A machine that lives for many certificates: it sleeps, restarts and its clock jumps; its CA is
- * down for a part of each life, and changes its mind about windows.
- */
-struct machine {
-    int64_t now;
-    int64_t not_before;
-    int64_t not_after;
-    struct renewal_terms terms;
-    int64_t ask_at;
-    int64_t down_until;
-    unsigned orders;
-};
-
-static void issue(struct machine *m)
-{
-    int64_t life = 600 + random_life();
-
-    m->not_before = m->now;
-    m->not_after = m->now + life;
-    m->terms =
-        (struct renewal_terms){.spread = (uint32_t)number(), .shared = number() % 3 == 0};
-    m->ask_at = 0;
-    m->orders++;
-    /* Shorter than the room that the policy always leaves. */
-    m->down_until = m->now + number_below(life);
-    if (number() % 2 == 0)
-        m->down_until = m->not_before;
-}
-
-static int64_t wake(struct machine *m)
-{
-    bool is_up = m->now >= m->down_until;
-    struct renewal renewal;
-
-    if (is_up && renewal_may_ask(m->ask_at, m->now)) {
-        const struct renewal_asked asked = {.retry_after_s = number_below(DAY)};
-
-        m->terms.window = random_window(m->not_before, m->not_after - m->not_before);
-        m->ask_at = m->now + renewal_ask_after_s(&asked, (uint32_t)number());
-        assert_in_range(m->ask_at - m->now, RENEWAL_ASK_MIN_S, RENEWAL_ASK_MAX_S);
-    }
-    renewal = renewal_of(&m->terms, m->not_before, m->not_after);
-    if (m->now >= renewal.at && is_up) {
-        assert_true(m->now >= m->not_before); /* never before its time */
-        issue(m);
-        renewal = renewal_of(&m->terms, m->not_before, m->not_after);
-    }
-    return renewal.at;
-}
-
-static void nothing_expires_while_the_ca_works(void **state)
-{
-    (void)state;
-    for (int run = 0; run < 300; run++) {
-        struct machine m = {.now = NOW};
-
-        issue(&m);
-        while (m.orders < 50) {
-            int64_t room = (m.not_after - m.not_before) / 6;
-            int64_t due_at = wake(&m);
-            int64_t step = due_at > m.now ? due_at - m.now : 60;
-
-            /* Sleeps as long as there is no certificate in danger, at most a part of the room. */
-            room = (m.not_after - m.not_before) / 12;
-            if (step > 12 * HOUR)
-                step = 12 * HOUR;
-            if (number() % 8 == 0)
-                step += number_below(room > 0 ? room : 1);
-            /* The CA is back before the room is used up. */
-            if (m.down_until > due_at + room)
-                m.down_until = due_at + room;
-            m.now += step > 0 ? step : 1;
-            assert_true(m.now <= m.not_after);
-        }
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -444,7 +366,6 @@ int main(void)
         cmocka_unit_test(a_time_to_ask_that_is_too_far_away_is_none),
         cmocka_unit_test(the_instant_is_always_inside_the_life_with_room_behind_it),
         cmocka_unit_test(the_dates_alone_leave_a_third_or_a_half),
-        cmocka_unit_test(nothing_expires_while_the_ca_works),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
