@@ -111,7 +111,10 @@ static void log_window(const struct daemon *d, const struct renewal_info *former
               "the CA suggests to renew the certificate between %s and %s%s%s%s",
               text_time(start, info->window.start), text_time(end, info->window.end),
               info->explanation[0] == '\0' ? "" : ", as explained at ", info->explanation,
-              renewal.rule == RENEWAL_BY_CA ? "" : ", which is too late to follow");
+              renewal.rule == RENEWAL_BY_CA
+                  ? ""
+                  : ", which is not followed: it must leave time to try again, and not "
+                    "be the whole life");
 }
 
 /* The first failure of a row is told, and that the CA has no such thing once for each leaf. */

@@ -38,10 +38,11 @@ struct renewal renewal_of(const struct renewal_terms *terms, int64_t not_before,
     int64_t life = not_after > not_before ? not_after - not_before : 0;
     int64_t begin = not_after - life;
     int64_t left = margin(terms, life);
-    int64_t latest = not_after - (terms->before_s > 0 ? left : left / 2);
+    int64_t latest = not_after - (terms->before_s > 0 ? left : left - left / 4);
     struct renewal_window window = terms->window;
 
-    if (!renewal_window_is_sound(&window) || window.start >= latest)
+    if (!renewal_window_is_sound(&window) || window.start >= latest ||
+        (window.start <= begin && window.end >= not_after))
         return (struct renewal){
             .at = not_after - left +
                   (terms->shared ? part_of(left / SHARED_PART, terms->spread) : 0),

@@ -41,9 +41,11 @@ struct renewal {
 
 /*
  * A setting that is longer than half of the life counts as half of it: otherwise a short-lived
- * certificate would be renewed all the time. A window may be early as it likes, but it must leave
- * room to try again: what lies behind the middle between the instant by lifetime and the end, or
- * behind what acme.renew_before says, does not count, and a window of nothing else is refused.
+ * certificate would be renewed all the time.
+ *
+ * A window may be as early as it likes, but it must leave time to try again: three quarters of what
+ * the lifetime would leave (22.5 of 30 days), or all of acme.renew_before. What of it is later does
+ * not count. One of nothing else is refused, and so is one that is the whole life: it says nothing.
  */
 struct renewal renewal_of(const struct renewal_terms *terms, int64_t not_before,
                           int64_t not_after);

@@ -193,7 +193,7 @@ static void read_explanation(const json_t *root, char ret[RENEWAL_INFO_LINK_SIZE
 int renewal_info_read(const char *json, struct renewal_info *ret, struct err *err)
 {
     json_t *root = json_loads(json, 0, NULL);
-    struct renewal_window window;
+    struct renewal_window window = {0};
     int failed;
 
     if (root == NULL)

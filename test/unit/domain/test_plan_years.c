@@ -60,7 +60,7 @@ static int64_t clock_of(const struct machine *m)
 /* The least that is left when a leaf is due, see test_renewal.c. */
 static int64_t room_of(int64_t life)
 {
-    return life < 10 * DAY ? life / 4 : life / 6;
+    return life < 10 * DAY ? life / 8 * 3 : life / 4;
 }
 
 static void draw_troubles(struct machine *m, int64_t life)
@@ -83,7 +83,7 @@ static void take_leaf(struct machine *m, int64_t not_before, int64_t life)
     m->facts.asks = number() % 4 != 0;
     m->facts.ask_at = 0;
     m->facts.renewal = (struct renewal_terms){
-        .before_s = number() % 4 == 0 ? life / 6 + number_below(45 * DAY) : 0,
+        .before_s = number() % 4 == 0 ? life / 4 + number_below(45 * DAY) : 0,
         .spread = (uint32_t)number(),
         .shared = number() % 4 == 0,
     };

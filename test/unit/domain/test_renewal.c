@@ -127,9 +127,12 @@ static void nonsense_is_refused(void **state)
     expect(with_window(NOW + 2 * DAY, NOW + DAY, 1), by_lifetime, RENEWAL_BY_LIFETIME);
     expect(with_window(INT64_MAX, INT64_MIN, 1), by_lifetime, RENEWAL_BY_LIFETIME);
     /* There must be room for several tries. */
-    expect(with_window(NOW + 75 * DAY, NOW + 76 * DAY, 1), by_lifetime,
+    expect(with_window(NOW + 135 * DAY / 2, NOW + 76 * DAY, 1), by_lifetime,
            RENEWAL_BY_LIFETIME);
     expect(with_window(NOW + 400 * DAY, INT64_MAX, 1), by_lifetime, RENEWAL_BY_LIFETIME);
+    /* Any time at all is no suggestion. */
+    expect(with_window(NOW, NOW + 90 * DAY, 1), by_lifetime, RENEWAL_BY_LIFETIME);
+    expect(with_window(INT64_MIN, INT64_MAX, 1), by_lifetime, RENEWAL_BY_LIFETIME);
 }
 
 static void only_the_part_of_a_window_that_makes_sense_counts(void **state)
@@ -137,9 +140,12 @@ static void only_the_part_of_a_window_that_makes_sense_counts(void **state)
     const uint32_t half = UINT32_C(1) << 31;
 
     (void)state;
-    expect(with_window(NOW + 73 * DAY, INT64_MAX, half), NOW + 74 * DAY, RENEWAL_BY_CA);
+    expect(with_window(NOW + 131 * DAY / 2, INT64_MAX, half), NOW + 133 * DAY / 2,
+           RENEWAL_BY_CA);
     expect(with_window(INT64_MIN, NOW + 2 * DAY, half), NOW + DAY, RENEWAL_BY_CA);
-    expect(with_window(INT64_MIN, INT64_MAX, half), NOW + 75 * DAY / 2, RENEWAL_BY_CA);
+    expect(with_window(NOW - 1, NOW + 90 * DAY - 1, half), NOW + 135 * DAY / 4,
+           RENEWAL_BY_CA);
+    expect(with_window(NOW + 1, INT64_MAX, 0), NOW + 1, RENEWAL_BY_CA);
 }
 
 static void a_setting_bounds_the_window(void **state)
@@ -323,7 +329,7 @@ static void the_instant_is_always_inside_the_life_with_room_behind_it(void **sta
 
             assert_true(left >= wanted - wanted / 30);
         } else {
-            assert_true(left >= (life < 10 * DAY ? life / 4 : life / 6));
+            assert_true(left >= (life < 10 * DAY ? life / 8 * 3 : life / 4));
         }
         if (renewal.rule != RENEWAL_BY_CA)
             assert_true(left <= life - life / 2);
