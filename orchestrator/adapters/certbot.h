@@ -33,7 +33,7 @@ enum certbot_left {
     CERTBOT_LEFT_RUN,
 };
 
-/* Borrowed until done. certbot_take_over needs no account and no CSR. */
+/* Borrowed until done. certbot_take_over needs no authority, no account and no CSR. */
 struct certbot_request {
     uv_loop_t *loop;
     const struct config *config;

@@ -12,14 +12,32 @@ static bool is_of_use(const struct certbot *c)
     return c->left == CERTBOT_LEFT_RUN && c->record.ours && c->chain_pem.len == 0;
 }
 
+/* Whichever of the configured CAs it was asking: what it obtained is as good. */
+static enum certbot_left look(const struct certbot *c, struct certbot_record *ret)
+{
+    const struct authorities *authorities = &c->request.config->acme.authorities;
+    struct certbot_request request = c->request;
+    enum certbot_left left = CERTBOT_LEFT_NOTHING;
+
+    for (size_t i = 0; i < authorities->count; i++) {
+        struct certbot_purpose purpose;
+
+        request.authority = &authorities->items[i];
+        purpose = certbot_purpose_of(&request);
+        left = certbot_look(c->found, &purpose, ret);
+        if (left != CERTBOT_LEFT_RUN || ret->ours)
+            break;
+    }
+    return left;
+}
+
 static int begin_look(void *flow, struct err *err)
 {
     struct certbot *c = flow;
-    const struct certbot_purpose purpose = certbot_purpose_of(&c->request);
 
     if (certbot_place(c->request.config, c->place, c->found, err) < 0)
         return -1;
-    c->left = certbot_look(c->found, &purpose, &c->record);
+    c->left = look(c, &c->record);
     return SEQ_READY;
 }
 

@@ -390,6 +390,7 @@ static int set_up(struct daemon *d, struct err *err)
     };
     measure_init(&d->measure, &d->loop, d->config, &d->agent, d->store.state);
     d->plan_facts.external = d->config->tls.external_key;
+    d->fallback.count = d->config->acme.authorities.count;
     timer_init(&d->wake, &d->loop, on_wake, d);
     timer_init(&d->settle, &d->loop, daemon_on_folder_settled, d);
     for (int i = 0; i < DAEMON_SIGNALS; i++) {

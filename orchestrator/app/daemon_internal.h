@@ -11,6 +11,7 @@
 #include "adapters/nginx.h"
 #include "adapters/store.h"
 #include "app/site.h"
+#include "domain/fallback.h"
 #include "domain/journal.h"
 #include "domain/plan.h"
 #include "flows/apply_flow.h"
@@ -80,6 +81,8 @@ struct daemon {
 
     struct plan_facts plan_facts;
     unsigned failures[PLAN_ACTIVITIES]; /* in a row */
+    struct fallback fallback;           /* which CA comes next */
+    size_t authority;                   /* the one that is asked, or was last */
     char last_reason[PLAN_REASON_SIZE]; /* logged last */
     struct buf status;                  /* as it was published last */
 

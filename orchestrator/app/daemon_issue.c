@@ -20,7 +20,7 @@ static uint64_t issue_pace(const struct daemon *d, const struct issue_flow *flow
         .kind = err->kind,
         .asked_ca = flow->asked_ca,
         .outcome = flow->certbot_ran ? &flow->outcome : NULL,
-        .in_a_row = d->failures[PLAN_ISSUING],
+        .in_a_row = d->fallback.items[d->authority].failures + 1,
     };
 
     return pace_issue(&failure, &limits, (int64_t)time(NULL), random_number());
@@ -41,14 +41,38 @@ static void rest_after_issue(struct daemon *d, const struct chain_leaf *leaf)
             text_time(date, leaf->not_after));
 }
 
+/* The next CA is asked at once where that may help; this one is left alone for its own time. */
+static void fall_back(struct daemon *d, const struct issue_flow *flow,
+                      const struct err *err)
+{
+    bool helps = fallback_helps(err->kind, flow->asked_ca,
+                                flow->certbot_ran ? &flow->outcome : NULL);
+    uint64_t now_ms = daemon_uptime_ms(d);
+    uint64_t wait_ms = issue_pace(d, flow, err);
+    uint64_t due_ms;
+
+    fallback_failed(&d->fallback, d->authority, helps, now_ms + wait_ms);
+    due_ms = fallback_due(&d->fallback, now_ms);
+    if (due_ms > now_ms) {
+        daemon_retry_later(d, PLAN_ISSUING, err, due_ms - now_ms);
+        return;
+    }
+    if (err->kind == ERR_CANCELED && d->stopping)
+        return;
+    log_error(
+        "%s (attempt %u; %s is asked now)", err->message, d->failures[PLAN_ISSUING],
+        d->config->acme.authorities.items[fallback_next(&d->fallback, now_ms)].directory);
+}
+
 static void on_issue_done(void *owner, const struct err *err)
 {
     struct daemon *d = owner;
 
     daemon_count(d, PLAN_ISSUING, err != NULL);
     if (err != NULL) {
-        daemon_retry_later(d, PLAN_ISSUING, err, issue_pace(d, &d->flow.issue, err));
+        fall_back(d, &d->flow.issue, err);
     } else {
+        fallback_succeeded(&d->fallback, d->authority);
         daemon_drop_candidate(d);
         d->candidate = d->flow.issue.chain;
         d->flow.issue.chain = NULL;
@@ -64,16 +88,18 @@ static void on_issue_done(void *owner, const struct err *err)
 
 void daemon_start_issue(struct daemon *d)
 {
+    size_t authority = fallback_next(&d->fallback, daemon_uptime_ms(d));
     const struct issue_request request = {
         .loop = &d->loop,
         .http = d->http,
         .config = d->config,
-        .authority = &d->config->acme.authorities.items[0],
+        .authority = &d->config->acme.authorities.items[authority],
         .agent = &d->agent,
         .store = &d->store,
         .tls_key = d->tls_key,
     };
 
+    d->authority = authority;
     d->activity = ISSUING;
     issue_flow_start(&d->flow.issue, &request, on_issue_done, d);
 }

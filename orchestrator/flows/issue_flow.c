@@ -108,7 +108,6 @@ static int begin_take_over(void *owner, struct err *err)
     const struct certbot_request request = {
         .loop = flow->request.loop,
         .config = flow->request.config,
-        .authority = flow->request.authority,
         .key_id = flow->key_id,
     };
 

@@ -35,12 +35,12 @@ struct fixture {
     char work[FS_PATH_MAX];   /* where a run of before is, below run_dir */
     char memory[FS_PATH_MAX]; /* and in /dev/shm */
     struct config config;
-    struct authority authority;
     struct certbot certbot;
     struct ended ended;
 };
 
 static char domain[] = "app.example.test";
+static char main_directory[] = "https://main.example.test/directory";
 static char directory[] = "https://ca.example.test/directory";
 
 static int setup(void **state)
@@ -59,7 +59,9 @@ static int setup(void **state)
     assert_int_equal(mkdir(f->run_dir, 0755), 0);
     f->config.run_dir = f->run_dir;
     f->config.domain = domain;
-    f->authority.directory = directory;
+    f->config.acme.authorities.count = 2;
+    f->config.acme.authorities.items[0].directory = main_directory;
+    f->config.acme.authorities.items[1].directory = directory;
     f->config.certbot.timeout_ms = 60000;
     assert_int_equal(certbot_place(&f->config, 0, f->work, &err), 0);
     assert_int_equal(certbot_place(&f->config, 1, f->memory, &err), 0);
@@ -177,10 +179,8 @@ static int end_of(const struct process_name *name)
 
 static void begin(struct fixture *f)
 {
-    const struct certbot_request request = {.loop = f->loop,
-                                            .config = &f->config,
-                                            .authority = &f->authority,
-                                            .key_id = "0123456789abcdef"};
+    const struct certbot_request request = {
+        .loop = f->loop, .config = &f->config, .key_id = "0123456789abcdef"};
 
     certbot_take_over(&f->certbot, &request, ended_done, &f->ended);
     assert_int_equal(f->ended.times, 0);
