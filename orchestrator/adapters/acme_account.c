@@ -25,6 +25,8 @@ static void call(struct acme_account *a, const char *method, const char *url)
         .method = method,
         .url = url,
         .ca_bundle = a->request.authority->ca_bundle,
+        .proxy = a->request.authority->proxy,
+        .no_proxy = a->request.authority->no_proxy,
         .max_body = ANSWER_MAX_BYTES,
         .timeout_ms = CALL_TIMEOUT_MS,
     };
@@ -143,7 +145,10 @@ static int finish_directory(void *flow, struct err *err)
 
     (void)err;
     memcpy(a->caa_identity, a->directory.caa_identity, sizeof a->caa_identity);
-    return SEQ_NEXT;
+    if (a->request.known_url == NULL)
+        return SEQ_NEXT;
+    snprintf(a->url, sizeof a->url, "%s", a->request.known_url);
+    return SEQ_END;
 }
 
 static void abort_directory(void *flow)
@@ -270,6 +275,7 @@ static int check_status(struct acme_account *a, struct err *err)
         a->deactivated = true;
         failed = err_set(err, ERR_CONFIG, "the account %.400s is %.60s: " NEXT_ACCOUNT,
                          a->url, status);
+        a->url[0] = '\0';
     }
     json_decref(account);
     return failed;

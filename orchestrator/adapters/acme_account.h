@@ -28,7 +28,8 @@ struct acme_account_request {
     const struct config *config;
     const struct authority *authority;
     EVP_PKEY *key;
-    bool existing_only; /* ERR_PEER when there is no account: none is made */
+    const char *known_url; /* of the account, or NULL: then only the directory is read */
+    bool existing_only;    /* ERR_PEER when there is no account: none is made */
 };
 
 struct acme_account {

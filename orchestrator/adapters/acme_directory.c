@@ -56,6 +56,28 @@ static void copy_identity(const json_t *root, char ret[ACME_IDENTITY_SIZE])
         snprintf(ret, ACME_IDENTITY_SIZE, "%s", name);
 }
 
+/* meta.profiles: a name and a description of each (draft-ietf-acme-profiles). */
+static void read_profiles(struct acme_directory *directory, json_t *root)
+{
+    json_t *profiles = json_object_get(json_object_get(root, "meta"), "profiles");
+    const char *wanted = directory->authority->profile;
+    const char *name;
+    json_t *description;
+    size_t used = 0;
+
+    directory->lacks_profile =
+        wanted != NULL && json_object_get(profiles, wanted) == NULL;
+    json_object_foreach(profiles, name, description)
+    {
+        int len = snprintf(directory->profiles + used, sizeof directory->profiles - used,
+                           "%s%s", used == 0 ? "" : ", ", name);
+
+        if (len < 0 || (size_t)len >= sizeof directory->profiles - used)
+            break;
+        used += (size_t)len;
+    }
+}
+
 static int read_answer(struct acme_directory *directory, struct err *err)
 {
     json_t *root;
@@ -70,6 +92,7 @@ static int read_answer(struct acme_directory *directory, struct err *err)
                        "directory?");
     (void)copy_url(root, "renewalInfo", directory->renewal_info);
     copy_identity(root, directory->caa_identity);
+    read_profiles(directory, root);
     if (!copy_url(root, "newNonce", directory->new_nonce))
         failed = refuse("newNonce", err);
     else if (!copy_url(root, "newAccount", directory->new_account))
@@ -99,11 +122,14 @@ void acme_directory_start(struct acme_directory *directory,
         .method = "GET",
         .url = request->authority->directory,
         .ca_bundle = request->authority->ca_bundle,
+        .proxy = request->authority->proxy,
+        .no_proxy = request->authority->no_proxy,
         .max_body = ANSWER_MAX_BYTES,
         .timeout_ms = request->timeout_ms,
     };
 
-    *directory = (struct acme_directory){.done = done, .owner = owner};
+    *directory = (struct acme_directory){
+        .authority = request->authority, .done = done, .owner = owner};
     http_start(&directory->call, request->http, &call, on_answer, directory);
 }
 

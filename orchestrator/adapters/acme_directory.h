@@ -8,7 +8,9 @@
 #include "domain/authority.h"
 #include "runtime/http.h"
 
-enum { ACME_URL_SIZE = 1024, ACME_IDENTITY_SIZE = 256 };
+#include <stdbool.h>
+
+enum { ACME_URL_SIZE = 1024, ACME_IDENTITY_SIZE = 256, ACME_PROFILES_SIZE = 256 };
 
 /* Borrowed until done. */
 struct acme_directory_request {
@@ -23,8 +25,11 @@ struct acme_directory {
     char new_account[ACME_URL_SIZE];
     char renewal_info[ACME_URL_SIZE];      /* "" where the CA has none */
     char caa_identity[ACME_IDENTITY_SIZE]; /* its name in CAA records, "" for unknown */
+    bool lacks_profile;                /* the one that the authority is configured with */
+    char profiles[ACME_PROFILES_SIZE]; /* that it has, "" for none; cut when it is long */
 
     /* Private. */
+    const struct authority *authority;
     struct http_call call;
     done_fn done;
     void *owner;

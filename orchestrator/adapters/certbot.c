@@ -14,15 +14,6 @@
 #include <time.h>
 #include <unistd.h>
 
-/* How long certbot waits for the CA after the challenges are through. */
-#define ISSUANCE_TIMEOUT_S "90"
-
-/*
- * Any directory name works as certbot's account identifier, as long as --account names
- * it.
- */
-#define ACCOUNT_ID "cert-manager"
-
 /* certbot requires the file; the values mean nothing to the CA. */
 #define ACCOUNT_META                                                                     \
     "{\"creation_dt\":\"1970-01-01T00:00:00Z\",\"creation_host\":\"localhost\"}"
@@ -161,7 +152,7 @@ static int account_folder(const struct certbot *c, char *ret, struct err *err)
 
     rest = rest == NULL ? url : rest + 3;
     len = snprintf(name, sizeof name, "config/accounts/%.*s/%s", (int)strcspn(rest, "?#"),
-                   rest, ACCOUNT_ID);
+                   rest, CERTBOT_ACCOUNT_ID);
     if (len < 0 || (size_t)len >= sizeof name || strstr(name, "..") != NULL)
         return err_set(err, ERR_CONFIG,
                        "acme.directory: \"%s\" has no place in certbot's "
@@ -257,33 +248,6 @@ static int begin_prepare(void *flow, struct err *err)
     return c->change_user && open_to_group(c, err) < 0 ? -1 : SEQ_READY;
 }
 
-struct paths {
-    char config[FS_PATH_MAX], work[FS_PATH_MAX], logs[FS_PATH_MAX], csr[FS_PATH_MAX];
-    char cert[FS_PATH_MAX], chain[FS_PATH_MAX], fullchain[FS_PATH_MAX];
-    char tmpdir[FS_PATH_MAX], ca_bundle[FS_PATH_MAX];
-    char output[FS_PATH_MAX], errors[FS_PATH_MAX];
-};
-
-static int fill_paths(const struct certbot *c, struct paths *paths, struct err *err)
-{
-    const char *ca_bundle = c->request.authority->ca_bundle;
-
-    snprintf(paths->tmpdir, sizeof paths->tmpdir, "TMPDIR=%.4000s/tmp", c->folder);
-    snprintf(paths->ca_bundle, sizeof paths->ca_bundle, "REQUESTS_CA_BUNDLE=%.4000s",
-             ca_bundle == NULL ? "" : ca_bundle);
-    return fs_join(paths->config, c->folder, "config", err) < 0 ||
-                   fs_join(paths->work, c->folder, "work", err) < 0 ||
-                   fs_join(paths->logs, c->folder, "logs", err) < 0 ||
-                   fs_join(paths->csr, c->folder, "request.csr", err) < 0 ||
-                   fs_join(paths->cert, c->folder, "out/cert.pem", err) < 0 ||
-                   fs_join(paths->chain, c->folder, "out/chain.pem", err) < 0 ||
-                   fs_join(paths->fullchain, c->folder, "out/fullchain.pem", err) < 0 ||
-                   fs_join(paths->output, c->folder, "stdout", err) < 0 ||
-                   fs_join(paths->errors, c->folder, "stderr", err) < 0
-               ? -1
-               : 0;
-}
-
 /* Only now may it do something: had we been killed before, it would have ended. */
 static int record_and_release(struct certbot *c, struct err *err)
 {
@@ -317,37 +281,21 @@ static void on_process_done(void *owner, const struct err *err)
 static int begin_run(void *flow, struct err *err)
 {
     struct certbot *c = flow;
-    const struct config *config = c->request.config;
-    struct paths paths;
-    const char *const argv[] = {
-        config->certbot.path, "certonly", "--non-interactive",
-        /* the only way to the CA's problem document, and in certbot 2.1 to any reason at
-           all */
-        "--debug", "--max-log-backups", "0", "--server", c->request.authority->directory,
-        "--account", ACCOUNT_ID, "--webroot", "-w", config->nginx.webroot, "--csr",
-        paths.csr, "--config-dir", paths.config, "--work-dir", paths.work, "--logs-dir",
-        paths.logs, "--cert-path", paths.cert, "--chain-path", paths.chain,
-        "--fullchain-path", paths.fullchain, "--issuance-timeout", ISSUANCE_TIMEOUT_S,
-        NULL};
-    const char *const environment[] = {
-        "PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8", paths.tmpdir,
-        /* no per-user cli.ini may change what certbot does */
-        "XDG_CONFIG_HOME=/nonexistent",
-        c->request.authority->ca_bundle == NULL ? NULL : paths.ca_bundle, NULL};
+    struct certbot_command command;
     struct process_options options = {
-        .argv = argv,
-        .environment = environment,
+        .argv = command.argv,
+        .environment = command.environment,
         .folder = c->folder,
         .change_user = c->change_user,
         .uid = c->uid,
         .gid = c->gid,
-        .output_files = {paths.output, paths.errors},
+        .output_files = {command.output, command.errors},
         .held = true,
-        .timeout_ms = config->certbot.timeout_ms,
+        .timeout_ms = c->request.config->certbot.timeout_ms,
         .term_grace_ms = CERTBOT_TERM_GRACE_MS,
     };
 
-    if (fill_paths(c, &paths, err) < 0)
+    if (certbot_fill_command(&command, c->folder, &c->request, err) < 0)
         return -1;
     process_start(&c->process, c->request.loop, &options, on_process_done, c);
     if (process_pid(&c->process) != 0 && record_and_release(c, &c->ended_by_us) < 0)

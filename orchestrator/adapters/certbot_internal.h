@@ -1,5 +1,5 @@
 /*
- * What certbot.c, certbot_folder.c and certbot_orphan.c share: the folder of a run, which
+ * What certbot.c, certbot_command.c, certbot_folder.c and certbot_orphan.c share: the folder of a run, which
  * outlives us, and the verdict on what is in it.
  *
  *     <folder>/            0710, ours, for the group of certbot's user to pass through
@@ -19,7 +19,32 @@
 enum {
     CERTBOT_PLACES = 2,
     CERTBOT_TERM_GRACE_MS = 2000,
+    CERTBOT_ARGUMENTS_MAX = 48,
+    CERTBOT_VARIABLES_MAX = 8,
+    CERTBOT_VARIABLE_SIZE = FS_PATH_MAX + 128,
 };
+
+/*
+ * Any directory name works as certbot's account identifier, as long as --account names
+ * it.
+ */
+#define CERTBOT_ACCOUNT_ID "cert-manager"
+
+/* Both lists end with NULL. Nothing in it is secret: whoever runs here can read both. */
+struct certbot_command {
+    const char *argv[CERTBOT_ARGUMENTS_MAX];
+    const char *environment[CERTBOT_VARIABLES_MAX];
+    char output[FS_PATH_MAX], errors[FS_PATH_MAX]; /* files for what it says */
+
+    /* Private. */
+    char config[FS_PATH_MAX], work[FS_PATH_MAX], logs[FS_PATH_MAX], csr[FS_PATH_MAX];
+    char cert[FS_PATH_MAX], chain[FS_PATH_MAX], fullchain[FS_PATH_MAX], tmp[FS_PATH_MAX];
+    char variables[CERTBOT_VARIABLES_MAX][CERTBOT_VARIABLE_SIZE];
+};
+
+/* For a run in `folder`. It points into itself: do not copy it. */
+int certbot_fill_command(struct certbot_command *command, const char *folder,
+                         const struct certbot_request *request, struct err *err);
 
 /*
  * The folder in a place, into `ret` of FS_PATH_MAX bytes: 0 is below run_dir, 1 below

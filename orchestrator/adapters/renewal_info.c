@@ -48,6 +48,8 @@ static int begin_window(void *flow, struct err *err)
         .method = "GET",
         .url = call->url,
         .ca_bundle = call->request.authority->ca_bundle,
+        .proxy = call->request.authority->proxy,
+        .no_proxy = call->request.authority->no_proxy,
         .max_body = RENEWAL_INFO_MAX_BYTES,
         .timeout_ms = CALL_TIMEOUT_MS,
     };

@@ -25,7 +25,9 @@ struct authority {
     char *preferred_chain; /* common name of the issuer that it is to end at, or NULL */
     char *eab_key_id; /* external account binding (RFC 8555 §7.3.4); NULL with the next */
     char *eab_key_file; /* base64url of its HMAC key */
-    size_t line;        /* in the file, from 1; 0 for the main one */
+    const char *proxy;  /* that it is reached through, or NULL; borrowed, with the next */
+    const char *no_proxy; /* hosts that are reached without it */
+    size_t line;          /* in the file, from 1; 0 for the main one */
     size_t column;
 };
 

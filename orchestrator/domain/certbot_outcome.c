@@ -17,6 +17,7 @@ static const struct mark {
     const char *text;
     enum certbot_verdict verdict;
 } marks[] = {
+    {"unrecognized arguments: --preferred-profile", CERTBOT_TOO_OLD},
     {"Another instance of Certbot is already running", CERTBOT_LOCKED},
     /* the order became invalid after it was finalized; why is in certbot's own log only */
     {"acme.errors.IssuanceError", CERTBOT_CA_REFUSED},
@@ -204,6 +205,12 @@ static void read_text(const struct certbot_ending *ending, struct certbot_outcom
             break;
         }
     }
+    if (ret->verdict == CERTBOT_TOO_OLD) {
+        snprintf(
+            ret->detail, sizeof ret->detail,
+            "a profile needs certbot 4.0 or newer; install that, or remove the profile");
+        return;
+    }
     last_line(ending->standard_error, ret->detail, sizeof ret->detail);
     if (ret->detail[0] != '\0')
         return;
@@ -246,6 +253,7 @@ const char *certbot_verdict_name(enum certbot_verdict verdict)
         [CERTBOT_ACCOUNT_GONE] = "account gone",
         [CERTBOT_LOCKED] = "lock held",
         [CERTBOT_KILLED] = "killed",
+        [CERTBOT_TOO_OLD] = "certbot too old",
         [CERTBOT_LOCAL_FAILURE] = "local failure",
     };
     return names[verdict];
@@ -258,7 +266,7 @@ int certbot_outcome_err(const struct certbot_outcome *outcome, struct err *err)
         [CERTBOT_RATE_LIMITED] = ERR_PEER, [CERTBOT_CA_UNREACHABLE] = ERR_NET,
         [CERTBOT_CA_REFUSED] = ERR_PEER,   [CERTBOT_ACCOUNT_GONE] = ERR_PEER,
         [CERTBOT_LOCKED] = ERR_SYS,        [CERTBOT_KILLED] = ERR_SYS,
-        [CERTBOT_LOCAL_FAILURE] = ERR_SYS,
+        [CERTBOT_TOO_OLD] = ERR_CONFIG,    [CERTBOT_LOCAL_FAILURE] = ERR_SYS,
     };
     const char *name = certbot_verdict_name(outcome->verdict);
     enum err_kind kind = kinds[outcome->verdict];

@@ -26,6 +26,7 @@ enum certbot_verdict {
     CERTBOT_ACCOUNT_GONE,     /* the CA does not know the account (any more) */
     CERTBOT_LOCKED,           /* another certbot holds the lock of its folders */
     CERTBOT_KILLED,        /* by a signal that was not ours, or unseen without a word */
+    CERTBOT_TOO_OLD,       /* it has no profiles, and one is configured */
     CERTBOT_LOCAL_FAILURE, /* disk, permission, bad option, missing program part */
 };
 

@@ -4,6 +4,7 @@
 #include "domain/hostname.h"
 
 #include <assert.h>
+#include <ctype.h>
 #include <jansson.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -102,15 +103,39 @@ static const char *lookup(char *const *environment, const char *name)
     return NULL;
 }
 
+/* Of one with CONFIG_ENV_UPPER, the lower-case name first, as curl and certbot do. */
+static const char *lookup_setting(char *const *environment,
+                                  const struct config_setting *setting)
+{
+    const char *text = lookup(environment, setting->variable);
+    char name[64];
+    size_t i;
+
+    if (text != NULL || (setting->flags & CONFIG_ENV_UPPER) == 0)
+        return text;
+    for (i = 0; setting->variable[i] != '\0' && i < sizeof name - 1; i++)
+        name[i] = (char)toupper((unsigned char)setting->variable[i]);
+    name[i] = '\0';
+    return lookup(environment, name);
+}
+
+/* Stands beside https_proxy wherever that is set, and says nothing to us. */
+static bool is_for_others(const char *name)
+{
+    return strcasecmp(name, "http_proxy") == 0;
+}
+
 static bool is_known(const char *name)
 {
     for (size_t i = 0; i < CONFIG_SETTING_COUNT; i++) {
         const char *variable = config_settings[i].variable;
 
-        if (variable != NULL && strcmp(variable, name) == 0)
+        if (variable != NULL && (strcmp(variable, name) == 0 ||
+                                 ((config_settings[i].flags & CONFIG_ENV_UPPER) != 0 &&
+                                  strcasecmp(variable, name) == 0)))
             return true;
     }
-    return false;
+    return is_for_others(name);
 }
 
 /* A variable that nobody reads, but whose name is nearly one of ours. */
@@ -235,7 +260,7 @@ static void apply_environment(struct config_load *load, char *const *environment
     for (size_t i = 0; i < CONFIG_SETTING_COUNT; i++) {
         const struct config_setting *setting = &config_settings[i];
         const char *text =
-            setting->variable == NULL ? NULL : lookup(environment, setting->variable);
+            setting->variable == NULL ? NULL : lookup_setting(environment, setting);
 
         /* The secret has a rule of its own: see decide_ekm_secret. */
         if (text == NULL || setting->type == CONFIG_SECRET)

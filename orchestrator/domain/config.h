@@ -57,6 +57,9 @@ struct config {
         struct authorities authorities; /* acme.directory and so on; acme.fallback */
         char *email;                    /* contact of the account, "" for none */
         char *account_version;
+        char *proxy;    /* that CAs are reached through, "http://host:port", or NULL */
+        char *no_proxy; /* hosts that are reached without it; loopback is among them once
+                           this is loaded */
         unsigned resolve_wait_ms;   /* FQDN_RESOLVE_WAIT_SECONDS */
         unsigned resolve_max_tries; /* FQDN_RESOLVE_MAX_TRIES; 0: do not wait */
         unsigned retry_min_ms; /* first wait after a failed attempt at a CA without known

@@ -3,7 +3,10 @@
 
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#define LOOPBACK "localhost,127.0.0.0/8,::1"
 
 struct authority *config_authority_add(struct authorities *authorities)
 {
@@ -94,6 +97,28 @@ static void decide_directory(struct config_load *load)
         config_error(load, "acme.directory: not enough memory");
 }
 
+/* Loopback is this machine's, which no proxy can reach. */
+static void decide_proxy(struct config_load *load)
+{
+    struct config *config = load->config;
+    const char *given = config->acme.no_proxy;
+    char *text = NULL;
+
+    if (config->acme.proxy == NULL)
+        return;
+    if (asprintf(&text, "%s%s" LOOPBACK, given == NULL ? "" : given,
+                 given == NULL ? "" : ",") < 0) {
+        config_error(load, "acme.no_proxy: not enough memory");
+        return;
+    }
+    free(config->acme.no_proxy);
+    config->acme.no_proxy = text;
+    for (size_t i = 0; i < AUTHORITIES_MAX; i++) {
+        config->acme.authorities.items[i].proxy = config->acme.proxy;
+        config->acme.authorities.items[i].no_proxy = config->acme.no_proxy;
+    }
+}
+
 void config_authorities_check(struct config_load *load)
 {
     struct authorities *authorities = &load->config->acme.authorities;
@@ -101,6 +126,7 @@ void config_authorities_check(struct config_load *load)
     if (authorities->count == 0)
         authorities->count = 1;
     decide_directory(load);
+    decide_proxy(load);
     for (size_t i = 0; i < authorities->count; i++) {
         if (authorities->items[i].directory == NULL) /* bad: reported already */
             continue;

@@ -214,6 +214,15 @@ static bool is_directory(const char *url)
     return is_url(url, &plain, &local) && (!plain || local);
 }
 
+/* Not a word more: curl and certbot would each make something else of it. */
+static bool is_proxy(const char *text)
+{
+    static const char scheme[] = "http://";
+
+    return strncmp(text, scheme, sizeof scheme - 1) == 0 &&
+           is_host_port(text + sizeof scheme - 1);
+}
+
 static bool is_endpoint(const char *text)
 {
     bool plain;
@@ -253,6 +262,10 @@ bool config_has_form(enum config_type type, const char *text)
         return is_path(text);
     case CONFIG_DIRECTORY_URL:
         return is_directory(text);
+    case CONFIG_PROXY:
+        return is_proxy(text);
+    case CONFIG_HOSTS:
+        return only(text, LETTERS DIGITS "._-:/[]*, ");
     case CONFIG_EMAIL:
         return is_email(text);
     case CONFIG_WORD:

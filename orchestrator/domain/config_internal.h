@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-enum { CONFIG_SETTING_COUNT = 59 };
+enum { CONFIG_SETTING_COUNT = 61 };
 
 enum config_type {
     CONFIG_HOSTNAME,
@@ -21,6 +21,8 @@ enum config_type {
     CONFIG_COUNT,
     CONFIG_PATH,
     CONFIG_DIRECTORY_URL,
+    CONFIG_PROXY,
+    CONFIG_HOSTS, /* names, addresses and networks, separated by commas */
     CONFIG_EMAIL,
     CONFIG_WORD,
     CONFIG_NAME, /* that others gave: any text of one line */
@@ -44,6 +46,7 @@ enum {
     CONFIG_ENV_SECONDS = 1, /* the variable is a plain number of seconds */
     CONFIG_ENV_EMPTY = 2,   /* the empty variable is a value, not "unset" */
     CONFIG_QUIET = 4,       /* the value is never repeated in a message */
+    CONFIG_ENV_UPPER = 16,  /* the variable's name may be in upper case, too */
     CONFIG_REQUIRED = 8,    /* of a list's entry: there is no default */
 };
 

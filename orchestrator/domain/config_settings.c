@@ -51,6 +51,13 @@ const struct config_setting config_settings[] = {
     {"acme.fallback", NULL, CONFIG_AUTHORITIES, FIELD(acme.authorities),
      .meaning =
          "CAs that are asked in this order when the one before is down or refuses"},
+    {"acme.proxy", "https_proxy", CONFIG_PROXY, FIELD(acme.proxy),
+     .flags = CONFIG_ENV_UPPER,
+     .meaning = "proxy that CAs are reached through, by us and by certbot"},
+    {"acme.no_proxy", "no_proxy", CONFIG_HOSTS, FIELD(acme.no_proxy),
+     .flags = CONFIG_ENV_UPPER,
+     .meaning = "hosts and networks that are reached without it, separated by commas; "
+                "loopback always is"},
     {"acme.email", "EMAIL", CONFIG_EMAIL, FIELD(acme.email),
      .fallback = "certbot@concrete-security.com", .flags = CONFIG_ENV_EMPTY,
      .meaning = "contact of the ACME account; empty for none"},

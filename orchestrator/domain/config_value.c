@@ -72,6 +72,9 @@ const char *config_expected(char ret[CONFIG_EXPECTED_SIZE],
             ("an absolute path of at most 1024 bytes without spaces and none of "
              "\" ' \\ ; { } $ #"),
         [CONFIG_DIRECTORY_URL] = "an https:// URL (http:// for a loopback host only)",
+        [CONFIG_PROXY] = "http:// with a host and a port, without a user or a password",
+        [CONFIG_HOSTS] =
+            "names, addresses and networks, separated by commas, or * for all",
         [CONFIG_EMAIL] = "an address such as admin@example.org, or \"\" for none",
         [CONFIG_WORD] = "1 to 64 letters, digits, dots, hyphens and underscores",
         [CONFIG_NAME] = "1 to 255 bytes that do not begin with a hyphen or a blank",
@@ -163,7 +166,8 @@ static int refuse(const struct config_setting *setting, enum config_source sourc
     config_expected(expected, setting, source);
     /* What stands before an @ of a URL may be a password. */
     if ((setting->flags & CONFIG_QUIET) != 0 ||
-        ((setting->type == CONFIG_DIRECTORY_URL || setting->type == CONFIG_ENDPOINT) &&
+        ((setting->type == CONFIG_DIRECTORY_URL || setting->type == CONFIG_ENDPOINT ||
+          setting->type == CONFIG_PROXY) &&
          strchr(text, '@') != NULL))
         return err_set(err, ERR_CONFIG, "expected %s", expected);
     return err_set(err, ERR_CONFIG, "found %s, expected %s",

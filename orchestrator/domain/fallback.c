@@ -24,6 +24,7 @@ bool fallback_helps(enum err_kind kind, bool asked_ca,
     case CERTBOT_ISSUED:
     case CERTBOT_LOCKED:
     case CERTBOT_KILLED:
+    case CERTBOT_TOO_OLD: /* whose error is ERR_CONFIG */
     case CERTBOT_LOCAL_FAILURE:
         break;
     }

@@ -1,8 +1,8 @@
 /*
  * http: HTTP calls over TCP, TLS or a unix socket; libcurl's multi interface on libuv.
  *
- * Redirects are not followed, nothing is retried, proxies are used only as http_request
- * says. An answer with any status is a success here; what it means is the caller's
+ * Redirects are not followed, nothing is retried, a proxy is used only where http_request
+ * names one. An answer with any status is a success here; what it means is the caller's
  * matter. Memory of libcurl is wiped when freed (secret.h). Ownership and order of calls:
  * done.h.
  */
@@ -38,6 +38,8 @@ struct http_request {
     const void *body;           /* NULL for none */
     size_t body_len;
     const char *ca_bundle; /* PEM file of trusted roots, NULL for the system's */
+    const char *proxy;     /* "http://host:port", or NULL for none */
+    const char *no_proxy;  /* hosts that are reached without it, separated by commas */
     size_t max_body;       /* a longer answer fails with ERR_PEER */
     unsigned timeout_ms;   /* for the whole call */
 };

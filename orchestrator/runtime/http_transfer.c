@@ -20,6 +20,8 @@ static const struct outcome {
     const char *text;
 } outcomes[] = {
     {CURLE_COULDNT_RESOLVE_HOST, ERR_NET, "the host name does not resolve"},
+    {CURLE_COULDNT_RESOLVE_PROXY, ERR_NET, "the name of the proxy does not resolve"},
+    {CURLE_PROXY, ERR_NET, "the proxy refuses"},
     {CURLE_COULDNT_CONNECT, ERR_NET, "cannot connect"},
     {CURLE_SSL_CONNECT_ERROR, ERR_NET, "the TLS handshake failed"},
     {CURLE_PEER_FAILED_VERIFICATION, ERR_NET, "the TLS certificate is not trusted"},
@@ -205,6 +207,8 @@ static curl_socket_t on_curl_open(void *data, curlsocktype purpose,
 /* The URL without what may be secret in it: user, password, query. */
 static int check_url(struct transfer *transfer, const struct http_request *request)
 {
+    const char *through =
+        request->unix_socket != NULL ? request->unix_socket : request->proxy;
     CURLU *url = curl_url();
     char *scheme = NULL;
     char *shown = NULL;
@@ -225,8 +229,8 @@ static int check_url(struct transfer *transfer, const struct http_request *reque
     }
     if (code == CURLUE_OK)
         snprintf(transfer->target, sizeof transfer->target, "%s %.200s%s%s",
-                 request->method, shown, request->unix_socket == NULL ? "" : " through ",
-                 request->unix_socket == NULL ? "" : request->unix_socket);
+                 request->method, shown, through == NULL ? "" : " through ",
+                 through == NULL ? "" : through);
     else
         err_set(&transfer->err, code == CURLUE_OUT_OF_MEMORY ? ERR_SYS : ERR_CONFIG,
                 "\"%s\" is not an http or https URL: %s",
@@ -312,6 +316,7 @@ static const struct number_option {
     {CURLOPT_NOSIGNAL, 1},
     {CURLOPT_FOLLOWLOCATION, 0},
     {CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1},
+    {CURLOPT_SUPPRESS_CONNECT_HEADERS, 1}, /* the proxy's are not those of the answer */
     {CURLOPT_SSLVERSION, CURL_SSLVERSION_TLSv1_2},
     /* Without it the end of a call waits for getaddrinfo(3) in libcurl's thread. */
     {CURLOPT_QUICK_EXIT, 1},
@@ -329,7 +334,9 @@ static bool set_options(struct transfer *transfer, const struct http_request *re
         {CURLOPT_URL, request->url},
         {CURLOPT_PROTOCOLS_STR, "http,https"},
         {CURLOPT_USERAGENT, "cert-manager/" CERT_MANAGER_VERSION},
-        {CURLOPT_PROXY, ""}, /* none, whatever the environment says */
+        /* Whatever the environment says. */
+        {CURLOPT_PROXY, request->proxy == NULL ? "" : request->proxy},
+        {CURLOPT_NOPROXY, request->no_proxy == NULL ? "" : request->no_proxy},
         {CURLOPT_UNIX_SOCKET_PATH, request->unix_socket},
     };
     const struct pointer_option {

@@ -547,11 +547,24 @@ static void wrong_use_is_told_in_one_line(void **state)
         "Certbot can obtain and install HTTPS/TLS/SSL certificates.  By default,\n"
         "it will attempt to use a webserver both for obtaining and installing the\n"
         "certificate. \n"
-        "certbot: error: unrecognized arguments: --preferred-profile x\n");
+        "certbot: error: unrecognized arguments: --nonsense x\n");
 
     (void)state;
     assert_outcome(&outcome, CERTBOT_LOCAL_FAILURE, "",
-                   "certbot: error: unrecognized arguments: --preferred-profile x");
+                   "certbot: error: unrecognized arguments: --nonsense x");
+}
+
+static void a_certbot_without_profiles_is_too_old(void **state)
+{
+    struct certbot_outcome outcome =
+        read_ending(2, 0, "",
+                    "usage: \n"
+                    "certbot: error: unrecognized arguments: --preferred-profile x\n");
+
+    (void)state;
+    assert_outcome(
+        &outcome, CERTBOT_TOO_OLD, "",
+        "a profile needs certbot 4.0 or newer; install that, or remove the profile");
 }
 
 static void a_signal_ended_certbot(void **state)
@@ -747,6 +760,7 @@ static void an_outcome_is_an_error_of_its_kind(void **state)
         {CERTBOT_ACCOUNT_GONE, ERR_PEER, "account gone: why"},
         {CERTBOT_LOCKED, ERR_SYS, "lock held: why"},
         {CERTBOT_KILLED, ERR_SYS, "killed: why"},
+        {CERTBOT_TOO_OLD, ERR_CONFIG, "certbot too old: why"},
         {CERTBOT_LOCAL_FAILURE, ERR_SYS, "local failure: why"},
     };
 
@@ -805,6 +819,7 @@ int main(void)
         cmocka_unit_test(another_certbot_holds_the_lock),
         cmocka_unit_test(a_failure_at_home_is_told_in_one_line),
         cmocka_unit_test(wrong_use_is_told_in_one_line),
+        cmocka_unit_test(a_certbot_without_profiles_is_too_old),
         cmocka_unit_test(a_signal_ended_certbot),
         cmocka_unit_test(a_failure_without_words_is_told),
         cmocka_unit_test(the_end_was_not_seen),

@@ -115,6 +115,8 @@ static const struct {
     {"acme.profile", TEXT, MAIN(profile), NULL, "shortlived", "shortlived", NULL, NULL},
     {"acme.preferred_chain", TEXT, MAIN(preferred_chain), NULL, "ISRG Root X1",
      "ISRG Root X1", NULL, NULL},
+    {"acme.proxy", TEXT, AT(acme.proxy), NULL, "http://proxy:3128", "http://proxy:3128",
+     "https_proxy=http://[::1]:8080", "http://[::1]:8080"},
     {"acme.email", TEXT, AT(acme.email), "certbot@concrete-security.com",
      "o'hara+x@example.org", "o'hara+x@example.org", "EMAIL=a@b.example", "a@b.example"},
     {"acme.account_version", TEXT, AT(acme.account_version), "v1", "v2", "v2",
@@ -256,6 +258,7 @@ static bool is_tested_elsewhere(const struct config_setting *setting)
            setting->type == CONFIG_ROUTES || setting->type == CONFIG_AUTHORITIES ||
            setting->type == CONFIG_DIRECTORY_URL ||
            (setting->key != NULL && strncmp(setting->key, "acme.eab_", 9) == 0) ||
+           setting->type == CONFIG_HOSTS ||
            setting->offset == offsetof(struct config, nginx.proxy_protocol);
 }
 
@@ -1209,6 +1212,10 @@ static void test_mistyped_variables(void **state)
         "CORS_ENABLED=1",
         "LOGNAME=x",
         "TZ=UTC",
+        "http_proxy=http://proxy:3128",
+        "HTTP_PROXY=http://proxy:3128",
+        "ALL_PROXY=x",
+        "ftp_proxy=x",
     };
     struct loaded loaded;
 

@@ -164,6 +164,66 @@ static void their_number_has_a_limit(void **state)
     settings_expect_error(file, NULL, "config.yaml:10:7: more than 7 CAs");
 }
 
+/* ---- the proxy ---- */
+
+static void expect_proxy(const char *file, const char *variable, const char *proxy,
+                         const char *no_proxy)
+{
+    struct settings loaded;
+
+    settings_load_good(&loaded, file, variable);
+    for (size_t i = 0; i < loaded.config.acme.authorities.count; i++) {
+        const struct authority *authority = &loaded.config.acme.authorities.items[i];
+
+        if (proxy == NULL) {
+            assert_null(authority->proxy);
+        } else {
+            assert_string_equal(authority->proxy, proxy);
+            assert_string_equal(authority->no_proxy, no_proxy);
+        }
+    }
+    settings_done(&loaded);
+}
+
+static void every_ca_is_reached_through_the_proxy(void **state)
+{
+    static const char fallback[] =
+        "acme:\n  proxy: http://proxy:3128\n"
+        "  no_proxy: ca.example.org, 10.0.0.0/8\n"
+        "  fallback:\n    - directory: " OTHER "\n";
+
+    (void)state;
+    expect_proxy("{}\n", NULL, NULL, NULL);
+    expect_proxy("{}\n", "no_proxy=a.example.org", NULL, NULL);
+    expect_proxy(fallback, NULL, "http://proxy:3128",
+                 "ca.example.org, 10.0.0.0/8,localhost,127.0.0.0/8,::1");
+    expect_proxy(fallback, "https_proxy=http://10.0.0.1:8080", "http://10.0.0.1:8080",
+                 "ca.example.org, 10.0.0.0/8,localhost,127.0.0.0/8,::1");
+    expect_proxy("{}\n", "HTTPS_PROXY=http://upper:1", "http://upper:1",
+                 "localhost,127.0.0.0/8,::1");
+    expect_proxy(fallback, "NO_PROXY=*", "http://proxy:3128",
+                 "*,localhost,127.0.0.0/8,::1");
+}
+
+static void a_proxy_has_no_password_that_could_leak(void **state)
+{
+    (void)state;
+    settings_expect_error("{}\n", "https_proxy=http://user:secret@proxy:3128",
+                          "https_proxy: expected http:// with a host and a port, without "
+                          "a user or a password");
+    settings_expect_error("acme:\n  proxy: proxy:3128\n", NULL,
+                          "config.yaml:2:10: acme.proxy: found \"proxy:3128\", expected "
+                          "http:// with a host and a port, without a user or a password");
+    settings_expect_error("acme:\n  proxy: https://proxy:3128\n", NULL,
+                          "config.yaml:2:10: acme.proxy: found \"https://proxy:3128\", "
+                          "expected http:// with a host and a port, without a user or a "
+                          "password");
+    settings_expect_error("acme:\n  no_proxy: a;b\n", NULL,
+                          "config.yaml:2:13: acme.no_proxy: found \"a;b\", expected "
+                          "names, addresses and networks, separated by commas, or * for "
+                          "all");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -174,6 +234,8 @@ int main(void)
         cmocka_unit_test(each_ca_is_named_once),
         cmocka_unit_test(staging_is_no_fallback_of_production),
         cmocka_unit_test(their_number_has_a_limit),
+        cmocka_unit_test(every_ca_is_reached_through_the_proxy),
+        cmocka_unit_test(a_proxy_has_no_password_that_could_leak),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,7 @@
 #include "runtime/http.h"
 
+#include "base/text.h"
+
 #include "base/secret.h"
 #include "support/loop.h"
 #include "support/server.h"
@@ -300,6 +302,61 @@ static int tear_down(void **state)
     assert_int_equal(rmdir(world->folder), 0);
     free(world);
     return 0;
+}
+
+/* ---- proxies: that of the environment is used by no test at all ---- */
+
+static void test_a_named_proxy_is_asked(void **state)
+{
+    struct world *world = *state;
+    struct recorded recorded = {.times = 0};
+    struct http_request request = {.method = "GET",
+                                   .url = "http://nowhere.example.test/hello",
+                                   .proxy = server_url(world->server),
+                                   .max_body = 100,
+                                   .timeout_ms = PATIENT_MS};
+    char text[1024];
+
+    start(world, &recorded, &request);
+    run(world);
+    assert_int_equal(recorded.err.kind, ERR_NONE);
+    assert_int_equal(recorded.call.status, 400); /* the path is a whole URL here */
+    assert_true(text_starts_with(server_last_request(world->server, text, sizeof text),
+                                 "GET http://nowhere.example.test/hello HTTP/1.1\r\n"));
+    http_call_done(&recorded.call);
+}
+
+static void test_a_proxy_that_is_down_is_named(void **state)
+{
+    struct world *world = *state;
+    struct recorded recorded = {.times = 0};
+    struct http_request request = get(world, "/hello");
+    char proxy[64];
+    char part[128];
+
+    snprintf(proxy, sizeof proxy, "http://127.0.0.1:%d", server_unused_port());
+    snprintf(part, sizeof part, "/hello through %s: connection refused", proxy);
+    request.proxy = proxy;
+    start(world, &recorded, &request);
+    run(world);
+    assert_int_equal(recorded.err.kind, ERR_NET);
+    assert_int_equal(recorded.err.code, ECONNREFUSED);
+    assert_non_null(strstr(recorded.err.message, part));
+}
+
+static void test_hosts_without_a_proxy_are_reached_directly(void **state)
+{
+    struct world *world = *state;
+    struct recorded recorded = {.times = 0};
+    struct http_request request = get(world, "/hello");
+
+    request.proxy = "http://127.0.0.1:1";
+    request.no_proxy = "example.org,127.0.0.0/8";
+    start(world, &recorded, &request);
+    run(world);
+    assert_int_equal(recorded.err.kind, ERR_NONE);
+    assert_string_equal(buf_str(&recorded.call.body), "hello");
+    http_call_done(&recorded.call);
 }
 
 /* ---- answers ---- */
@@ -1285,6 +1342,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         IN(set_up, test_get),
+        IN(set_up, test_a_named_proxy_is_asked),
+        IN(set_up, test_a_proxy_that_is_down_is_named),
+        IN(set_up, test_hosts_without_a_proxy_are_reached_directly),
         cmocka_unit_test(test_zeroed_call),
         IN(set_up_socket, test_answers),
         IN(set_up, test_answers_tcp),
