@@ -1,23 +1,21 @@
 /*
- * account memory: the account URL that a CA gave for our account key, kept with the
- * certificate so that renewals need not ask for it. It is bound to directory and key: a
- * record for others counts as none.
+ * account memory: the accounts that CAs gave for our account key, kept with the certificate so
+ * that renewals need not ask for them (domain/account.h).
  */
 #ifndef CM_ADAPTERS_ACCOUNT_MEMORY_H
 #define CM_ADAPTERS_ACCOUNT_MEMORY_H
 
 #include "adapters/store.h"
-
-#include <stddef.h>
+#include "domain/account.h"
 
 /*
- * "" into `ret` when nothing fitting is remembered. A damaged record is logged and
+ * Zeroed when none is remembered for this owner. What cannot be read is logged and
  * counts as none.
  */
-void account_memory_load(const struct store *store, const char *directory,
-                         const char *thumbprint, char *ret, size_t size);
+void account_memory_load(const struct store *store, const struct account_owner *owner,
+                         struct account *ret);
 
-int account_memory_save(const struct store *store, const char *directory,
-                        const char *thumbprint, const char *url, struct err *err);
+int account_memory_save(const struct store *store, const struct account_owner *owner,
+                        const struct account *account, struct err *err);
 
 #endif

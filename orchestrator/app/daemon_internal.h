@@ -11,6 +11,7 @@
 #include "adapters/nginx.h"
 #include "adapters/store.h"
 #include "app/site.h"
+#include "domain/account.h"
 #include "domain/fallback.h"
 #include "domain/journal.h"
 #include "domain/plan.h"
@@ -80,11 +81,12 @@ struct daemon {
     char evidence_leaf[JOURNAL_LEAF_SIZE]; /* of which evidence is shown, "" for none */
 
     struct plan_facts plan_facts;
-    unsigned failures[PLAN_ACTIVITIES]; /* in a row */
-    struct fallback fallback;           /* which CA comes next */
-    size_t authority;                   /* the one that is asked, or was last */
-    char last_reason[PLAN_REASON_SIZE]; /* logged last */
-    struct buf status;                  /* as it was published last */
+    unsigned failures[PLAN_ACTIVITIES];       /* in a row */
+    struct fallback fallback;                 /* which CA comes next */
+    size_t authority;                         /* the one that is asked, or was last */
+    struct account accounts[AUTHORITIES_MAX]; /* ours at each, as far as it is known */
+    char last_reason[PLAN_REASON_SIZE];       /* logged last */
+    struct buf status;                        /* as it was published last */
 
     enum activity activity;
     enum subject subject;
@@ -158,6 +160,11 @@ void daemon_expect_renewal(struct daemon *d, const struct chain_leaf *leaf,
 /* What is served may have changed. */
 void daemon_follow_renewal(struct daemon *d);
 void daemon_start_asking(struct daemon *d);
+
+/* ---- daemon_accounts.c ---- */
+
+void daemon_note_account(struct daemon *d, size_t i, const struct account *account);
+void daemon_recall_accounts(struct daemon *d);
 
 /* ---- daemon_evidence.c ---- */
 

@@ -69,6 +69,7 @@ static void on_issue_done(void *owner, const struct err *err)
     struct daemon *d = owner;
 
     daemon_count(d, PLAN_ISSUING, err != NULL);
+    daemon_note_account(d, d->authority, &d->flow.issue.account);
     if (err != NULL) {
         fall_back(d, &d->flow.issue, err);
     } else {

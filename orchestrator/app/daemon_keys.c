@@ -77,6 +77,8 @@ static void on_keys_done(void *owner, const struct err *failure)
 
     if (failure == NULL)
         (void)take_keys(d, &d->flow.keys, &err);
+    if (err.kind == ERR_NONE)
+        daemon_recall_accounts(d);
     daemon_count(d, PLAN_KEYS, err.kind != ERR_NONE);
     if (err.kind != ERR_NONE)
         daemon_retry_later(d, PLAN_KEYS, &err,

@@ -22,6 +22,8 @@ static int render(const struct daemon *d, struct buf *ret, struct err *err)
         .backend = measure_backend_name(d->measure.backend),
         .level = d->site.level,
         .level_reason = d->site.refusal,
+        .accounts = d->accounts,
+        .fallback = &d->fallback,
         .upstreams = &d->site.upstreams.upstreams,
         .next = d->last_reason,
     };

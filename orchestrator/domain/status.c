@@ -76,16 +76,50 @@ static json_t *upstreams_of(const struct upstreams *upstreams)
     return list;
 }
 
+static const char *account_state(const struct account *account)
+{
+    if (account->deactivated)
+        return "deactivated: set LETSENCRYPT_ACCOUNT_VERSION to a value that was never "
+               "used, such as v2, for a new one";
+    return account->url[0] == '\0' ? "not known yet" : "valid";
+}
+
+static json_t *text_or_null(const char *text)
+{
+    return text[0] == '\0' ? json_null() : json_string(text);
+}
+
+static json_t *authorities_of(const struct status *status)
+{
+    const struct authorities *authorities = &status->config->acme.authorities;
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < authorities->count; i++) {
+        const struct account *account = &status->accounts[i];
+        char record[ACCOUNT_CAA_SIZE];
+
+        account_caa_record(account, status->config->domain, record);
+        json_array_append_new(list, json_pack("{s:s, s:o, s:s, s:o, s:i}", "directory",
+                                              authorities->items[i].directory, "account",
+                                              text_or_null(account->url), "account_state",
+                                              account_state(account), "caa",
+                                              text_or_null(record), "failures",
+                                              (int)status->fallback->items[i].failures));
+    }
+    return list;
+}
+
 int status_to_json(const struct status *status, struct buf *ret, struct err *err)
 {
     json_t *nginx = json_pack(
         "{s:s, s:s, s:o}", "configuration", nginx_level_name(status->level), "reason",
         status->level_reason, "upstreams", upstreams_of(status->upstreams));
     json_t *root = json_pack(
-        "{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:s}", "version", CERT_MANAGER_VERSION,
+        "{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:s}", "version", CERT_MANAGER_VERSION,
         "mode", mode_of(status->config), "domain", status->config->domain, "certificate",
         certificate_of(status->leaf), "renewal", renewal_of_leaf(status), "measurement",
-        measurement_of(status), "nginx", nginx, "next", status->next);
+        measurement_of(status), "nginx", nginx, "authorities", authorities_of(status),
+        "next", status->next);
     char *text = root == NULL ? NULL : json_dumps(root, JSON_INDENT(2));
     int failed;
 

@@ -8,8 +8,10 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "domain/account.h"
 #include "domain/chain.h"
 #include "domain/config.h"
+#include "domain/fallback.h"
 #include "domain/nginx_conf.h"
 #include "domain/renewal_record.h"
 
@@ -27,6 +29,8 @@ struct status {
     enum nginx_level level;
     const char *level_reason; /* why it is not the full one, "" when it is */
     const struct upstreams *upstreams;
+    const struct account *accounts; /* one for each CA of the configuration */
+    const struct fallback *fallback;
     const char *next; /* what the daemon is waiting for, and why */
 };
 

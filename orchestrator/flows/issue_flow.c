@@ -278,57 +278,101 @@ static void abort_pause(void *owner)
 
 /* ---- ACME account ---- */
 
+static int name_owner(const struct issue_flow *flow,
+                      char thumbprint[JOSE_THUMBPRINT_SIZE], struct account_owner *ret,
+                      struct err *err)
+{
+    *ret = (struct account_owner){
+        .directory = flow->request.authority->directory,
+        .version = flow->request.config->acme.account_version,
+        .thumbprint = thumbprint,
+        .seal_key = flow->request.tls_key,
+    };
+    return jose_thumbprint(flow->account_key, thumbprint, err);
+}
+
+static void on_account_done(void *owner, const struct err *err)
+{
+    struct issue_flow *flow = owner;
+
+    flow->account.deactivated = flow->account_call.deactivated;
+    seq_resume(&flow->seq, err);
+}
+
 static int begin_account(void *owner, struct err *err)
 {
     struct issue_flow *flow = owner;
+    const struct authority *authority = flow->request.authority;
     char thumbprint[JOSE_THUMBPRINT_SIZE];
-    const struct acme_account_request request = {
+    struct account_owner account_owner;
+    struct acme_account_request request = {
         .http = flow->request.http,
         .loop = flow->request.loop,
         .config = flow->request.config,
-        .authority = flow->request.authority,
+        .authority = authority,
         .key = flow->account_key,
     };
 
-    if (jose_thumbprint(flow->account_key, thumbprint, err) < 0)
+    if (name_owner(flow, thumbprint, &account_owner, err) < 0)
         return -1;
-    if (!flow->account_forgotten)
-        account_memory_load(flow->request.store, flow->request.authority->directory,
-                            thumbprint, flow->account_url, sizeof flow->account_url);
-    flow->account_remembered = flow->account_url[0] != '\0';
-    if (flow->account_remembered)
+    if (flow->account_forgotten)
+        flow->account = (struct account){.url = ""};
+    else
+        account_memory_load(flow->request.store, &account_owner, &flow->account);
+    flow->account_remembered = flow->account.url[0] != '\0';
+    /* Whether there is such a profile the directory says. */
+    flow->account_asked = !flow->account_remembered || authority->profile != NULL;
+    if (!flow->account_asked)
         return SEQ_READY;
+    if (flow->account_remembered)
+        request.known_url = flow->account.url;
     flow->asked_ca = true;
-    acme_account_start(&flow->account, &request, seq_resume, &flow->seq);
+    acme_account_start(&flow->account_call, &request, on_account_done, flow);
     return SEQ_WAIT;
+}
+
+static void warn_of_profile(const struct issue_flow *flow)
+{
+    const struct acme_directory *directory = &flow->account_call.directory;
+
+    if (directory->lacks_profile)
+        log_warning("%s offers no profile \"%s\"%s%s%s: its default is taken",
+                    flow->request.authority->directory, flow->request.authority->profile,
+                    directory->profiles[0] == '\0' ? "" : " (but ", directory->profiles,
+                    directory->profiles[0] == '\0' ? "" : ")");
 }
 
 static int finish_account(void *owner, struct err *err)
 {
     struct issue_flow *flow = owner;
-    const char *directory = flow->request.authority->directory;
+    const struct acme_account *call = &flow->account_call;
     char thumbprint[JOSE_THUMBPRINT_SIZE];
-    bool asked = !flow->account_remembered;
+    struct account_owner account_owner;
 
-    if (asked)
-        snprintf(flow->account_url, sizeof flow->account_url, "%s", flow->account.url);
-    log_info("ACME account %s%s", flow->account_url,
-             !asked                  ? ""
-             : flow->account.created ? " (created now)"
-                                     : " (found by its key)");
-    if (!asked)
+    if (flow->account_asked)
+        warn_of_profile(flow);
+    if (!flow->account_remembered) {
+        snprintf(flow->account.url, sizeof flow->account.url, "%s", call->url);
+        snprintf(flow->account.caa_identity, sizeof flow->account.caa_identity, "%s",
+                 call->caa_identity);
+    }
+    log_info("ACME account %s%s", flow->account.url,
+             flow->account_remembered ? ""
+             : call->created          ? " (created now)"
+                                      : " (found by its key)");
+    if (flow->account_remembered)
         return SEQ_NEXT;
-    if (jose_thumbprint(flow->account_key, thumbprint, err) < 0)
-        return -1;
-    return account_memory_save(flow->request.store, directory, thumbprint,
-                               flow->account_url, err);
+    return name_owner(flow, thumbprint, &account_owner, err) < 0
+               ? -1
+               : account_memory_save(flow->request.store, &account_owner, &flow->account,
+                                     err);
 }
 
 static void abort_account(void *owner)
 {
     struct issue_flow *flow = owner;
 
-    acme_account_cancel(&flow->account);
+    acme_account_cancel(&flow->account_call);
 }
 
 /* ---- certbot ---- */
@@ -358,7 +402,7 @@ static int begin_certbot(void *owner, struct err *err)
         .authority = flow->request.authority,
         .key_id = flow->key_id,
         .account_key = flow->account_key,
-        .account_url = flow->account_url,
+        .account_url = flow->account.url,
     };
 
     buf_done(&flow->csr);
@@ -382,9 +426,8 @@ static int finish_certbot(void *owner, struct err *err)
         return SEQ_NEXT;
     log_warning(
         "the CA does not accept the remembered account %s (%s); asking for it anew",
-        flow->account_url, flow->outcome.detail);
+        flow->account.url, flow->outcome.detail);
     flow->account_forgotten = true;
-    flow->account_url[0] = '\0';
     return seq_go_to(&flow->seq, "find account");
 }
 

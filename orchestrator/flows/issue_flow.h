@@ -25,6 +25,7 @@
 #include "adapters/dstack.h"
 #include "adapters/nginx.h"
 #include "adapters/store.h"
+#include "domain/account.h"
 #include "domain/chain.h"
 #include "domain/keys.h"
 #include "runtime/delay.h"
@@ -47,7 +48,8 @@ struct issue_flow {
     struct chain *chain; /* on success; taken over (set to NULL) by the caller */
     struct certbot_outcome outcome; /* when certbot_ran */
     bool certbot_ran;
-    bool asked_ca; /* the CA was talked to: it counts what it is asked */
+    bool asked_ca;          /* the CA was talked to: it counts what it is asked */
+    struct account account; /* at the CA, zeroed when it has not come to that */
 
     /* Private. */
     struct issue_request request;
@@ -55,15 +57,15 @@ struct issue_flow {
     struct dstack_call call;
     char key_id[KEYS_ID_SIZE];
     EVP_PKEY *account_key;
-    char account_url[ACME_URL_SIZE];
     bool account_remembered; /* the URL is from an earlier run */
+    bool account_asked;      /* about that, the CA was */
     bool account_forgotten;
     struct lookup lookup;
     bool resolved;
     unsigned resolve_tries;
     struct err resolve_err;
     struct delay pause;
-    struct acme_account account;
+    struct acme_account account_call;
     struct buf csr;
     struct certbot certbot;
     struct seq seq;

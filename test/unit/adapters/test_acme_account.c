@@ -830,7 +830,39 @@ static void a_deactivated_account_is_told_from_other_refusals(void **state)
     assert_false(f->account.deactivated);
 }
 
-/* ---- its name in CAA records ---- */
+/* ---- what the directory says besides ---- */
+
+static void a_profile_that_the_ca_lacks_is_told(void **state)
+{
+    static char profile[] = "shortlived";
+    static const struct {
+        const char *meta;
+        bool lacks;
+        const char *profiles;
+    } examples[] = {
+        {"{\"profiles\":{\"classic\":\"x\",\"shortlived\":\"y\"}}", false,
+         "classic, shortlived"},
+        {"{\"profiles\":{\"classic\":\"x\"}}", true, "classic"},
+        {"{\"profiles\":[]}", true, ""},
+        {"{}", true, ""},
+    };
+    struct fixture *f = *state;
+
+    f->request.known_url = "https://ca.test/known";
+    for (size_t i = 0; i < sizeof examples / sizeof examples[0]; i++) {
+        f->ca.meta = examples[i].meta;
+        f->authority.profile = profile;
+        run(f);
+        ended_assert_ok(&f->ended);
+        assert_int_equal(f->ca.requests, 1);
+        assert_string_equal(f->account.url, "https://ca.test/known");
+        assert_int_equal(f->account.directory.lacks_profile, examples[i].lacks);
+        assert_string_equal(f->account.directory.profiles, examples[i].profiles);
+        f->authority.profile = NULL;
+        run(f);
+        assert_false(f->account.directory.lacks_profile);
+    }
+}
 
 static void the_ca_says_what_it_is_called_in_caa_records(void **state)
 {
@@ -998,104 +1030,38 @@ static void it_is_canceled_before_it_begins(void **state)
     assert_int_equal(f->ca.requests, 0);
 }
 
-/* ---- what is remembered of it ---- */
+/* ---- kept on the volume ---- */
 
-struct memory {
-    char folder[64];
-    struct config config;
+static void an_account_is_kept_and_a_damaged_memory_replaced(void **state)
+{
+    char folder[] = "/tmp/test-acme-XXXXXX";
+    EVP_PKEY *key = pki_key();
+    const struct account_owner owner = {
+        .directory = "d", .version = "v1", .thumbprint = "t", .seal_key = key};
+    const struct account account = {.url = "https://ca.test/7"};
+    struct account kept;
+    struct config config = {.run_dir = folder, .tls = {.dir = folder}};
     struct store store;
-    char url[64];
-};
-
-static void memory_init(struct memory *memory)
-{
-    struct err err = ERR_INIT;
-
-    *memory = (struct memory){0};
-    snprintf(memory->folder, sizeof memory->folder, "/tmp/test-acme-XXXXXX");
-    assert_non_null(mkdtemp(memory->folder));
-    memory->config.tls.dir = memory->folder;
-    memory->config.run_dir = memory->folder;
-    assert_int_equal(store_init(&memory->store, &memory->config, &err), 0);
-}
-
-static void memory_done(struct memory *memory)
-{
-    struct err err = ERR_INIT;
-
-    assert_int_equal(fs_remove_tree(memory->folder, &err), 0);
-}
-
-static const char *remembered(struct memory *memory, const char *directory,
-                              const char *thumbprint)
-{
-    snprintf(memory->url, sizeof memory->url, "what was here before");
-    account_memory_load(&memory->store, directory, thumbprint, memory->url,
-                        sizeof memory->url);
-    return memory->url;
-}
-
-static void an_account_is_remembered_for_its_directory_and_key(void **state)
-{
-    struct memory memory;
     struct err err = ERR_INIT;
 
     (void)state;
-    memory_init(&memory);
-    assert_string_equal(remembered(&memory, "https://ca.test/dir", "abc"), "");
-    assert_int_equal(account_memory_save(&memory.store, "https://ca.test/dir", "abc",
-                                         "https://ca.test/a\"7\"", &err),
-                     0);
-    assert_string_equal(remembered(&memory, "https://ca.test/dir", "abc"),
-                        "https://ca.test/a\"7\"");
-    assert_string_equal(remembered(&memory, "https://ca.test/dir", "abd"), "");
-    assert_string_equal(remembered(&memory, "https://ca.test/dir2", "abc"), "");
-    assert_int_equal(
-        account_memory_save(&memory.store, "https://ca.test/dir", "abc", "\xff", &err),
-        -1);
-    assert_int_equal(err.kind, ERR_PEER);
-    assert_string_equal(remembered(&memory, "https://ca.test/dir", "abc"),
-                        "https://ca.test/a\"7\"");
-    memory_done(&memory);
-}
-
-/* Its URL does not fit where it is wanted. */
-#define LONG_RECORD                                                                      \
-    "{\"directory\":\"d\",\"thumbprint\":\"t\",\"url\":"                                 \
-    "\"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\"}"
-
-static void a_damaged_memory_counts_as_none(void **state)
-{
-    static const char *const records[] = {
-        "",
-        "{",
-        "[]",
-        "{}",
-        "{\"url\":7,\"directory\":\"d\",\"thumbprint\":\"t\"}",
-        "{\"url\":\"u\",\"thumbprint\":\"t\"}",
-        "{\"url\":\"u\",\"directory\":\"d\"}",
-        "{\"url\":\"u\",\"url\":\"u\",\"directory\":\"d\",\"thumbprint\":\"t\"}",
-        LONG_RECORD,
-    };
-    struct memory memory;
-    struct err err = ERR_INIT;
-
-    (void)state;
-    memory_init(&memory);
+    assert_non_null(mkdtemp(folder));
+    assert_int_equal(store_init(&store, &config, &err), 0);
+    account_memory_load(&store, &owner, &kept);
+    assert_string_equal(kept.url, "");
+    assert_int_equal(account_memory_save(&store, &owner, &account, &err), 0);
+    account_memory_load(&store, &owner, &kept);
+    assert_string_equal(kept.url, "https://ca.test/7");
     log_open(STDERR_FILENO, LOG_FATAL);
-    for (size_t i = 0; i < sizeof records / sizeof records[0]; i++) {
-        assert_int_equal(
-            store_write_state(&memory.store, "account.json", records[i], &err), 0);
-        assert_string_equal(remembered(&memory, "d", "t"), "");
-    }
-    assert_int_equal(store_write_state(&memory.store, "account.json",
-                                       "{\"directory\":\"d\",\"thumbprint\":\"t\","
-                                       "\"url\":\"u\",\"later\":1}",
-                                       &err),
-                     0);
-    assert_string_equal(remembered(&memory, "d", "t"), "u");
+    assert_int_equal(store_write_state(&store, "account.json", "{", &err), 0);
+    account_memory_load(&store, &owner, &kept);
     log_open(STDERR_FILENO, LOG_INFO);
-    memory_done(&memory);
+    assert_string_equal(kept.url, "");
+    assert_int_equal(account_memory_save(&store, &owner, &account, &err), 0);
+    account_memory_load(&store, &owner, &kept);
+    assert_string_equal(kept.url, "https://ca.test/7");
+    assert_int_equal(fs_remove_tree(folder, &err), 0);
+    EVP_PKEY_free(key);
 }
 
 #define account_test(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
@@ -1123,6 +1089,7 @@ int main(void)
         account_test(a_file_without_an_hmac_key_is_an_error_that_does_not_repeat_it),
         account_test(a_binding_that_the_ca_refuses_is_no_deactivated_account),
         account_test(a_deactivated_account_is_told_from_other_refusals),
+        account_test(a_profile_that_the_ca_lacks_is_told),
         account_test(the_ca_says_what_it_is_called_in_caa_records),
         account_test(what_is_no_directory_is_refused),
         account_test(a_directory_has_a_largest_size),
@@ -1131,8 +1098,7 @@ int main(void)
         account_test(a_ca_is_trusted_by_its_bundle),
         account_test(it_is_canceled_at_every_step),
         account_test(it_is_canceled_before_it_begins),
-        cmocka_unit_test(an_account_is_remembered_for_its_directory_and_key),
-        cmocka_unit_test(a_damaged_memory_counts_as_none),
+        cmocka_unit_test(an_account_is_kept_and_a_damaged_memory_replaced),
     };
 
     return cmocka_run_group_tests(tests, group_setup, NULL);
