@@ -1,8 +1,8 @@
 #include "domain/upstreams.h"
 
 #include "base/text.h"
+#include "domain/host_port.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,52 +19,9 @@ enum {
     KEEPALIVE_TIMEOUT_S = 4,
 };
 
-#define LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-#define DIGITS "0123456789"
-
-static bool is_address(int family, const char *text)
+static bool is_at(const struct upstream *upstream, const struct host_port *place)
 {
-    unsigned char address[sizeof(struct in6_addr)];
-
-    return inet_pton(family, text, address) == 1;
-}
-
-/* A name as container networks have them, underscores included, or an IPv4 address. */
-static bool is_name(const char *host)
-{
-    return *host != '\0' && *host != '-' && *host != '.' &&
-           host[strspn(host, LETTERS DIGITS "._-")] == '\0';
-}
-
-/* The host of `len` bytes: a name, or an address, of IPv6 with or without brackets. */
-static int set_host(struct upstream *upstream, const char *host, size_t len)
-{
-    bool bracketed = len >= 2 && host[0] == '[' && host[len - 1] == ']';
-    bool ipv6;
-
-    if (bracketed) {
-        host++;
-        len -= 2;
-    }
-    if (len >= sizeof upstream->host)
-        return -1;
-    memcpy(upstream->host, host, len);
-    upstream->host[len] = '\0';
-    ipv6 = is_address(AF_INET6, upstream->host);
-    if (!ipv6 && (bracketed || !is_name(upstream->host)))
-        return -1;
-    upstream->literal = ipv6 || is_address(AF_INET, upstream->host);
-    if (upstream->literal) {
-        snprintf(upstream->addresses[0], sizeof upstream->addresses[0], "%.*s",
-                 INET6_ADDRSTRLEN - 1, upstream->host);
-        upstream->count = 1;
-    }
-    return 0;
-}
-
-static bool is_same(const struct upstream *upstream, const struct upstream *other)
-{
-    return upstream->port == other->port && strcmp(upstream->host, other->host) == 0;
+    return upstream->port == place->port && strcmp(upstream->host, place->host) == 0;
 }
 
 static int add(struct upstreams *upstreams, const struct upstream *upstream,
@@ -80,36 +37,31 @@ static int add(struct upstreams *upstreams, const struct upstream *upstream,
     return 0;
 }
 
-/* "host:port", "10.0.0.2:80" or "[fd00::2]:80" into host and port. */
-static int parse(struct upstream *upstream, const char *host_port)
+static void set_place(struct upstream *upstream, const struct host_port *place)
 {
-    const char *colon = strrchr(host_port, ':');
-    size_t len = colon == NULL ? 0 : (size_t)(colon - host_port);
-    unsigned long port;
-
-    if (colon == NULL || colon[1] == '\0' ||
-        strspn(colon + 1, DIGITS) != strlen(colon + 1))
-        return -1;
-    port = strtoul(colon + 1, NULL, 10);
-    upstream->port = (unsigned)port;
-    /* Without brackets nobody knows where an IPv6 address ends. */
-    if (port < 1 || port > PORT_MAX ||
-        (host_port[0] != '[' && memchr(host_port, ':', len) != NULL))
-        return -1;
-    return set_host(upstream, host_port, len);
+    memcpy(upstream->host, place->host, sizeof upstream->host);
+    upstream->port = place->port;
+    upstream->literal = place->literal;
+    if (place->literal) {
+        snprintf(upstream->addresses[0], sizeof upstream->addresses[0], "%.*s",
+                 INET6_ADDRSTRLEN - 1, place->host);
+        upstream->count = 1;
+    }
 }
 
 static int add_host_port(struct upstreams *upstreams, const char *name, const char *key,
                          const char *host_port, struct err *err)
 {
     struct upstream upstream = {.port = 0};
+    struct host_port place;
 
     snprintf(upstream.name, sizeof upstream.name, "%s", name);
-    if (parse(&upstream, host_port) < 0)
+    if (host_port_parse(&place, host_port) < 0)
         return err_set(err, ERR_CONFIG,
                        "%s: \"%.100s\" is not a host with a port, expected for example "
                        "service:8080, 10.0.0.2:8080 or [fd00::2]:8080",
                        key, host_port);
+    set_place(&upstream, &place);
     return add(upstreams, &upstream, err);
 }
 
@@ -117,20 +69,22 @@ static int add_app(struct upstreams *upstreams, const struct config *config,
                    struct err *err)
 {
     const char *host = config->upstream.host;
-    struct upstream upstream = {.name = UPSTREAM_APP, .port = config->upstream.port};
+    struct upstream upstream = {.name = UPSTREAM_APP};
+    struct host_port place = {.port = config->upstream.port};
 
     if (host == NULL)
         return 0;
-    if (set_host(&upstream, host, strlen(host)) < 0)
+    if (host_port_set_host(&place, host, strlen(host)) < 0)
         return err_set(err, ERR_CONFIG,
                        "upstream.host (UPSTREAM_HOST): \"%.100s\" is not a host name or "
                        "address",
                        host);
-    if (upstream.port < 1 || upstream.port > PORT_MAX)
+    if (place.port < 1 || place.port > PORT_MAX)
         return err_set(
             err, ERR_CONFIG,
             "upstream.port (UPSTREAM_PORT): %u is not a port, expected 1 to %d",
-            upstream.port, PORT_MAX);
+            place.port, PORT_MAX);
+    set_place(&upstream, &place);
     return add(upstreams, &upstream, err);
 }
 
@@ -227,14 +181,14 @@ bool upstreams_any_missing(const struct upstreams *upstreams)
 
 const char *upstreams_group_of(const struct upstreams *upstreams, const char *host_port)
 {
-    struct upstream wanted = {.port = 0};
+    struct host_port wanted;
 
-    if (parse(&wanted, host_port) < 0)
+    if (host_port_parse(&wanted, host_port) < 0)
         return NULL;
     for (size_t i = 0; i < upstreams->count; i++) {
         const struct upstream *upstream = &upstreams->items[i];
 
-        if (text_starts_with(upstream->name, "cm_route_") && is_same(upstream, &wanted))
+        if (text_starts_with(upstream->name, "cm_route_") && is_at(upstream, &wanted))
             return upstream->name;
     }
     return NULL;

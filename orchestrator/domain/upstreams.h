@@ -12,12 +12,17 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "domain/config.h"
+#include "domain/host_port.h"
 
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { UPSTREAM_ADDRESSES_MAX = 16, UPSTREAM_NAME_SIZE = 32, UPSTREAM_HOST_SIZE = 256 };
+enum {
+    UPSTREAM_ADDRESSES_MAX = 16,
+    UPSTREAM_NAME_SIZE = 32,
+    UPSTREAM_HOST_SIZE = HOST_PORT_HOST_SIZE
+};
 
 /* Names of groups: the contract's, and those that templates use. */
 #define UPSTREAM_APP "app_backend"
