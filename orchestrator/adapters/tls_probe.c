@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <openssl/err.h>
+#include <openssl/pem.h>
 #include <openssl/x509.h>
 #include <stdio.h>
 #include <string.h>
@@ -89,6 +90,28 @@ static bool flush(struct tls_probe *p)
     return true;
 }
 
+/* The peer chose what is in it, so the buffer may be too small. */
+static int take_chain(struct tls_probe *p)
+{
+    STACK_OF(X509) *chain = SSL_get_peer_cert_chain(p->ssl);
+    BIO *bio = BIO_new(BIO_s_mem());
+    const char *text;
+    bool written = bio != NULL;
+    int failed;
+
+    for (int i = 0; written && i < sk_X509_num(chain); i++)
+        written = PEM_write_bio_X509(bio, sk_X509_value(chain, i)) == 1;
+    if (written) {
+        size_t len = (size_t)BIO_get_mem_data(bio, &text);
+
+        failed = buf_append(p->chain_pem, text, len, &p->err);
+    } else {
+        failed = err_openssl(&p->err, "%s: the chain cannot be kept", p->where);
+    }
+    BIO_free(bio);
+    return failed;
+}
+
 static void take_leaf(struct tls_probe *p)
 {
     X509 *leaf = SSL_get1_peer_certificate(p->ssl);
@@ -100,6 +123,8 @@ static void take_leaf(struct tls_probe *p)
     else
         text_hex(p->leaf_sha256, digest, len);
     X509_free(leaf);
+    if (p->err.kind == ERR_NONE && p->chain_pem != NULL)
+        (void)take_chain(p); /* says in p->err what went wrong */
     finish(p);
 }
 
@@ -221,6 +246,7 @@ void tls_probe_start(struct tls_probe *probe, uv_loop_t *loop,
     snprintf(p->where, sizeof p->where,
              strchr(target->address, ':') == NULL ? "%s:%u" : "[%s]:%u", target->address,
              target->port);
+    p->chain_pem = target->ret_chain;
     snprintf(p->server_name, sizeof p->server_name, "%s", target->server_name);
     uv_tcp_init(loop, &p->tcp);
     p->tcp.data = p;

@@ -1,5 +1,5 @@
 /*
- * TLS probe: which leaf does a listening port present, asked by a real handshake.
+ * TLS probe: which leaf, or chain, does a listening port present, asked by a real handshake.
  *
  * The chain is not verified: the question is what is served, not whether to trust it.
  * Ownership and order of calls: done.h.
@@ -7,6 +7,7 @@
 #ifndef CM_ADAPTERS_TLS_PROBE_H
 #define CM_ADAPTERS_TLS_PROBE_H
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "runtime/done.h"
 #include "runtime/timer.h"
@@ -29,6 +30,7 @@ struct tls_probe {
     BIO *to_peer;
     char where[80]; /* address and port, for messages */
     char server_name[256];
+    struct buf *chain_pem;
     char out[4096]; /* on its way while `writing` */
     char in[4096];
     bool writing;
@@ -40,12 +42,13 @@ struct tls_probe {
     void *owner;
 };
 
-/* Whom to ask. Borrowed until tls_probe_start returns. */
+/* Whom to ask. Borrowed until tls_probe_start returns, but for ret_chain. */
 struct tls_probe_target {
     const char *address; /* IPv4 or IPv6 */
     unsigned port;
     const char *server_name; /* goes into SNI, unless it is "" */
     bool proxy_protocol;     /* the port expects the PROXY protocol's header first */
+    struct buf *ret_chain;   /* unless NULL, gets what is presented in PEM; until done */
 };
 
 /*

@@ -8,6 +8,7 @@
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
+#include <openssl/x509_vfy.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@
 enum {
     SERIAL_MAX_BYTES = 20,        /* RFC 5280 §4.1.2.2 */
     CLOCK_TOLERANCE_S = 5 * 60,   /* see chain_check_issued */
+    AUTH_LEVEL = 2,               /* no SHA-1, no RSA below 2048 bits */
     NAMES_IN_MESSAGE_BYTES = 400, /* room for everything else in an error */
 };
 
@@ -472,6 +474,46 @@ int chain_check_issued(const struct chain *chain, const EVP_PKEY *key, const cha
 {
     int failed = check_issued(chain, key, domain, now, err);
 
+    ERR_clear_error();
+    return failed;
+}
+
+/* ---- what is not ours to judge by its sender ---- */
+
+static int verify(const struct chain *chain, X509_STORE_CTX *context, X509_STORE *roots,
+                  STACK_OF(X509) * others, int64_t now, struct err *err)
+{
+    X509_VERIFY_PARAM *rules;
+    int code;
+
+    for (size_t i = 1; i < chain->count; i++) {
+        if (sk_X509_push(others, chain->certificates[i]) <= 0)
+            return err_sys(err, ENOMEM, "cannot verify certificates");
+    }
+    if (X509_STORE_CTX_init(context, roots, chain->certificates[0], others) != 1 ||
+        X509_STORE_CTX_set_default(context, "ssl_server") != 1)
+        return err_openssl(err, "cannot verify certificates");
+    rules = X509_STORE_CTX_get0_param(context);
+    X509_VERIFY_PARAM_set_time(rules, (time_t)now);
+    X509_VERIFY_PARAM_set_auth_level(rules, AUTH_LEVEL);
+    if (X509_verify_cert(context) == 1)
+        return 0;
+    code = X509_STORE_CTX_get_error(context);
+    return err_set(err, ERR_CRYPTO, "it does not lead to a trusted root: %s",
+                   X509_verify_cert_error_string(code));
+}
+
+int chain_check_trusted(const struct chain *chain, X509_STORE *roots, int64_t now,
+                        struct err *err)
+{
+    X509_STORE_CTX *context = X509_STORE_CTX_new();
+    STACK_OF(X509) *others = sk_X509_new_null();
+    int failed = context == NULL || others == NULL
+                     ? err_sys(err, ENOMEM, "cannot verify certificates")
+                     : verify(chain, context, roots, others, now, err);
+
+    X509_STORE_CTX_free(context);
+    sk_X509_free(others);
     ERR_clear_error();
     return failed;
 }

@@ -12,6 +12,7 @@
 #include "domain/renewal_info.h"
 
 #include <openssl/evp.h>
+#include <openssl/types.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -55,6 +56,13 @@ bool chain_issuer_contains(const struct chain *chain,
  */
 int chain_check_issued(const struct chain *chain, const EVP_PKEY *key, const char *domain,
                        int64_t now, struct err *err);
+
+/*
+ * Whether it leads to one of `roots`, as a TLS client would verify it at `now`; names are not looked
+ * at. ERR_CRYPTO says why not. Pure but for roots that a store reads when they are asked for.
+ */
+int chain_check_trusted(const struct chain *chain, X509_STORE *roots, int64_t now,
+                        struct err *err);
 
 /* Only the certificates, in canonical PEM, into an initialised buffer. */
 int chain_to_pem(const struct chain *chain, struct buf *ret, struct err *err);

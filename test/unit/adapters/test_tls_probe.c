@@ -194,6 +194,51 @@ static void test_finds_the_leaf(void **state)
     https_stop(&https);
 }
 
+/* Leaf first, as it is presented; also after a first use of the buffer. */
+static void test_finds_the_chain(void **state)
+{
+    static const struct pki_spec spec = {.common_name = NAME, .names = "DNS:" NAME};
+    struct server_options options = {.scripts = no_scripts};
+    struct tls_probe_target target = {.address = "127.0.0.1", .server_name = NAME};
+    struct owner o = {.in_call = false};
+    struct pki_chain pki;
+    BUF_SCOPED pem = {.max = 64 * 1024};
+    char *expected;
+
+    pki_chain_init(&pki, &spec);
+    expected = pki_pem(pki.leaf, pki.intermediate, NULL);
+    options.tls_key = pki.leaf_key;
+    options.tls_certificate = pki.leaf;
+    options.tls_issuer = pki.intermediate;
+    struct server *server = server_start(&options);
+    target.port = (unsigned)strtoul(strrchr(server_url(server), ':') + 1, NULL, 10);
+    target.ret_chain = &pem;
+    tls_probe_start(&o.probe, *state, &target, PATIENCE_MS, on_done, &o);
+    loop_run(*state);
+    ended_assert_ok(&o.ended);
+    assert_string_equal(buf_str(&pem), expected);
+    server_stop(server);
+    free(expected);
+    pki_chain_done(&pki);
+}
+
+static void test_chain_that_is_too_long_is_refused(void **state)
+{
+    struct owner o = {.in_call = false};
+    struct tls_probe_target target = {.address = "127.0.0.1", .server_name = NAME};
+    struct https https;
+    BUF_SCOPED pem = {.max = 100};
+
+    https_start_usual(&https);
+    target.port = https.port;
+    target.ret_chain = &pem;
+    tls_probe_start(&o.probe, *state, &target, PATIENCE_MS, on_done, &o);
+    loop_run(*state);
+    ended_assert_failed(&o.ended, ERR_PEER, "100");
+    assert_int_equal(pem.len, 0);
+    https_stop(&https);
+}
+
 /* It comes in many pieces, each larger than what is read at once. */
 static void test_finds_a_very_large_leaf(void **state)
 {
@@ -551,6 +596,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         loop_test(test_finds_the_leaf),
+        loop_test(test_finds_the_chain),
+        loop_test(test_chain_that_is_too_long_is_refused),
         loop_test(test_finds_a_very_large_leaf),
         loop_test(test_finds_another_leaf_the_next_time),
         loop_test(test_probes_do_not_disturb_each_other),

@@ -280,6 +280,8 @@ struct server *server_start(const struct server_options *options)
         server->tls = SSL_CTX_new(TLS_server_method());
         MUST(server->tls != NULL);
         MUST(SSL_CTX_use_certificate(server->tls, options->tls_certificate) == 1);
+        MUST(options->tls_issuer == NULL ||
+             SSL_CTX_add1_chain_cert(server->tls, options->tls_issuer) == 1);
         MUST(SSL_CTX_use_PrivateKey(server->tls, options->tls_key) == 1);
     }
     MUST(pthread_create(&server->thread, NULL, accept_connections, server) == 0);

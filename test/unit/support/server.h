@@ -31,6 +31,7 @@ struct server_options {
     const char *unix_socket; /* NULL: a free port of 127.0.0.1 */
     EVP_PKEY *tls_key;       /* NULL: no TLS */
     X509 *tls_certificate;
+    X509 *tls_issuer; /* presented behind it, or NULL */
     const struct server_script *scripts;
 };
 
