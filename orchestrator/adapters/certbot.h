@@ -93,9 +93,9 @@ void certbot_done(struct certbot *certbot);
 /*
  * At the start: remove what certbot_take_over would have no use for, without waiting. That is
  * what has no record, and a run that has ended with a chain of one of those leaves (hex
- * SHA-256 of their DER), which is safe elsewhere.
+ * SHA-256 of their DER), which is safe elsewhere. True when something is left for it.
  */
-void certbot_clean_up(const struct config *config, const char *const *leaves,
+bool certbot_clean_up(const struct config *config, const char *const *leaves,
                       size_t leaf_count);
 
 /*

@@ -208,10 +208,11 @@ static bool is_needed(const char *folder, const struct certbot_record *record,
            !is_one_of(&chain_pem, leaves, leaf_count);
 }
 
-void certbot_clean_up(const struct config *config, const char *const *leaves,
+bool certbot_clean_up(const struct config *config, const char *const *leaves,
                       size_t leaf_count)
 {
     static const struct certbot_purpose none = {"", "", ""};
+    bool any_left = false;
 
     for (int place = 0; place < CERTBOT_PLACES; place++) {
         struct certbot_record record;
@@ -222,12 +223,16 @@ void certbot_clean_up(const struct config *config, const char *const *leaves,
         if (certbot_place(config, place, folder, &err) < 0)
             continue;
         left = certbot_look(folder, &none, &record);
-        if (left == CERTBOT_LEFT_NOTHING ||
-            (left == CERTBOT_LEFT_RUN && is_needed(folder, &record, leaves, leaf_count)))
+        if (left == CERTBOT_LEFT_NOTHING)
             continue;
+        if (left == CERTBOT_LEFT_RUN && is_needed(folder, &record, leaves, leaf_count)) {
+            any_left = true;
+            continue;
+        }
         if (fs_remove_tree(folder, &err) < 0)
             log_warning("cannot remove what an earlier run left: %s", err.message);
         else
             log_info("%s, left by an earlier run of this program, is removed", folder);
     }
+    return any_left;
 }

@@ -85,6 +85,9 @@ static void cancel_flow(struct daemon *d)
     case FETCHING_KEYS:
         keys_flow_cancel(&d->flow.keys);
         break;
+    case ADOPTING:
+        adopt_flow_cancel(&d->flow.adopt);
+        break;
     case ISSUING:
         issue_flow_cancel(&d->flow.issue);
         break;
@@ -174,6 +177,9 @@ void daemon_proceed(struct daemon *d)
         break;
     case PLAN_FETCH_KEYS:
         daemon_start_keys(d);
+        break;
+    case PLAN_ADOPT:
+        daemon_start_adopt(d);
         break;
     case PLAN_ISSUE:
         daemon_start_issue(d);
@@ -366,7 +372,9 @@ static void take_over(struct daemon *d)
         log_error("cannot finish the promotion of a pair: %s", err.message);
     else if (finished)
         log_info("finished the promotion of a pair that an earlier run had begun");
-    issue_flow_clean_up(d->config, &d->store);
+    /* What an earlier life has ordered comes first. */
+    d->plan_facts.adopts =
+        !issue_flow_clean_up(d->config, &d->store) && adopt_is_on(d->config);
     if (!nginx_configured(d->config) && daemon_serve_http_only(d, &err) < 0)
         log_error("%s", err.message);
 }

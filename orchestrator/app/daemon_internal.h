@@ -15,6 +15,7 @@
 #include "domain/fallback.h"
 #include "domain/journal.h"
 #include "domain/plan.h"
+#include "flows/adopt_flow.h"
 #include "flows/apply_flow.h"
 #include "flows/evidence_flow.h"
 #include "flows/issue_flow.h"
@@ -32,7 +33,16 @@
 enum { DAEMON_SIGNALS = 2, DAEMON_SETTLE_MS = 2 * 1000 };
 
 /* The one flow that may be at work, besides that of the site. */
-enum activity { IDLE, STARTING, FETCHING_KEYS, ISSUING, APPLYING, GATHERING, ASKING };
+enum activity {
+    IDLE,
+    STARTING,
+    FETCHING_KEYS,
+    ADOPTING,
+    ISSUING,
+    APPLYING,
+    GATHERING,
+    ASKING
+};
 
 /* What an apply flow is about. */
 enum subject { CANDIDATE, SERVED, REPAIR };
@@ -86,7 +96,8 @@ struct daemon {
     size_t authority;                         /* the one that is asked, or was last */
     struct account accounts[AUTHORITIES_MAX]; /* ours at each, as far as it is known */
     char last_reason[PLAN_REASON_SIZE];       /* logged last */
-    struct buf status;                        /* as it was published last */
+    char last_refusal[ADOPT_REFUSAL_SIZE];
+    struct buf status; /* as it was published last */
 
     enum activity activity;
     enum subject subject;
@@ -95,6 +106,7 @@ struct daemon {
     union {
         struct nginx_probe probe;
         struct keys_flow keys;
+        struct adopt_flow adopt;
         struct issue_flow issue;
         struct apply_flow apply;
         struct evidence_flow evidence;
@@ -146,6 +158,7 @@ void daemon_forget_served(struct daemon *d);
 
 /* ---- daemon_issue.c ---- */
 
+void daemon_start_adopt(struct daemon *d);
 void daemon_start_issue(struct daemon *d);
 
 /* ---- daemon_renewal.c ---- */

@@ -1,10 +1,12 @@
-/* Obtaining a certificate, and what comes of it. */
+/* Obtaining a certificate, from others or from the CA, and what comes of it. */
 #include "app/daemon_internal.h"
 #include "base/log.h"
 #include "base/random.h"
 #include "base/text.h"
 #include "domain/pace.h"
 
+#include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 static uint64_t issue_pace(const struct daemon *d, const struct issue_flow *flow,
@@ -64,6 +66,15 @@ static void fall_back(struct daemon *d, const struct issue_flow *flow,
         d->config->acme.authorities.items[fallback_next(&d->fallback, now_ms)].directory);
 }
 
+static void take_candidate(struct daemon *d, struct chain **chain)
+{
+    daemon_drop_candidate(d);
+    d->candidate = *chain;
+    *chain = NULL;
+    d->plan_facts.candidate = true;
+    d->plan_facts.retry_at_ms[PLAN_APPLYING] = 0;
+}
+
 static void on_issue_done(void *owner, const struct err *err)
 {
     struct daemon *d = owner;
@@ -74,15 +85,13 @@ static void on_issue_done(void *owner, const struct err *err)
         fall_back(d, &d->flow.issue, err);
     } else {
         fallback_succeeded(&d->fallback, d->authority);
-        daemon_drop_candidate(d);
-        d->candidate = d->flow.issue.chain;
-        d->flow.issue.chain = NULL;
-        d->plan_facts.candidate = true;
-        d->plan_facts.retry_at_ms[PLAN_APPLYING] = 0;
+        take_candidate(d, &d->flow.issue.chain);
         rest_after_issue(d, chain_leaf(d->candidate));
         daemon_expect_renewal(d, chain_leaf(d->candidate),
                               d->flow.issue.request.authority, false);
     }
+    /* One that could not be kept still waits in certbot's folder. */
+    d->plan_facts.adopts = d->flow.issue.chain == NULL && adopt_is_on(d->config);
     issue_flow_done(&d->flow.issue);
     daemon_flow_ended(d);
 }
@@ -103,4 +112,46 @@ void daemon_start_issue(struct daemon *d)
     d->authority = authority;
     d->activity = ISSUING;
     issue_flow_start(&d->flow.issue, &request, on_issue_done, d);
+}
+
+/* ---- what others serve ---- */
+
+/* Once for each change: others are looked at again and again while an order has to wait. */
+static void log_refusal(struct daemon *d, const char *refusal)
+{
+    if (refusal[0] != '\0' && strcmp(refusal, d->last_refusal) != 0)
+        log_info("not adopted: %s", refusal);
+    snprintf(d->last_refusal, sizeof d->last_refusal, "%s", refusal);
+}
+
+static void on_adopt_done(void *owner, const struct err *err)
+{
+    struct daemon *d = owner;
+    struct adopt_flow *flow = &d->flow.adopt;
+
+    d->plan_facts.retry_at_ms[PLAN_ADOPTING] = daemon_uptime_ms(d) + PLAN_ADOPT_PERIOD_MS;
+    if (err != NULL && err->kind != ERR_CANCELED)
+        log_warning("%s; nothing is adopted", err->message);
+    else if (err == NULL && flow->chain != NULL) {
+        daemon_count(d, PLAN_ISSUING, false);
+        take_candidate(d, &flow->chain);
+        daemon_expect_renewal(d, chain_leaf(d->candidate), NULL, true);
+    } else
+        log_refusal(d, flow->refusal);
+    adopt_flow_done(flow);
+    daemon_flow_ended(d);
+}
+
+void daemon_start_adopt(struct daemon *d)
+{
+    const struct adopt_request request = {
+        .loop = &d->loop,
+        .config = d->config,
+        .store = &d->store,
+        .tls_key = d->tls_key,
+        .served = d->served,
+    };
+
+    d->activity = ADOPTING;
+    adopt_flow_start(&d->flow.adopt, &request, on_adopt_done, d);
 }

@@ -37,6 +37,7 @@ static void note_other_keys(struct daemon *d, const struct keys_flow *keys)
                         : "it is used from now on");
         d->plan_facts.rekeyed =
             d->served != NULL && !keys_same(keys->tls_key, d->served_key);
+        d->plan_facts.retry_at_ms[PLAN_ADOPTING] = 0;
         d->plan_facts.retry_at_ms[PLAN_ISSUING] = 0;
         if (d->candidate != NULL && !chain_has_key(d->candidate, keys->tls_key))
             daemon_drop_candidate(d);

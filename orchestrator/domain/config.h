@@ -67,6 +67,11 @@ struct config {
         unsigned retry_max_ms;
         bool renewal_info;        /* the CA is asked when to renew */
         unsigned renew_before_ms; /* before the end; 0: by the lifetime */
+        bool adopt; /* what the domain or a peer serves already, instead of an order */
+        struct config_list peers; /* "host:port" of others with the same key */
+        char *
+            trust; /* PEM file of the CA's roots, or NULL: the system's. Not ca_bundle, since
+                        a CA's API may have another root than what it issues */
     } acme;
     struct {
         char *path;

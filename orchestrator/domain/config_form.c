@@ -279,6 +279,7 @@ bool config_has_form(enum config_type type, const char *text)
     case CONFIG_HOST:
         return is_host(text) || is_address(text, AF_INET6);
     case CONFIG_HOST_PORT:
+    case CONFIG_PLACES:
         return is_host_port(text);
     case CONFIG_ADDRESS:
         return is_address(text, AF_INET) || is_address(text, AF_INET6);

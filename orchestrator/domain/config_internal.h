@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-enum { CONFIG_SETTING_COUNT = 61 };
+enum { CONFIG_SETTING_COUNT = 64 };
 
 enum config_type {
     CONFIG_HOSTNAME,
@@ -38,6 +38,7 @@ enum config_type {
     CONFIG_CHOICE,      /* bool: one of two words, see config_setting.choices */
     CONFIG_LIST,        /* of regular expressions */
     CONFIG_NETWORKS,    /* a list of addresses and networks in CIDR form */
+    CONFIG_PLACES,      /* a list of host:port */
     CONFIG_ROUTES,      /* a list of mappings, see config_route_settings */
     CONFIG_AUTHORITIES, /* the same, see config_authority_settings */
 };

@@ -84,6 +84,15 @@ const struct config_setting config_settings[] = {
      .meaning =
          "renew that long before the end, at the latest; unset: when a third of the "
          "lifetime is left, or half of one below 10 days"},
+    {"acme.adopt", NULL, CONFIG_BOOL, FIELD(acme.adopt), .fallback = "true",
+     .meaning =
+         "before an order, look whether the domain or a peer serves a chain of this "
+         "key that is not due"},
+    {"acme.peers", NULL, CONFIG_PLACES, FIELD(acme.peers),
+     .meaning = "host:port of others with the same key, which are looked at, too"},
+    {"acme.trust", NULL, CONFIG_PATH, FIELD(acme.trust),
+     .meaning = "PEM file of the CA's roots, which adopted chains are verified up to; "
+                "unset: the system's"},
 
     {"certbot.path", NULL, CONFIG_PATH, FIELD(certbot.path),
      .fallback = "/usr/bin/certbot", .meaning = "program of certbot"},

@@ -92,6 +92,7 @@ const char *config_expected(char ret[CONFIG_EXPECTED_SIZE],
              "/._~!&'()*+,=:@-, without // and /../"),
         [CONFIG_LIST] = "a sequence of texts",
         [CONFIG_NETWORKS] = "addresses and networks such as 10.0.0.0/8 or fd00::/8",
+        [CONFIG_PLACES] = "a sequence of host:port",
         [CONFIG_ROUTES] = "a sequence of mappings with path and upstream",
         [CONFIG_AUTHORITIES] = "a sequence of mappings with directory",
     };
@@ -118,6 +119,7 @@ static size_t longest(enum config_type type)
         return FRAGMENT_MAX_BYTES;
     case CONFIG_LIST:
     case CONFIG_NETWORKS:
+    case CONFIG_PLACES:
         return LIST_ITEM_MAX_BYTES;
     case CONFIG_SECRET:
         return SECRET_MAX_BYTES;
@@ -277,7 +279,7 @@ static int add_item(struct config_list *list, const struct config_setting *setti
         return err_set(err, ERR_CONFIG, "found an empty text");
     if (setting->type == CONFIG_LIST && check_regex(text, len, err) < 0)
         return -1;
-    if (setting->type == CONFIG_NETWORKS && !config_has_form(CONFIG_NETWORKS, text))
+    if (!config_has_form(setting->type, text))
         return refuse(setting, source, text, len, err);
     longer = realloc(list->items, (list->count + 1) * sizeof *longer);
     if (longer == NULL)
@@ -314,7 +316,8 @@ static int set_string(char **field, const struct config_setting *setting,
 
 bool config_is_list(const struct config_setting *setting)
 {
-    return setting->type == CONFIG_LIST || setting->type == CONFIG_NETWORKS;
+    return setting->type == CONFIG_LIST || setting->type == CONFIG_NETWORKS ||
+           setting->type == CONFIG_PLACES;
 }
 
 int config_value_set(void *object, const struct config_setting *setting,
@@ -337,6 +340,7 @@ int config_value_set(void *object, const struct config_setting *setting,
         return 0;
     case CONFIG_LIST:
     case CONFIG_NETWORKS:
+    case CONFIG_PLACES:
         return add_item(field, setting, source, text, len, err);
     case CONFIG_SECRET:
         secret = secret_copy(text, len);
@@ -370,6 +374,7 @@ void config_value_clear(void *object, const struct config_setting *setting)
         break;
     case CONFIG_LIST:
     case CONFIG_NETWORKS:
+    case CONFIG_PLACES:
         for (size_t i = 0; i < list->count; i++)
             free(list->items[i]);
         free(list->items);

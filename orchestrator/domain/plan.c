@@ -37,7 +37,29 @@ static struct plan act_or_wait(enum plan_action action, uint64_t retry_at_ms,
     return wait_ms(retry_at_ms - uptime_ms, text);
 }
 
-/* An order is for the key that the agent derives now. */
+static bool is_due(const struct plan_facts *facts, enum plan_activity activity,
+                   uint64_t uptime_ms)
+{
+    return facts->retry_at_ms[activity] <= uptime_ms;
+}
+
+/* A wait ends no later than that. */
+static void shorten(struct plan *plan, const struct plan_facts *facts, bool is_wanted,
+                    enum plan_activity activity, uint64_t uptime_ms)
+{
+    uint64_t left_ms;
+
+    if (plan->action != PLAN_WAIT || !is_wanted || is_due(facts, activity, uptime_ms))
+        return;
+    left_ms = facts->retry_at_ms[activity] - uptime_ms;
+    if (left_ms < plan->wait_ms)
+        plan->wait_ms = left_ms;
+}
+
+/*
+ * An order is for the key that the agent derives now. Others may have what it is for, also while the CA
+ * must not be asked yet.
+ */
 static struct plan issue(const struct plan_facts *facts, uint64_t uptime_ms,
                          const char *reason)
 {
@@ -47,6 +69,9 @@ static struct plan issue(const struct plan_facts *facts, uint64_t uptime_ms,
     if (plan.action == PLAN_ISSUE && uptime_ms - facts->keys_at_ms > PLAN_KEYS_FRESH_MS)
         return act_or_wait(PLAN_FETCH_KEYS, facts->retry_at_ms[PLAN_KEYS], uptime_ms,
                            "the keys are asked for again before an order");
+    if (facts->adopts && is_due(facts, PLAN_ADOPTING, uptime_ms))
+        return act(PLAN_ADOPT, reason);
+    shorten(&plan, facts, facts->adopts, PLAN_ADOPTING, uptime_ms);
     return plan;
 }
 
@@ -112,12 +137,6 @@ static struct plan renew(const struct plan_facts *facts, int64_t now, uint64_t u
     return renew_in_time(facts, now, uptime_ms);
 }
 
-static bool is_due(const struct plan_facts *facts, enum plan_activity activity,
-                   uint64_t uptime_ms)
-{
-    return facts->retry_at_ms[activity] <= uptime_ms;
-}
-
 /* What keeps the served leaf as it should be, and is due now, whatever else waits for its time. */
 static enum plan_action upkeep(const struct plan_facts *facts, int64_t now,
                                uint64_t uptime_ms, const char **ret_reason)
@@ -146,19 +165,6 @@ static enum plan_action upkeep(const struct plan_facts *facts, int64_t now,
         return PLAN_ASK_RENEWAL_INFO;
     }
     return PLAN_WAIT;
-}
-
-/* A wait ends no later than that. */
-static void shorten(struct plan *plan, const struct plan_facts *facts, bool is_wanted,
-                    enum plan_activity activity, uint64_t uptime_ms)
-{
-    uint64_t left_ms;
-
-    if (plan->action != PLAN_WAIT || !is_wanted || is_due(facts, activity, uptime_ms))
-        return;
-    left_ms = facts->retry_at_ms[activity] - uptime_ms;
-    if (left_ms < plan->wait_ms)
-        plan->wait_ms = left_ms;
 }
 
 /* The next certificate: one that is there waits to be served, or it is obtained in its time. */

@@ -22,7 +22,8 @@ enum plan_action {
     PLAN_REAPPLY,    /* measure and serve again what is served */
     PLAN_GATHER,     /* evidence of what is served */
     PLAN_ASK_RENEWAL_INFO, /* ask the CA when to renew what is served */
-    PLAN_ISSUE,            /* obtain a chain from the CA */
+    PLAN_ADOPT, /* look whether others serve what may be served instead of an order */
+    PLAN_ISSUE, /* obtain a chain from the CA */
 };
 
 /* Activities that fail and are tried again. */
@@ -30,6 +31,7 @@ enum plan_activity {
     PLAN_KEYS,
     PLAN_EXAMINING,
     PLAN_APPLYING,
+    PLAN_ADOPTING,
     PLAN_ISSUING,
     PLAN_REPAIRING,
     PLAN_REAPPLYING,
@@ -42,11 +44,15 @@ enum plan_activity {
 /* The agent's keys can change (key epochs): asked daily, and before every order. */
 enum { PLAN_KEYS_PERIOD_MS = 24 * 3600 * 1000, PLAN_KEYS_FRESH_MS = 60 * 1000 };
 
+/* Others are looked at before an order, and while one has to wait: that often. */
+enum { PLAN_ADOPT_PERIOD_MS = 60 * 1000 };
+
 struct plan_facts {
     bool keys;           /* TLS key and EKM secret are at hand */
     uint64_t keys_at_ms; /* when the agent gave them, on the monotonic clock */
     bool external;       /* certificates are somebody else's: nothing is ordered */
     bool repair;         /* the way back of a failed apply has failed, too */
+    bool adopts;         /* what others serve already may be taken instead of an order */
     bool examined;       /* the stored pair has been judged */
     bool candidate;      /* a chain waits to be applied */
     bool disturbed;      /* somebody else touched nginx or its configuration */

@@ -532,7 +532,7 @@ static void leaf_of(int (*load)(const struct store *, struct buf *, struct err *
     chain_free(chain);
 }
 
-void issue_flow_clean_up(const struct config *config, const struct store *store)
+bool issue_flow_clean_up(const struct config *config, const struct store *store)
 {
     char live[65];
     char staged[65];
@@ -540,5 +540,5 @@ void issue_flow_clean_up(const struct config *config, const struct store *store)
 
     leaf_of(store_load_chain, store, live);
     leaf_of(store_load_staged_chain, store, staged);
-    certbot_clean_up(config, leaves, 2);
+    return certbot_clean_up(config, leaves, 2);
 }

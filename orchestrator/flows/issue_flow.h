@@ -82,7 +82,10 @@ void issue_flow_start(struct issue_flow *flow, const struct issue_request *reque
 void issue_flow_cancel(struct issue_flow *flow);
 void issue_flow_done(struct issue_flow *flow);
 
-/* At the start: remove what an earlier life left and the next flow would have no use for. */
-void issue_flow_clean_up(const struct config *config, const struct store *store);
+/*
+ * At the start: remove what an earlier life left and the next flow would have no use for. Whether it has
+ * left something that is of use.
+ */
+bool issue_flow_clean_up(const struct config *config, const struct store *store);
 
 #endif

@@ -13,6 +13,7 @@ import pki
 import pytest
 from dstack_machine import replay
 from loopback import wait_until
+from others import Other, new_replica, peers, presents
 from preload import preload
 from stack import BUILD, IS_ROOT
 from test_failures import put_due_pair
@@ -130,7 +131,7 @@ class Story:
             os.kill(self.stack.pid, signal.SIGCONT)  # supervisord, when a change has stopped it
         self.begun = time.monotonic()
 
-    def assert_ends_well(self, accepts, limit_s=LIMIT_S):
+    def assert_ends_well(self, accepts, limit_s=LIMIT_S, *, has_account=True):
         """A leaf that is accepted is served, is what was measured last and what the disk has, and
         nothing else lies around or is about to happen. The leaf."""
         stack = self.stack
@@ -150,7 +151,8 @@ class Story:
         state = stack.agent.state()
         assert replay(state["event_log"]).hex() == state["rtmr"][3] and state["emit_peak"] == 1
         assert names_in(stack.tls) == {".cert-manager", "cert.pem", "key.pem"}
-        assert names_in(stack.state) - {"set-aside"} == {"account.json", "applied.json"}
+        kept = {"account.json", "applied.json"} if has_account else {"applied.json"}
+        assert names_in(stack.state) - {"set-aside", "renewal.json"} == kept
         assert_nothing_left(stack)
         stack.cut_power()  # a slow stop would show nothing more
         return leaf
@@ -243,6 +245,27 @@ def test_first_order(ca, new_stack, tmp_path, moment, power_cut):
     leaf = story.assert_ends_well(lambda leaf: True, LIMIT_WITH_AN_ORDER_S)
     assert ca.orders(mark) == ca.issued(mark) == orders_of(moment, power_cut)
     assert stack.agent.measured() == [pki.sha256(leaf)]
+
+
+# What others serve is taken instead
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="mounts need root")
+@at_each_step_of("adopt")
+def test_chain_of_others(ca, new_stack, tmp_path, moment, power_cut):
+    authority, mark = pki.Authority(), ca.log.mark()
+    stack = new_replica(new_stack, tmp_path, pki.certificate_pem(authority.certificate))
+    chain = authority.issue(stack.domain, stack.tls_key)
+    leaf = pki.sha256(pki.read_chain(chain)[0])
+    with Other(presents(chain, stack.tls_key)) as other:
+        peers(stack, other)
+        story = Story(stack, moment, power_cut)
+        stack.start()
+        story.tell_until_killed()
+        story.go_on()
+        story.assert_ends_well(is_leaf(leaf), has_account=False)
+    assert stack.agent.measured() == [leaf]
+    assert ca.orders(mark) == ca.account_calls(mark) == 0
 
 
 # What was obtained comes live

@@ -2,6 +2,7 @@
  * Prints the steps of the flows from the tables that the program runs, one a line, as its log has them:
  * "FLOW: STEP".
  */
+#include "flows/adopt_flow.h"
 #include "flows/apply_flow.h"
 #include "flows/issue_flow.h"
 #include "flows/keys_flow.h"
@@ -17,6 +18,7 @@ static void list(const char *flow, const struct seq_step *steps)
 int main(void)
 {
     list("keys", keys_steps);
+    list("adopt", adopt_steps);
     list("issue", issue_steps);
     list("apply", apply_steps);
     list("way back", apply_back_steps);

@@ -339,7 +339,9 @@ class Stack:
             "run_dir": folder["run_dir"],
             "acme.directory": self.ca.directory,
             "acme.ca_bundle": self.ca.bundle,
-            "acme.resolve_max_tries": 0,  # the CA's DNS knows the domain, this machine's does not
+            # The CA's DNS knows the domain, this machine's does not.
+            "acme.resolve_max_tries": 0,
+            "acme.adopt": False,
             # Nobody listens there. Names would be asked of this machine's resolver.
             "auth.upstream": "127.0.0.1:9",
             "attestation.upstream": "127.0.0.1:9",

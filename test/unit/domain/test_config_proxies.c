@@ -1,4 +1,4 @@
-/* The settings of whoever stands in front: PROXY protocol, trusted networks, HSTS. */
+/* The settings of whoever stands in front or beside: PROXY protocol, trusted networks, HSTS, peers. */
 #include "domain/config.h"
 
 #include "support/settings.h"
@@ -225,9 +225,54 @@ static void days_of_hsts(void **state)
     }
 }
 
+/* ---- peers ---- */
+
+static void peers_are_hosts_and_ports(void **state)
+{
+    struct settings settings;
+    const struct config_list *peers = &settings.config.acme.peers;
+
+    (void)state;
+    settings_load_good(&settings, "", NULL);
+    assert_int_equal(peers->count, 0);
+    settings_done(&settings);
+    settings_load_good(&settings,
+                       "acme:\n  peers: [\"replica_1:443\", \"10.0.0.2:8443\", "
+                       "\"[fd00::2]:443\"]\n",
+                       NULL);
+    assert_int_equal(peers->count, 3);
+    assert_string_equal(peers->items[0], "replica_1:443");
+    assert_string_equal(peers->items[2], "[fd00::2]:443");
+    settings_done(&settings);
+}
+
+static void what_is_no_peer_is_refused(void **state)
+{
+    static const char *const bad[] = {"replica", "replica:0", "https://replica:443",
+                                      "fd00::2:443", "replica:443/x"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        char file[128];
+        char message[256];
+
+        snprintf(file, sizeof file, "acme:\n  peers: [\"%s\"]\n", bad[i]);
+        snprintf(message, sizeof message,
+                 "config.yaml:2:11: acme.peers: found \"%s\", expected a sequence of "
+                 "host:port",
+                 bad[i]);
+        settings_expect_error(file, NULL, message);
+    }
+    settings_expect_error("acme:\n  peers: replica:443\n", NULL,
+                          "config.yaml:2:10: acme.peers: found a text, expected a "
+                          "sequence of host:port");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(peers_are_hosts_and_ports),
+        cmocka_unit_test(what_is_no_peer_is_refused),
         cmocka_unit_test(they_are_off_unless_asked_for),
         cmocka_unit_test(the_values_of_the_file_are_taken),
         cmocka_unit_test(good_networks),

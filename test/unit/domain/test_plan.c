@@ -406,6 +406,7 @@ static void every_plan_is_sound(void **state)
             .keys = (flags & 7) != 0,
             .examined = (flags & 0x70) != 0,
             .candidate = (flags & 0x300) == 0,
+            .adopts = (flags & 0x400) != 0,
             .served = (flags & 0x1000) != 0,
             .evidence_due = (flags & 0x2000) != 0,
             .disturbed = (flags & 0x6000) == 0,
@@ -439,7 +440,9 @@ static void every_plan_is_sound(void **state)
             assert_int_equal(plan.wait_ms, 0);
         if (plan.action == PLAN_APPLY)
             assert_true(facts.candidate);
-        if (plan.action == PLAN_ISSUE)
+        if (plan.action == PLAN_ADOPT)
+            assert_true(facts.adopts && facts.retry_at_ms[PLAN_ADOPTING] <= uptime_ms);
+        if (plan.action == PLAN_ISSUE || plan.action == PLAN_ADOPT)
             assert_true(
                 !facts.served ||
                 NOW >= renewal_of(&facts.renewal, facts.not_before, facts.not_after).at);
@@ -515,6 +518,52 @@ static void the_keys_are_asked_for_daily_and_before_an_order(void **state)
     assert_int_equal(plan_next(&facts, NOW, later + 1).action, PLAN_WAIT);
 }
 
+static void others_are_looked_at_before_an_order(void **state)
+{
+    struct plan_facts facts = served();
+
+    (void)state;
+    facts.adopts = true;
+    assert_int_equal(decide(&facts).action, PLAN_WAIT); /* for the renewal */
+    facts.not_after = NOW + DAY;
+    assert_int_equal(decide(&facts).action, PLAN_ADOPT);
+    /* It was done a moment ago. */
+    facts.retry_at_ms[PLAN_ADOPTING] = UPTIME + PLAN_ADOPT_PERIOD_MS;
+    assert_int_equal(decide(&facts).action, PLAN_ISSUE);
+    facts.retry_at_ms[PLAN_ADOPTING] = 0;
+    facts.served = false;
+    expect(&facts, PLAN_ADOPT, "no usable certificate is stored");
+    facts.adopts = false;
+    assert_int_equal(decide(&facts).action, PLAN_ISSUE);
+}
+
+static void others_are_looked_at_while_an_order_has_to_wait(void **state)
+{
+    struct plan_facts facts = {.keys = true, .examined = true, .adopts = true};
+
+    (void)state;
+    facts.retry_at_ms[PLAN_ISSUING] = UPTIME + 1000;
+    assert_int_equal(decide(&facts).action, PLAN_ADOPT);
+    facts.retry_at_ms[PLAN_ADOPTING] = UPTIME + 300;
+    assert_int_equal(decide(&facts).action, PLAN_WAIT);
+    assert_int_equal(decide(&facts).wait_ms, 300);
+    facts.retry_at_ms[PLAN_ADOPTING] = UPTIME + 3000;
+    assert_int_equal(decide(&facts).wait_ms, 1000);
+}
+
+/* What is found has to be for the key of now; where nothing may be ordered yet the last known will do. */
+static void the_keys_are_fresh_before_others_are_looked_at_for_an_order(void **state)
+{
+    struct plan_facts facts = {.keys = true, .examined = true, .adopts = true};
+    uint64_t later = UPTIME + PLAN_KEYS_FRESH_MS + 1;
+
+    (void)state;
+    facts.keys_at_ms = UPTIME;
+    assert_int_equal(plan_next(&facts, NOW, later).action, PLAN_FETCH_KEYS);
+    facts.retry_at_ms[PLAN_ISSUING] = later + 1;
+    assert_int_equal(plan_next(&facts, NOW, later).action, PLAN_ADOPT);
+}
+
 static void another_key_is_a_reason_to_order_at_once(void **state)
 {
     struct plan_facts facts = served();
@@ -574,6 +623,9 @@ int main(void)
         cmocka_unit_test(
             an_unattested_leaf_is_measured_at_its_time_and_renewed_at_its_own),
         cmocka_unit_test(the_keys_are_asked_for_daily_and_before_an_order),
+        cmocka_unit_test(others_are_looked_at_before_an_order),
+        cmocka_unit_test(others_are_looked_at_while_an_order_has_to_wait),
+        cmocka_unit_test(the_keys_are_fresh_before_others_are_looked_at_for_an_order),
         cmocka_unit_test(another_key_is_a_reason_to_order_at_once),
         cmocka_unit_test(nothing_is_ordered_for_keys_of_somebody_else),
         cmocka_unit_test(a_tenth_of_the_life_is_nearly_over),
