@@ -11,7 +11,7 @@ TEST = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TEST / "lib"), str(TEST / "fakes")]
 
 from pebble import Pebble  # noqa: E402
-from stack import PROGRAM, Stack  # noqa: E402
+from stack import CERTBOT, NEWER_CERTBOT, PROGRAM, Stack  # noqa: E402
 
 LOGS = pytest.StashKey()
 
@@ -54,6 +54,16 @@ def fixture_new_stack(request, ca):
 def fixture_stack(new_stack):
     """One container with usual settings, not started yet."""
     return new_stack()
+
+
+@pytest.fixture(
+    name="certbot",
+    params=[CERTBOT, NEWER_CERTBOT],
+    ids=["certbot of the machine", "certbot of the image"],
+)
+def fixture_certbot(request):
+    """Program for a container's `certbot`: the test is run with the oldest and the newest one."""
+    return request.param
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups

@@ -1,5 +1,6 @@
 """Pebble, the ACME test CA, on a loopback address of its own, and the DNS that it asks."""
 
+import datetime
 import json
 import os
 import shutil
@@ -7,14 +8,17 @@ import signal
 import ssl
 import subprocess
 import tempfile
+import threading
 import urllib.request
 from pathlib import Path
 
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+import pki
 from balancer import Balancer
 from log import Log
-from loopback import LoopbackAddress, is_listening, wait_until
+from loopback import POLL_S, LoopbackAddress, is_listening, wait_until
 from processes import environment, spawn, stop
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -54,7 +58,8 @@ class Pebble:
         self.account_keys, self.rejected_nonces = account_keys or {}, rejected_nonces
         self._program = NEWER_PROGRAM if newer else PROGRAM
         self.log = Log()
-        self._ca = self._dns = None
+        self._ca = self._dns = self._suggestions = None
+        self._over = threading.Event()
         self._acme, self._management, self._resolver, self._names = (
             f"{self.address}:{self.address.port(port)}" for port in (14000, 15000, 5053, 8055)
         )
@@ -110,6 +115,9 @@ class Pebble:
 
     def close(self):
         """End it and its DNS, however far they have come, and remove what they wrote."""
+        self._over.set()
+        if self._suggestions:
+            self._suggestions.join()
         try:
             self.stop()
         finally:
@@ -154,6 +162,11 @@ class Pebble:
         window = {"start": start.isoformat(), "end": end.isoformat()}
         self.answer_renewal_info(leaf, json.dumps({"suggestedWindow": window}))
 
+    def hurry(self, after_s):
+        """From now on it suggests to renew each new leaf that long after it was issued."""
+        self._suggestions = threading.Thread(target=self._suggest, args=(after_s,), daemon=True)
+        self._suggestions.start()
+
     def answer_renewal_info(self, leaf, text):
         """From now on the renewal information of this leaf is this text."""
         certificate = leaf.public_bytes(Encoding.PEM).decode()
@@ -181,6 +194,17 @@ class Pebble:
         return len(self.log.find_all(r"POST /sign-me-up", since))
 
     # How it runs.
+
+    def _suggest(self, after_s):
+        known = self.issued()
+        while not self._over.wait(POLL_S):
+            serials = [found[1] for found in self.log.find_all(r"Issued certificate serial (\w+)")]
+            for serial in serials[known:]:
+                text = json.loads(self._call(f"/cert-status-by-serial/{serial}"))["Certificate"]
+                leaf = x509.load_pem_x509_certificate(text.encode())
+                start = pki.begins(leaf) + datetime.timedelta(seconds=after_s)
+                self.suggest_renewal(leaf, start, start + datetime.timedelta(seconds=1))
+            known = len(serials)
 
     def _configuration(self):
         # Releases read the parts that they know: the validity is a setting of its own before

@@ -70,6 +70,12 @@ def issuer_name(certificate):
     return certificate.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
 
 
+def begins(certificate):
+    if hasattr(certificate, "not_valid_before_utc"):  # cryptography 42 and later
+        return certificate.not_valid_before_utc
+    return certificate.not_valid_before.replace(tzinfo=datetime.timezone.utc)
+
+
 def expires(certificate):
     if hasattr(certificate, "not_valid_after_utc"):  # cryptography 42 and later
         return certificate.not_valid_after_utc
