@@ -133,7 +133,7 @@ static void on_adopt_done(void *owner, const struct err *err)
     if (err != NULL && err->kind != ERR_CANCELED)
         log_warning("%s; nothing is adopted", err->message);
     else if (err == NULL && flow->chain != NULL) {
-        daemon_count(d, PLAN_ISSUING, false);
+        d->failures[PLAN_ISSUING] = 0; /* and the CA is still left alone for its time */
         take_candidate(d, &flow->chain);
         daemon_expect_renewal(d, chain_leaf(d->candidate), NULL, true);
     } else
