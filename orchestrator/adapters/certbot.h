@@ -42,6 +42,7 @@ struct certbot_request {
     EVP_PKEY *account_key;
     const char *account_url;
     const char *csr_pem;
+    const char *profile; /* that the CA offers, or NULL */
 };
 
 struct certbot {

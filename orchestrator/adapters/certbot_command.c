@@ -75,8 +75,7 @@ static void fill_arguments(struct certbot_command *command,
         {"--fullchain-path", command->fullchain},
         {"--issuance-timeout", ISSUANCE_TIMEOUT_S},
         {"--preferred-chain", authority->preferred_chain},
-        /* One that the CA gives up is not worth an outage: its default is taken then. */
-        {"--preferred-profile", authority->profile},
+        {"--preferred-profile", request->profile},
     };
 
     for (size_t i = 0; i < sizeof arguments / sizeof arguments[0]; i++)

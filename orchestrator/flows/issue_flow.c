@@ -331,10 +331,12 @@ static int begin_account(void *owner, struct err *err)
     return SEQ_WAIT;
 }
 
-static void warn_of_profile(const struct issue_flow *flow)
+/* One that the CA does not have any more is not worth an outage. */
+static void choose_profile(struct issue_flow *flow)
 {
     const struct acme_directory *directory = &flow->account_call.directory;
 
+    flow->profile = directory->lacks_profile ? NULL : flow->request.authority->profile;
     if (directory->lacks_profile)
         log_warning("%s offers no profile \"%s\"%s%s%s: its default is taken",
                     flow->request.authority->directory, flow->request.authority->profile,
@@ -350,7 +352,7 @@ static int finish_account(void *owner, struct err *err)
     struct account_owner account_owner;
 
     if (flow->account_asked)
-        warn_of_profile(flow);
+        choose_profile(flow);
     if (!flow->account_remembered) {
         snprintf(flow->account.url, sizeof flow->account.url, "%s", call->url);
         snprintf(flow->account.caa_identity, sizeof flow->account.caa_identity, "%s",
@@ -403,6 +405,7 @@ static int begin_certbot(void *owner, struct err *err)
         .key_id = flow->key_id,
         .account_key = flow->account_key,
         .account_url = flow->account.url,
+        .profile = flow->profile,
     };
 
     buf_done(&flow->csr);

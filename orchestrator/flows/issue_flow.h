@@ -66,6 +66,7 @@ struct issue_flow {
     struct err resolve_err;
     struct delay pause;
     struct acme_account account_call;
+    const char *profile; /* that the order names, or NULL */
     struct buf csr;
     struct certbot certbot;
     struct seq seq;

@@ -39,6 +39,8 @@ class Pebble:
     none gets any of them. With `account_keys`, names and base64url texts, new accounts have to be
     bound to one of those (RFC 8555 section 7.3.4). Of 100 nonces `rejected_nonces` are refused,
     which clients have to live with. One that `has_door` can be shut to clients, and opened again.
+    `name` is that of its host in the URLs, which only a proxy can resolve. It has as many other roots
+    as `alternate_roots`, and a chain to each.
     """
 
     def __init__(
@@ -51,6 +53,8 @@ class Pebble:
         rejected_nonces=0,
         http_port_of=None,
         has_door=False,
+        name=None,
+        alternate_roots=0,
     ):
         self.address = LoopbackAddress()
         self.http_port = http_port_of.http_port if http_port_of else self.address.port(8080)
@@ -66,7 +70,9 @@ class Pebble:
         self._door = Balancer() if has_door else None
         self._front = self._door.address if has_door else self.address
         self._port = int(self._acme.partition(":")[2])
-        self.directory = f"https://{self._front}:{self._port}/dir"
+        self.place = (self.address.host, self._port)
+        self.name, self.alternate_roots = name, alternate_roots
+        self.directory = f"https://{name or self._front}:{self._port}/dir"
         self.folder = Path(tempfile.mkdtemp(prefix="pebble-"))
         self.bundle = self.folder / "front.pem"  # verifies the connection to the CA itself
         self._front_key = self.folder / "front-key.pem"
@@ -94,6 +100,7 @@ class Pebble:
                 PEBBLE_VA_NOSLEEP="1",
                 PEBBLE_WFE_NONCEREJECT=str(self.rejected_nonces),
                 PEBBLE_AUTHZREUSE="0",
+                PEBBLE_ALTERNATE_ROOTS=str(self.alternate_roots),
             ),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -172,9 +179,9 @@ class Pebble:
         certificate = leaf.public_bytes(Encoding.PEM).decode()
         self._call("/set-renewal-info/", {"Certificate": certificate, "ARIResponse": text})
 
-    def root(self):
-        """The root that this start of the CA made, in PEM."""
-        return self._call("/roots/0")
+    def root(self, number=0):
+        """A root that this start of the CA made, in PEM."""
+        return self._call(f"/roots/{number}")
 
     def orders(self, since=0):
         """How many orders have been made; `since` is a log.mark()."""
@@ -229,10 +236,11 @@ class Pebble:
         }
 
     def _make_front_certificate(self):
+        names = [f"IP:{self._front}"] + ([f"DNS:{self.name}"] if self.name else [])
         command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650"
         subprocess.run(
             [*command.split(), "-subj", "/CN=Pebble", "-addext"]
-            + [f"subjectAltName=IP:{self._front}", "-keyout", self._front_key]
+            + [f"subjectAltName={','.join(names)}", "-keyout", self._front_key]
             + ["-out", self.bundle],
             env=environment(),
             check=True,

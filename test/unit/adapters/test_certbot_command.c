@@ -13,16 +13,16 @@ static char program[] = "/usr/bin/certbot";
 static char webroot[] = "/acme-challenge";
 static char directory[] = "https://ca.example.test/dir";
 static char bundle[] = "/etc/ca.pem";
-static char profile[] = "shortlived";
 static char chain[] = "Root, No. 1";
 
 static struct certbot_command command;
 
-static void fill(const struct authority *authority)
+static void fill(const struct authority *authority, const char *profile)
 {
     const struct config config = {.certbot = {.path = program},
                                   .nginx = {.webroot = webroot}};
-    const struct certbot_request request = {.config = &config, .authority = authority};
+    const struct certbot_request request = {
+        .config = &config, .authority = authority, .profile = profile};
     struct err err = ERR_INIT;
 
     assert_int_equal(certbot_fill_command(&command, "/run/w", &request, &err), 0);
@@ -55,7 +55,7 @@ static void a_ca_needs_its_directory_alone(void **state)
     const struct authority authority = {.directory = directory};
 
     (void)state;
-    fill(&authority);
+    fill(&authority, NULL);
     assert_string_equal(command.argv[0], program);
     assert_string_equal(command.argv[1], "certonly");
     assert_string_equal(option("--server"), directory);
@@ -78,15 +78,14 @@ static void what_is_configured_for_the_ca_is_passed_on(void **state)
     const struct authority authority = {
         .directory = directory,
         .ca_bundle = bundle,
-        .profile = profile,
         .preferred_chain = chain,
         .proxy = "http://proxy:3128",
         .no_proxy = "localhost,10.0.0.0/8",
     };
 
     (void)state;
-    fill(&authority);
-    assert_string_equal(option("--preferred-profile"), profile);
+    fill(&authority, "shortlived");
+    assert_string_equal(option("--preferred-profile"), "shortlived");
     assert_string_equal(option("--preferred-chain"), chain);
     assert_string_equal(variable("REQUESTS_CA_BUNDLE"), bundle);
     assert_string_equal(variable("https_proxy"), "http://proxy:3128");
@@ -102,7 +101,7 @@ static void an_account_binding_is_not(void **state)
         .directory = directory, .eab_key_id = key_id, .eab_key_file = key_file};
 
     (void)state;
-    fill(&authority);
+    fill(&authority, NULL);
     for (size_t i = 0; command.argv[i] != NULL; i++)
         assert_null(strstr(command.argv[i], "eab"));
 }
