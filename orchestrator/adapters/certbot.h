@@ -51,6 +51,8 @@ struct certbot {
     bool ran;                       /* outcome is valid */
     /* Full chain as certbot wrote it, when issued; also when that was no longer wanted. */
     struct buf chain_pem;
+    const struct authority
+        *authority; /* of certbot_take_over, with a chain: who issued it */
 
     /* Private. */
     struct certbot_request request;

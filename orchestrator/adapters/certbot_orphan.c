@@ -13,7 +13,7 @@ static bool is_of_use(const struct certbot *c)
 }
 
 /* Whichever of the configured CAs it was asking: what it obtained is as good. */
-static enum certbot_left look(const struct certbot *c, struct certbot_record *ret)
+static enum certbot_left look(struct certbot *c, struct certbot_record *ret)
 {
     const struct authorities *authorities = &c->request.config->acme.authorities;
     struct certbot_request request = c->request;
@@ -25,6 +25,8 @@ static enum certbot_left look(const struct certbot *c, struct certbot_record *re
         request.authority = &authorities->items[i];
         purpose = certbot_purpose_of(&request);
         left = certbot_look(c->found, &purpose, ret);
+        if (left == CERTBOT_LEFT_RUN && ret->ours && c->chain_pem.len == 0)
+            c->authority = request.authority;
         if (left != CERTBOT_LEFT_RUN || ret->ours)
             break;
     }

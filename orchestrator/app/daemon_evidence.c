@@ -88,6 +88,7 @@ void daemon_start_evidence(struct daemon *d)
         .loop = &d->loop,
         .http = d->http,
         .config = d->config,
+        .authority = daemon_issuer_of_served(d),
         .agent = &d->agent,
         .chain = d->served,
     };

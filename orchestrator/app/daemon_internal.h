@@ -170,6 +170,9 @@ void daemon_start_issue(struct daemon *d);
 void daemon_expect_renewal(struct daemon *d, const struct chain_leaf *leaf,
                            const struct authority *issuer, bool shared);
 
+/* That issued the served leaf, as far as that is known; else the main one. */
+const struct authority *daemon_issuer_of_served(const struct daemon *d);
+
 /* What is served may have changed. */
 void daemon_follow_renewal(struct daemon *d);
 void daemon_start_asking(struct daemon *d);

@@ -84,8 +84,7 @@ void daemon_follow_renewal(struct daemon *d)
 
 /* ---- asking ---- */
 
-/* That issued the served leaf, as far as that is known, and as long as it is one of ours. */
-static const struct authority *issuer_of_served(const struct daemon *d)
+const struct authority *daemon_issuer_of_served(const struct daemon *d)
 {
     const struct authorities *authorities = &d->config->acme.authorities;
 
@@ -161,7 +160,7 @@ void daemon_start_asking(struct daemon *d)
     const struct renewal_info_flow_request request = {
         .info = {.http = d->http,
                  .loop = &d->loop,
-                 .authority = issuer_of_served(d),
+                 .authority = daemon_issuer_of_served(d),
                  .id = chain_leaf(d->served)->renewal_id},
         .store = &d->store,
         .record = &d->renewal,

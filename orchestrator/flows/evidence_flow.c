@@ -64,7 +64,7 @@ static int begin_account(void *owner, struct err *err)
         .http = flow->request.http,
         .loop = flow->request.loop,
         .config = config,
-        .authority = &config->acme.authorities.items[0],
+        .authority = flow->request.authority,
         .key = flow->account_key,
         .existing_only = true,
     };
@@ -95,7 +95,7 @@ static int begin_write(void *owner, struct err *err)
     const struct config *config = flow->request.config;
     bool ours = !config->tls.external_key;
     const struct evidence_account account = {
-        .directory = ours ? config_directory(config) : NULL,
+        .directory = ours ? flow->request.authority->directory : NULL,
         .url = flow->account.url[0] == '\0' ? NULL : flow->account.url,
         .thumbprint = ours ? flow->thumbprint : NULL,
     };

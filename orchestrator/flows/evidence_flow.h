@@ -28,6 +28,7 @@ struct evidence_request {
     uv_loop_t *loop;
     struct http *http;
     const struct config *config;
+    const struct authority *authority; /* that issued the chain */
     const struct dstack *agent;
     const struct chain *chain; /* the served one */
 };

@@ -123,8 +123,10 @@ static int finish_take_over(void *owner, struct err *err)
     struct err unusable = ERR_INIT;
 
     (void)err;
-    if (flow->certbot.chain_pem.len > 0 && read_chain(flow, &unusable) == 0)
+    if (flow->certbot.chain_pem.len > 0 && read_chain(flow, &unusable) == 0) {
+        flow->request.authority = flow->certbot.authority;
         return seq_go_to(&flow->seq, "keep chain");
+    }
     if (unusable.kind != ERR_NONE)
         log_warning("%s", unusable.message);
     if (flow->account_forgotten)

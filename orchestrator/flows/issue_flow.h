@@ -45,7 +45,11 @@ struct issue_request {
 
 struct issue_flow {
     /* Results, valid in done until issue_flow_done. */
-    struct chain *chain; /* on success; taken over (set to NULL) by the caller */
+    /*
+     * On success; taken over (set to NULL) by the caller. request.authority is then the one that
+     * issued it: an earlier certbot may have asked another than we would have.
+     */
+    struct chain *chain;
     struct certbot_outcome outcome; /* when certbot_ran */
     bool certbot_ran;
     bool asked_ca;          /* the CA was talked to: it counts what it is asked */
