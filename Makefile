@@ -34,7 +34,7 @@ WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wsign-conversion -Wstrict-proto
             -Wwrite-strings -Wpointer-arith -Wcast-qual -Wdouble-promotion \
             -Wimplicit-fallthrough -Wnull-dereference
 HARDENING := -fPIE -fstack-protector-strong -fstack-clash-protection -fcf-protection
-LIBRARIES := libuv openssl libcurl jansson yaml-0.1 libpcre2-8
+LIBRARIES := libuv openssl libcurl libcares jansson yaml-0.1 libpcre2-8
 
 CFLAGS_release := -O2 -g -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 $(HARDENING)
 CFLAGS_debug   := -Og -g3 $(HARDENING)
