@@ -1,5 +1,6 @@
 #include "adapters/certbot_internal.h"
 
+#include "adapters/challenge.h"
 #include "base/log.h"
 #include "domain/jose.h"
 
@@ -54,15 +55,6 @@ int certbot_make_challenge_folder(const struct config *config, struct err *err)
     return 0;
 }
 
-/* The form of an ACME token: base64url of at least 128 bits (RFC 8555 §8.3). */
-static bool is_token(const char *name)
-{
-    size_t len =
-        strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_");
-
-    return name[len] == '\0' && len >= 22 && len <= 128;
-}
-
 /*
  * Whether the file holds that text or, when certbot's user owns it, only the beginning: what
  * certbot was writing when it was killed.
@@ -104,7 +96,7 @@ static int remove_stale_challenges(const struct certbot *c, struct err *err)
         char expected[NAME_MAX + 1 + JOSE_THUMBPRINT_SIZE];
         struct err too_long = ERR_INIT;
 
-        if (!is_token(entry->d_name))
+        if (!challenge_is_token(entry->d_name))
             continue;
         snprintf(expected, sizeof expected, "%s.%s", entry->d_name, thumbprint);
         if (fs_join(path, folder_path, entry->d_name, &too_long) == 0 &&

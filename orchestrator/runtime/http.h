@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "runtime/done.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <uv.h>
 
@@ -42,6 +43,7 @@ struct http_request {
     const char *no_proxy;  /* hosts that are reached without it, separated by commas */
     size_t max_body;       /* a longer answer fails with ERR_PEER */
     unsigned timeout_ms;   /* for the whole call */
+    bool proxy_protocol;   /* the connection begins with the PROXY protocol's header */
 };
 
 struct http_call {

@@ -366,6 +366,8 @@ static bool set_options(struct transfer *transfer, const struct http_request *re
         curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)request->timeout_ms) != CURLE_OK;
     failed |= curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
                                (long)request->timeout_ms) != CURLE_OK;
+    failed |= curl_easy_setopt(easy, CURLOPT_HAPROXYPROTOCOL,
+                               request->proxy_protocol ? 1L : 0L) != CURLE_OK;
     return !failed;
 }
 
