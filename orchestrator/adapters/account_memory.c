@@ -40,3 +40,11 @@ int account_memory_save(const struct store *store, const struct account_owner *o
         return -1;
     return store_write_state(store, STATE_NAME, buf_str(&text), err);
 }
+
+void account_memory_forget(const struct store *store)
+{
+    struct err err = ERR_INIT;
+
+    if (store_remove_state(store, STATE_NAME, &err) < 0)
+        log_warning("the remembered accounts cannot be forgotten: %s", err.message);
+}

@@ -18,4 +18,7 @@ void account_memory_load(const struct store *store, const struct account_owner *
 int account_memory_save(const struct store *store, const struct account_owner *owner,
                         const struct account *account, struct err *err);
 
+/* All of them, when a CA does not accept one any more: the CAs are asked for them anew. */
+void account_memory_forget(const struct store *store);
+
 #endif

@@ -79,6 +79,9 @@ struct certbot {
 void certbot_start(struct certbot *certbot, const struct certbot_request *request,
                    done_fn done, void *owner);
 
+/* Whether there is anything for it. */
+bool certbot_has_left(const struct config *config);
+
 /*
  * What runs of an earlier life left: one with the same purpose is waited for, within the
  * time limit, and ends as certbot_start would; any other is ended and removed. Success

@@ -174,6 +174,18 @@ static void on_steps_done(void *owner, const struct err *err)
     certbot_finish(c, err);
 }
 
+bool certbot_has_left(const struct config *config)
+{
+    for (int place = 0; place < CERTBOT_PLACES; place++) {
+        char folder[FS_PATH_MAX];
+        struct err too_long = ERR_INIT;
+
+        if (certbot_place(config, place, folder, &too_long) == 0 && fs_exists(folder))
+            return true;
+    }
+    return false;
+}
+
 void certbot_take_over(struct certbot *certbot, const struct certbot_request *request,
                        done_fn done, void *owner)
 {

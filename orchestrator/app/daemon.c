@@ -1,6 +1,5 @@
 #include "app/daemon.h"
 
-#include "adapters/certbot.h"
 #include "adapters/journal_file.h"
 #include "app/daemon_internal.h"
 #include "base/fs.h"
@@ -64,7 +63,7 @@ static void close_all(struct daemon *d)
     timer_close(&d->wake, NULL);
     timer_close(&d->settle, NULL);
     site_close(&d->site);
-    watch_close(&d->challenges, &d->loop, NULL, NULL);
+    watch_close(&d->challenges.watch, &d->loop, NULL, NULL);
     watch_close(&d->site_folder, &d->loop, NULL, NULL);
     watch_close(&d->pid_folder, &d->loop, NULL, NULL);
     watch_close(&d->tls_folder, &d->loop, NULL, NULL);
@@ -73,11 +72,17 @@ static void close_all(struct daemon *d)
     http_close(d->http, NULL, NULL);
 }
 
+void daemon_end_if_idle(struct daemon *d)
+{
+    if (d->activity == IDLE && daemon_stop_challenges(d))
+        close_all(d);
+}
+
 static void cancel_flow(struct daemon *d)
 {
     switch (d->activity) {
     case IDLE:
-        close_all(d);
+        daemon_end_if_idle(d);
         break;
     case STARTING:
         nginx_probe_cancel(&d->flow.probe);
@@ -87,6 +92,9 @@ static void cancel_flow(struct daemon *d)
         break;
     case ADOPTING:
         adopt_flow_cancel(&d->flow.adopt);
+        break;
+    case CHECKING:
+        preflight_flow_cancel(&d->flow.preflight);
         break;
     case ISSUING:
         issue_flow_cancel(&d->flow.issue);
@@ -119,7 +127,7 @@ void daemon_flow_ended(struct daemon *d)
 {
     d->activity = IDLE;
     if (d->stopping) {
-        close_all(d);
+        daemon_end_if_idle(d);
         return;
     }
     daemon_proceed(d);
@@ -240,12 +248,6 @@ static void on_wake(void *owner)
 
 /* ---- what others do to our files ---- */
 
-static void on_challenge_changed(void *owner, const char *name)
-{
-    (void)owner;
-    log_debug("challenge file %s came or went", name);
-}
-
 /* Our own writing is over when the loop comes to its event. */
 static void on_nginx_touched(void *owner, const char *name)
 {
@@ -289,17 +291,6 @@ static void watch_others(struct daemon *d)
 }
 
 /* ---- the start ---- */
-
-static void watch_challenges(struct daemon *d)
-{
-    char folder[FS_PATH_MAX];
-    struct err err = ERR_INIT;
-
-    if (certbot_make_challenge_folder(d->config, &err) < 0 ||
-        certbot_challenge_folder(d->config, folder, &err) < 0 ||
-        watch_start(&d->challenges, &d->loop, folder, on_challenge_changed, d, &err) < 0)
-        log_warning("challenge files are not watched: %s", err.message);
-}
 
 static void know_more(struct daemon *d)
 {
@@ -375,6 +366,7 @@ static void take_over(struct daemon *d)
     /* What an earlier life has ordered comes first. */
     d->plan_facts.adopts =
         !issue_flow_clean_up(d->config, &d->store) && adopt_is_on(d->config);
+    challenge_probe_clean_up(d->config);
     if (!nginx_configured(d->config) && daemon_serve_http_only(d, &err) < 0)
         log_error("%s", err.message);
 }
@@ -431,7 +423,7 @@ int daemon_run(const struct config *config)
         return EXIT_FAILURE;
     }
     take_over(d);
-    watch_challenges(d);
+    daemon_watch_challenges(d);
     watch_others(d);
     d->activity = STARTING;
     d->starting = 2;

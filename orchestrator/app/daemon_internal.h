@@ -1,11 +1,13 @@
 /*
  * daemon_internal: what daemon.c (its life, and what comes next), daemon_keys.c (keys, and the pair in
- * the TLS folder), daemon_issue.c (obtaining another one), daemon_apply.c (what is served),
- * daemon_renewal.c (until when) and daemon_evidence.c (what proves it) share.
+ * the TLS folder), daemon_preflight.c, daemon_issue.c and daemon_challenges.c (obtaining another one),
+ * daemon_apply.c (what is served), daemon_renewal.c (until when) and daemon_evidence.c (what proves it)
+ * share.
  */
 #ifndef CM_APP_DAEMON_INTERNAL_H
 #define CM_APP_DAEMON_INTERNAL_H
 
+#include "adapters/challenge.h"
 #include "adapters/dstack.h"
 #include "adapters/measure.h"
 #include "adapters/nginx.h"
@@ -15,11 +17,14 @@
 #include "domain/fallback.h"
 #include "domain/journal.h"
 #include "domain/plan.h"
+#include "domain/preflight.h"
+#include "domain/status.h"
 #include "flows/adopt_flow.h"
 #include "flows/apply_flow.h"
 #include "flows/evidence_flow.h"
 #include "flows/issue_flow.h"
 #include "flows/keys_flow.h"
+#include "flows/preflight_flow.h"
 #include "flows/renewal_info_flow.h"
 #include "runtime/http.h"
 #include "runtime/timer.h"
@@ -38,14 +43,36 @@ enum activity {
     STARTING,
     FETCHING_KEYS,
     ADOPTING,
+    CHECKING,
     ISSUING,
     APPLYING,
     GATHERING,
-    ASKING
+    ASKING,
 };
 
 /* What an apply flow is about. */
 enum subject { CANDIDATE, SERVED, REPAIR };
+
+/* Answers to challenges that the order at work has presented. */
+enum { CHALLENGES_SEEN_MAX = 16 };
+
+struct challenge_seen {
+    char name[CHALLENGE_NAME_SIZE];
+    bool fetched;
+    bool gone;
+};
+
+struct challenges {
+    struct watch watch;
+    struct challenge_seen seen[CHALLENGES_SEEN_MAX];
+    size_t seen_count;
+    unsigned presented; /* by this order; those that are seen are the first of them */
+    struct status_challenges counts; /* since the start */
+    bool fetching;
+    struct challenge_fetch fetch;
+    char name[CHALLENGE_NAME_SIZE]; /* of the one that is fetched */
+    struct buf text;                /* which it ought to have */
+};
 
 struct daemon {
     const struct config *config;
@@ -59,7 +86,7 @@ struct daemon {
     struct site site;
     struct timer wake;
     struct timer settle; /* the TLS folder was touched: judged when that has rested */
-    struct watch challenges;
+    struct challenges challenges;
     struct watch
         site_folder; /* of default.conf, which `prestart` or a person may change */
     struct watch pid_folder;
@@ -90,6 +117,9 @@ struct daemon {
     char evidence[FS_PATH_MAX];            /* that facts name */
     char evidence_leaf[JOURNAL_LEAF_SIZE]; /* of which evidence is shown, "" for none */
 
+    struct preflight preflight; /* as found last */
+    unsigned resolve_tries;     /* in vain, before the next order */
+
     struct plan_facts plan_facts;
     unsigned failures[PLAN_ACTIVITIES];       /* in a row */
     struct fallback fallback;                 /* which CA comes next */
@@ -107,6 +137,7 @@ struct daemon {
         struct nginx_probe probe;
         struct keys_flow keys;
         struct adopt_flow adopt;
+        struct preflight_flow preflight;
         struct issue_flow issue;
         struct apply_flow apply;
         struct evidence_flow evidence;
@@ -125,6 +156,9 @@ uint64_t daemon_local_pace(const struct daemon *d, enum plan_activity activity);
 
 /* An activity ended: its row of failures grows or is forgotten. */
 void daemon_count(struct daemon *d, enum plan_activity activity, bool failed);
+
+/* While stopping: once nothing is at work the handles are closed, and the loop ends. */
+void daemon_end_if_idle(struct daemon *d);
 
 /* Every flow ends here: what comes next is begun. */
 void daemon_flow_ended(struct daemon *d);
@@ -159,7 +193,25 @@ void daemon_forget_served(struct daemon *d);
 /* ---- daemon_issue.c ---- */
 
 void daemon_start_adopt(struct daemon *d);
+/* Checks first, except for what needs none: a certbot of an earlier life, and development. */
 void daemon_start_issue(struct daemon *d);
+void daemon_start_order(struct daemon *d, bool takes_over_only);
+
+/* ---- daemon_preflight.c ---- */
+
+/* An order follows when nothing speaks against it. */
+void daemon_start_preflight(struct daemon *d);
+
+/* ---- daemon_challenges.c ---- */
+
+void daemon_watch_challenges(struct daemon *d);
+
+/* Whether nothing is at work any more; else daemon_end_if_idle is called when that is so. */
+bool daemon_stop_challenges(struct daemon *d);
+
+/* An order begins, and ends. */
+void daemon_begin_challenges(struct daemon *d);
+void daemon_judge_challenges(struct daemon *d, const struct certbot_outcome *outcome);
 
 /* ---- daemon_renewal.c ---- */
 

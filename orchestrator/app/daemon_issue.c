@@ -81,9 +81,11 @@ static void on_issue_done(void *owner, const struct err *err)
 
     daemon_count(d, PLAN_ISSUING, err != NULL);
     daemon_note_account(d, d->authority, &d->flow.issue.account);
+    if (d->flow.issue.certbot_ran && !d->flow.issue.request.takes_over_only)
+        daemon_judge_challenges(d, &d->flow.issue.outcome);
     if (err != NULL) {
         fall_back(d, &d->flow.issue, err);
-    } else {
+    } else if (d->flow.issue.chain != NULL) {
         fallback_succeeded(&d->fallback, d->authority);
         take_candidate(d, &d->flow.issue.chain);
         rest_after_issue(d, chain_leaf(d->candidate));
@@ -96,7 +98,7 @@ static void on_issue_done(void *owner, const struct err *err)
     daemon_flow_ended(d);
 }
 
-void daemon_start_issue(struct daemon *d)
+void daemon_start_order(struct daemon *d, bool takes_over_only)
 {
     size_t authority = fallback_next(&d->fallback, daemon_uptime_ms(d));
     const struct issue_request request = {
@@ -107,11 +109,23 @@ void daemon_start_issue(struct daemon *d)
         .agent = &d->agent,
         .store = &d->store,
         .tls_key = d->tls_key,
+        .takes_over_only = takes_over_only,
     };
 
     d->authority = authority;
     d->activity = ISSUING;
+    daemon_begin_challenges(d);
     issue_flow_start(&d->flow.issue, &request, on_issue_done, d);
+}
+
+void daemon_start_issue(struct daemon *d)
+{
+    bool left = !d->config->development && certbot_has_left(d->config);
+
+    if (left || d->config->development)
+        daemon_start_order(d, left);
+    else
+        daemon_start_preflight(d);
 }
 
 /* ---- what others serve ---- */

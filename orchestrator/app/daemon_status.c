@@ -25,6 +25,8 @@ static int render(const struct daemon *d, struct buf *ret, struct err *err)
         .accounts = d->accounts,
         .fallback = &d->fallback,
         .upstreams = &d->site.upstreams.upstreams,
+        .preflight = &d->preflight,
+        .challenges = d->challenges.counts,
         .next = d->last_reason,
     };
 

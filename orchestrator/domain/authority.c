@@ -12,3 +12,8 @@ bool authority_is_staging(const struct authority *authority)
 {
     return strcmp(authority->directory, AUTHORITY_STAGING) == 0;
 }
+
+const char *authority_caa_identity(const struct authority *authority)
+{
+    return authority_is_lets_encrypt(authority) ? "letsencrypt.org" : NULL;
+}

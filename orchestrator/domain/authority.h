@@ -42,4 +42,10 @@ bool authority_is_lets_encrypt(const struct authority *authority);
 /* Let's Encrypt's staging, whose certificates nobody trusts. */
 bool authority_is_staging(const struct authority *authority);
 
+/*
+ * The domain name that it goes by in CAA records (RFC 8659 §4.2), or NULL: its directory may have
+ * that.
+ */
+const char *authority_caa_identity(const struct authority *authority);
+
 #endif

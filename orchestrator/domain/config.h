@@ -62,6 +62,7 @@ struct config {
                            this is loaded */
         unsigned resolve_wait_ms;   /* FQDN_RESOLVE_WAIT_SECONDS */
         unsigned resolve_max_tries; /* FQDN_RESOLVE_MAX_TRIES; 0: do not wait */
+        bool check_caa;
         unsigned retry_min_ms; /* first wait after a failed attempt at a CA without known
                                   limits */
         unsigned retry_max_ms;

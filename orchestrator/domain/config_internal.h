@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-enum { CONFIG_SETTING_COUNT = 64 };
+enum { CONFIG_SETTING_COUNT = 65 };
 
 enum config_type {
     CONFIG_HOSTNAME,

@@ -71,6 +71,8 @@ const struct config_setting config_settings[] = {
     {"acme.resolve_max_tries", "FQDN_RESOLVE_MAX_TRIES", CONFIG_COUNT,
      FIELD(acme.resolve_max_tries), LIMITS(0, 1000000), .fallback = "60",
      .meaning = "look-ups of the domain before the CA is asked; 0: do not wait"},
+    {"acme.check_caa", NULL, CONFIG_BOOL, FIELD(acme.check_caa), .fallback = "true",
+     .meaning = "ask the DNS for CAA records before the CA is asked"},
     {"acme.retry_min", NULL, CONFIG_DURATION, FIELD(acme.retry_min_ms),
      LIMITS(SECOND, DAY), .fallback = "30s",
      .meaning = "first wait after a failed attempt at a CA without known limits"},

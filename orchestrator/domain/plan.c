@@ -57,15 +57,20 @@ static void shorten(struct plan *plan, const struct plan_facts *facts, bool is_w
 }
 
 /*
- * An order is for the key that the agent derives now. Others may have what it is for, also while the CA
- * must not be asked yet.
+ * An order is for the key that the agent derives now, and comes after the pre-flight checks, which
+ * have a pace of their own. Others may have what it is for, also while the CA must not be asked yet.
  */
 static struct plan issue(const struct plan_facts *facts, uint64_t uptime_ms,
                          const char *reason)
 {
-    struct plan plan =
-        act_or_wait(PLAN_ISSUE, facts->retry_at_ms[PLAN_ISSUING], uptime_ms, reason);
+    uint64_t checks_at_ms = facts->retry_at_ms[PLAN_PREFLIGHT];
+    uint64_t order_at_ms = facts->retry_at_ms[PLAN_ISSUING];
+    uint64_t retry_at_ms = order_at_ms > checks_at_ms ? order_at_ms : checks_at_ms;
+    struct plan plan = act_or_wait(PLAN_ISSUE, retry_at_ms, uptime_ms, reason);
 
+    if (plan.action == PLAN_WAIT && checks_at_ms > order_at_ms)
+        snprintf(plan.reason, sizeof plan.reason,
+                 "%s; pre-flight checks hold the order back", reason);
     if (plan.action == PLAN_ISSUE && uptime_ms - facts->keys_at_ms > PLAN_KEYS_FRESH_MS)
         return act_or_wait(PLAN_FETCH_KEYS, facts->retry_at_ms[PLAN_KEYS], uptime_ms,
                            "the keys are asked for again before an order");

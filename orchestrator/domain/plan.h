@@ -32,6 +32,7 @@ enum plan_activity {
     PLAN_EXAMINING,
     PLAN_APPLYING,
     PLAN_ADOPTING,
+    PLAN_PREFLIGHT, /* the checks before an order, and what they wait for */
     PLAN_ISSUING,
     PLAN_REPAIRING,
     PLAN_REAPPLYING,

@@ -109,6 +109,32 @@ static json_t *authorities_of(const struct status *status)
     return list;
 }
 
+/* Checks that have not been made yet are left out. */
+static json_t *preflight_of(const struct preflight *preflight)
+{
+    json_t *list = json_array();
+
+    for (int i = 0; i < PREFLIGHT_CHECKS; i++) {
+        const struct preflight_finding *finding = &preflight->findings[i];
+
+        if (finding->text[0] == '\0')
+            continue;
+        json_array_append_new(
+            list, json_pack("{s:s, s:s, s:s, s:s}", "name",
+                            preflight_name((enum preflight_check)i), "verdict",
+                            preflight_verdict_name(finding->verdict), "text",
+                            finding->text, "hint", finding->hint));
+    }
+    return list;
+}
+
+static json_t *challenges_of(const struct status_challenges *counts)
+{
+    return json_pack("{s:I, s:I, s:I, s:I}", "presented", (json_int_t)counts->presented,
+                     "served", (json_int_t)counts->served, "succeeded",
+                     (json_int_t)counts->succeeded, "failed", (json_int_t)counts->failed);
+}
+
 int status_to_json(const struct status *status, struct buf *ret, struct err *err)
 {
     json_t *nginx = json_pack(
@@ -120,9 +146,12 @@ int status_to_json(const struct status *status, struct buf *ret, struct err *err
         certificate_of(status->leaf), "renewal", renewal_of_leaf(status), "measurement",
         measurement_of(status), "nginx", nginx, "authorities", authorities_of(status),
         "next", status->next);
-    char *text = root == NULL ? NULL : json_dumps(root, JSON_INDENT(2));
+    char *text;
     int failed;
 
+    json_object_set_new(root, "preflight", preflight_of(status->preflight));
+    json_object_set_new(root, "challenges", challenges_of(&status->challenges));
+    text = root == NULL ? NULL : json_dumps(root, JSON_INDENT(2));
     json_decref(root);
     if (text == NULL)
         return err_set(err, ERR_SYS, "the status cannot be written as JSON");

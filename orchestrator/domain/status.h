@@ -13,9 +13,18 @@
 #include "domain/config.h"
 #include "domain/fallback.h"
 #include "domain/nginx_conf.h"
+#include "domain/preflight.h"
 #include "domain/renewal_record.h"
 
 #include <stdbool.h>
+
+/* Challenges since the start. Those of an order that failed otherwise have no end. */
+struct status_challenges {
+    unsigned presented;
+    unsigned served; /* fetched by ourselves, with the right text */
+    unsigned succeeded;
+    unsigned failed;
+};
 
 struct status {
     const struct config *config;
@@ -29,6 +38,9 @@ struct status {
     enum nginx_level level;
     const char *level_reason; /* why it is not the full one, "" when it is */
     const struct upstreams *upstreams;
+    const struct preflight
+        *preflight; /* the checks before the last order, or attempt at one */
+    struct status_challenges challenges;
     const struct account *accounts; /* one for each CA of the configuration */
     const struct fallback *fallback;
     const char *next; /* what the daemon is waiting for, and why */

@@ -134,7 +134,11 @@ static int finish_take_over(void *owner, struct err *err)
                     flow->outcome.detail);
     certbot_discard(&flow->certbot);
     flow->certbot_ran = false;
-    return SEQ_NEXT;
+    if (!flow->request.takes_over_only)
+        return SEQ_NEXT;
+    if (flow->account_forgotten)
+        account_memory_forget(flow->request.store);
+    return SEQ_END;
 }
 
 static void abort_certbot(void *owner)
@@ -142,25 +146,6 @@ static void abort_certbot(void *owner)
     struct issue_flow *flow = owner;
 
     certbot_cancel(&flow->certbot);
-}
-
-/* ---- nginx is there to answer challenges ---- */
-
-static int begin_nginx(void *owner, struct err *err)
-{
-    struct issue_flow *flow = owner;
-
-    (void)err;
-    nginx_wait_start(&flow->nginx, flow->request.loop, flow->request.config, seq_resume,
-                     &flow->seq);
-    return SEQ_WAIT;
-}
-
-static void abort_nginx(void *owner)
-{
-    struct issue_flow *flow = owner;
-
-    nginx_wait_cancel(&flow->nginx);
 }
 
 /* ---- account key ---- */
@@ -196,86 +181,6 @@ static void abort_account_key(void *owner)
     struct issue_flow *flow = owner;
 
     dstack_cancel(&flow->call);
-}
-
-/* ---- does the domain resolve ---- */
-
-static void on_lookup_done(void *owner, const struct err *err)
-{
-    struct issue_flow *flow = owner;
-
-    flow->resolved = err == NULL;
-    if (err != NULL)
-        flow->resolve_err = *err;
-    /* That a name does not resolve is an answer, not a failure of the step. */
-    seq_resume(&flow->seq, NULL);
-}
-
-static int begin_resolve(void *owner, struct err *err)
-{
-    struct issue_flow *flow = owner;
-
-    (void)err;
-    if (flow->request.config->acme.resolve_max_tries == 0) {
-        flow->resolved = true;
-        return SEQ_READY;
-    }
-    flow->resolve_tries++;
-    lookup_start(&flow->lookup, flow->request.loop, flow->request.config->domain,
-                 on_lookup_done, flow);
-    return SEQ_WAIT;
-}
-
-static int finish_resolve(void *owner, struct err *err)
-{
-    struct issue_flow *flow = owner;
-    const struct config *config = flow->request.config;
-
-    (void)err;
-    if (flow->resolved)
-        return seq_go_to(&flow->seq, "find account");
-    if (flow->resolve_tries >= config->acme.resolve_max_tries) {
-        log_warning(
-            "%s after %u tries; the CA is asked all the same, it may see another DNS",
-            flow->resolve_err.message, flow->resolve_tries);
-        return seq_go_to(&flow->seq, "find account");
-    }
-    log_warning("%s (try %u of %u); is the DNS record there? Next try in %u s",
-                flow->resolve_err.message, flow->resolve_tries,
-                config->acme.resolve_max_tries, config->acme.resolve_wait_ms / 1000);
-    return SEQ_NEXT;
-}
-
-static void abort_resolve(void *owner)
-{
-    struct issue_flow *flow = owner;
-
-    lookup_cancel(&flow->lookup);
-}
-
-static int begin_pause(void *owner, struct err *err)
-{
-    struct issue_flow *flow = owner;
-
-    (void)err;
-    delay_start(&flow->pause, flow->request.loop,
-                flow->request.config->acme.resolve_wait_ms, seq_resume, &flow->seq);
-    return SEQ_WAIT;
-}
-
-static int finish_pause(void *owner, struct err *err)
-{
-    struct issue_flow *flow = owner;
-
-    (void)err;
-    return seq_go_to(&flow->seq, "resolve domain");
-}
-
-static void abort_pause(void *owner)
-{
-    struct issue_flow *flow = owner;
-
-    delay_cancel(&flow->pause);
 }
 
 /* ---- ACME account ---- */
@@ -436,14 +341,11 @@ static int finish_certbot(void *owner, struct err *err)
     return seq_go_to(&flow->seq, "find account");
 }
 
-/* Calls of agent, CA, resolver and certbot have time limits of their own. */
+/* Calls of agent, CA and certbot have time limits of their own. */
 const struct seq_step issue_steps[] = {
     {"check disk", begin_check_disk, NULL, NULL, 0},
     {"take over an earlier certbot", begin_take_over, finish_take_over, abort_certbot, 0},
-    {"wait for nginx", begin_nginx, NULL, abort_nginx, 0},
     {"get account key", begin_account_key, finish_account_key, abort_account_key, 0},
-    {"resolve domain", begin_resolve, finish_resolve, abort_resolve, 0},
-    {"wait for domain", begin_pause, finish_pause, abort_pause, 0},
     {"find account", begin_account, finish_account, abort_account, 0},
     {"run certbot", begin_certbot, finish_certbot, abort_certbot, 0},
     {"check chain", begin_check_chain, NULL, NULL, 0},

@@ -2,14 +2,12 @@
  * issue flow: a new chain for our key, from the ACME CA through certbot, or self-signed
  * in development.
  *
- *     check disk → take over an earlier certbot → wait for nginx → get account key
- *     → resolve domain ⟲ → find account → run certbot → check chain → keep chain
+ *     check disk → take over an earlier certbot → get account key → find account
+ *     → run certbot → check chain → keep chain
  *
- * "wait for nginx" and "check disk" come first: without the one an order is a failed
- * validation, without the other a lost certificate, and CAs limit both. "resolve domain"
- * is repeated until the name resolves or acme.resolve_max_tries is used up; then the CA is
- * asked all the same, since it may see another DNS than we do. "find account" is skipped
- * while the account URL of an earlier run is remembered; when the CA does not accept that
+ * "check disk" comes first: without it an order is a lost certificate, and CAs limit them. What
+ * else can be known before comes before (flows/preflight_flow.h), but what an earlier certbot has
+ * obtained needs none of that: it can be taken over alone. "find account" is skipped while the account URL of an earlier run is remembered; when the CA does not accept that
  * account, the URL is forgotten and found anew, once.
  *
  * Wherever we are killed, there is at most one order: a certbot of an earlier life is waited
@@ -23,13 +21,10 @@
 #include "adapters/acme_account.h"
 #include "adapters/certbot.h"
 #include "adapters/dstack.h"
-#include "adapters/nginx.h"
 #include "adapters/store.h"
 #include "domain/account.h"
 #include "domain/chain.h"
 #include "domain/keys.h"
-#include "runtime/delay.h"
-#include "runtime/lookup.h"
 #include "runtime/seq.h"
 
 /* Borrowed until done. */
@@ -41,13 +36,15 @@ struct issue_request {
     const struct dstack *agent;
     const struct store *store;
     EVP_PKEY *tls_key;
+    bool takes_over_only; /* end, without a chain, where the CA would have to be asked */
 };
 
 struct issue_flow {
     /* Results, valid in done until issue_flow_done. */
     /*
      * On success; taken over (set to NULL) by the caller. request.authority is then the one that
-     * issued it: an earlier certbot may have asked another than we would have.
+     * issued it: an earlier certbot may have asked another than we would have. NULL: nothing was
+     * there to be taken over.
      */
     struct chain *chain;
     struct certbot_outcome outcome; /* when certbot_ran */
@@ -57,18 +54,12 @@ struct issue_flow {
 
     /* Private. */
     struct issue_request request;
-    struct nginx_wait nginx;
     struct dstack_call call;
     char key_id[KEYS_ID_SIZE];
     EVP_PKEY *account_key;
     bool account_remembered; /* the URL is from an earlier run */
     bool account_asked;      /* about that, the CA was */
     bool account_forgotten;
-    struct lookup lookup;
-    bool resolved;
-    unsigned resolve_tries;
-    struct err resolve_err;
-    struct delay pause;
     struct acme_account account_call;
     const char *profile; /* that the order names, or NULL */
     struct buf csr;

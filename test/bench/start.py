@@ -76,7 +76,7 @@ def issuance(ca):
         stack.start()
         stack.wait_for_https()
         stack.log.wait_for("HTTPS serves")
-        began = time_of(stack.log, "issue: check disk: begins")
+        began = time_of(stack.log, "pre-flight: check machine: begins")
         certbot = time_of(stack.log, "issue: run certbot: begins")
         checked = time_of(stack.log, "issue: check chain: begins")
         served = time_of(stack.log, "HTTPS serves")

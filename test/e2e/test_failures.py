@@ -258,7 +258,8 @@ def test_domain_that_does_not_resolve_yet(ca, new_stack, tmp_path):
     )
     mark = ca.log.mark()
     stack.start().wait_for_http()
-    stack.log.wait_for(rf"WARNING - .*{re.escape(stack.domain)}.*\(try 2 of 60\)")
+    stack.log.wait_for(r"ERROR - .*the CA is not asked: dns: .* does not resolve.* \(attempt 3, ")
+    assert len(stack.log.find_all("pre-flight check failed, dns: .* is the domain's A ")) == 1
     assert_waiting(stack)
     assert ca.account_calls(mark) == ca.orders(mark) == 0
     hosts.write_text(f"127.0.0.1 localhost\n{stack.address} {stack.domain}\n")

@@ -6,6 +6,7 @@
 #include "flows/apply_flow.h"
 #include "flows/issue_flow.h"
 #include "flows/keys_flow.h"
+#include "flows/preflight_flow.h"
 
 #include <stdio.h>
 
@@ -19,6 +20,7 @@ int main(void)
 {
     list("keys", keys_steps);
     list("adopt", adopt_steps);
+    list("pre-flight", preflight_steps);
     list("issue", issue_steps);
     list("apply", apply_steps);
     list("way back", apply_back_steps);

@@ -41,6 +41,8 @@ class Pebble:
     which clients have to live with. One that `has_door` can be shut to clients, and opened again.
     `name` is that of its host in the URLs, which only a proxy can resolve. It has as many other roots
     as `alternate_roots`, and a chain to each.
+    With `usual_ports` challenges are fetched from port 80 and the DNS answers at port 53, so that a
+    container can have it for its own: that needs root.
     """
 
     def __init__(
@@ -55,9 +57,10 @@ class Pebble:
         has_door=False,
         name=None,
         alternate_roots=0,
+        usual_ports=False,
     ):
         self.address = LoopbackAddress()
-        self.http_port = http_port_of.http_port if http_port_of else self.address.port(8080)
+        self.http_port = http_port_of.http_port if http_port_of else self.address.port(80 if usual_ports else 8080)
         self.validity_s, self.profiles = validity_s, profiles or {"default": validity_s}
         self.account_keys, self.rejected_nonces = account_keys or {}, rejected_nonces
         self._program = NEWER_PROGRAM if newer else PROGRAM
@@ -65,7 +68,8 @@ class Pebble:
         self._ca = self._dns = self._suggestions = None
         self._over = threading.Event()
         self._acme, self._management, self._resolver, self._names = (
-            f"{self.address}:{self.address.port(port)}" for port in (14000, 15000, 5053, 8055)
+            f"{self.address}:{self.address.port(port)}"
+            for port in (14000, 15000, 53 if usual_ports else 5053, 8055)
         )
         self._door = Balancer() if has_door else None
         self._front = self._door.address if has_door else self.address
@@ -156,6 +160,10 @@ class Pebble:
 
     def resume(self):
         os.kill(self._ca.pid, signal.SIGCONT)
+
+    def add_caa(self, domain, tag, value):
+        """One more CAA record, which only those see who ask the DNS: the CA itself does not."""
+        self._tell_dns("add-caa", host=domain, policies=[{"tag": tag, "value": value}])
 
     def break_dns(self, domain):
         """Look-ups of the name fail (SERVFAIL), until mend_dns()."""

@@ -341,6 +341,7 @@ class Stack:
             "acme.ca_bundle": self.ca.bundle,
             # The CA's DNS knows the domain, this machine's does not.
             "acme.resolve_max_tries": 0,
+            "acme.check_caa": False,
             "acme.adopt": False,
             # Nobody listens there. Names would be asked of this machine's resolver.
             "auth.upstream": "127.0.0.1:9",

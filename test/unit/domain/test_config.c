@@ -115,6 +115,7 @@ static const struct {
     {"acme.profile", TEXT, MAIN(profile), NULL, "shortlived", "shortlived", NULL, NULL},
     {"acme.preferred_chain", TEXT, MAIN(preferred_chain), NULL, "ISRG Root X1",
      "ISRG Root X1", NULL, NULL},
+    {"acme.check_caa", BOOLEAN, AT(acme.check_caa), "true", "false", "false", NULL, NULL},
     {"acme.proxy", TEXT, AT(acme.proxy), NULL, "http://proxy:3128", "http://proxy:3128",
      "https_proxy=http://[::1]:8080", "http://[::1]:8080"},
     {"acme.email", TEXT, AT(acme.email), "certbot@concrete-security.com",

@@ -172,6 +172,9 @@ static void a_failed_activity_waits_for_its_time(void **state)
     facts.examined = true;
     expect_retry(facts, PLAN_ISSUING, PLAN_ISSUE,
                  "no usable certificate is stored; not before the time is up");
+    expect_retry(
+        facts, PLAN_PREFLIGHT, PLAN_ISSUE,
+        "no usable certificate is stored; pre-flight checks hold the order back");
     facts.candidate = true;
     expect_retry(facts, PLAN_APPLYING, PLAN_APPLY,
                  "a certificate waits to be served; not before the time is up");
