@@ -179,6 +179,9 @@ void daemon_proceed(struct daemon *d)
     if (d->site.running && (plan.action == PLAN_APPLY || plan.action == PLAN_REPAIR ||
                             plan.action == PLAN_REAPPLY))
         return;
+    if ((plan.action == PLAN_APPLY || plan.action == PLAN_REAPPLY) &&
+        daemon_has_unjudged_pair(d))
+        return;
     switch (plan.action) {
     case PLAN_WAIT:
         timer_set(&d->wake, until_next_look(d, plan.wait_ms));
@@ -263,7 +266,7 @@ static void on_tls_folder_changed(void *owner, const char *name)
     struct daemon *d = owner;
 
     if (strcmp(name, "cert.pem") == 0 || strcmp(name, "key.pem") == 0 || name[0] == '\0')
-        timer_set(&d->settle, DAEMON_SETTLE_MS);
+        daemon_folder_touched(d);
 }
 
 /* Without it the look that is taken every minute sees it. */

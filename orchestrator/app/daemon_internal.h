@@ -85,7 +85,9 @@ struct daemon {
     char live_chain[FS_PATH_MAX]; /* that facts name, "" for none */
     struct site site;
     struct timer wake;
-    struct timer settle; /* the TLS folder was touched: judged when that has rested */
+    struct timer settle;    /* the TLS folder was touched: judged when that has rested */
+    uint64_t touched_at_ms; /* first, since the pair there was judged */
+    bool judged;            /* the pair there, as it is */
     struct challenges challenges;
     struct watch
         site_folder; /* of default.conf, which `prestart` or a person may change */
@@ -177,6 +179,12 @@ void daemon_examine(struct daemon *d);
 
 /* For what its watch did not see. */
 void daemon_look_at_folder(struct daemon *d);
+
+/* Somebody is touching the TLS folder. */
+void daemon_folder_touched(struct daemon *d);
+
+/* Whether a pair is there that has not been judged yet: nothing may take its place. It will be. */
+bool daemon_has_unjudged_pair(struct daemon *d);
 
 /* After a way back that was cut off: what it led away from is tried again. */
 void daemon_take_staged(struct daemon *d);

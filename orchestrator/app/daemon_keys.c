@@ -13,7 +13,10 @@
 #include <string.h>
 #include <time.h>
 
-enum { UNREADABLE_RETRY_MS = 10 * 1000 };
+enum {
+    UNREADABLE_RETRY_MS = 10 * 1000,
+    UNREST_MAX_MS = 10 * 1000, /* for somebody who writes a pair */
+};
 
 /* ---- keys ---- */
 
@@ -275,6 +278,7 @@ static void judge_replaced(struct daemon *d)
     char reason[STORED_REASON_SIZE] = "";
     struct err err = ERR_INIT;
 
+    d->judged = true;
     if (examine_replaced(&d->store, d->config, required_key(d), &examined, reason, &err) <
         0) {
         log_warning("the pair in %s was touched and cannot be judged: %s",
@@ -294,11 +298,34 @@ static void judge_replaced(struct daemon *d)
     }
 }
 
+/* It has to rest, but somebody who never stops must not keep it from being judged. */
+void daemon_folder_touched(struct daemon *d)
+{
+    uint64_t now_ms = daemon_uptime_ms(d);
+    uint64_t passed_ms;
+
+    if (d->judged || !timer_is_set(&d->settle))
+        d->touched_at_ms = now_ms;
+    d->judged = false;
+    passed_ms = now_ms - d->touched_at_ms;
+    if (passed_ms + DAEMON_SETTLE_MS <= UNREST_MAX_MS)
+        timer_set(&d->settle, DAEMON_SETTLE_MS);
+    else if (!timer_is_set(&d->settle))
+        timer_set(&d->settle, 0);
+}
+
 /* Somebody who touches it is noticed by the watch, unless the folder itself was replaced. */
 void daemon_look_at_folder(struct daemon *d)
 {
     if (d->served != NULL && !timer_is_set(&d->settle) && !is_known_pair(d))
-        timer_set(&d->settle, DAEMON_SETTLE_MS);
+        daemon_folder_touched(d);
+}
+
+bool daemon_has_unjudged_pair(struct daemon *d)
+{
+    daemon_look_at_folder(d);
+    return timer_is_set(&d->settle) && !d->judged && d->served != NULL &&
+           !is_known_pair(d);
 }
 
 void daemon_on_folder_settled(void *owner)

@@ -10,6 +10,7 @@ import pki
 import pytest
 from loopback import wait_until
 from rotation import SETTLED, LeafWatch, Rotation, assert_at_rest, assert_measured, serve
+from test_replaced_pair import fixture_external, put_pair  # noqa: F401
 from test_resilience import KILLED, kill_nginx
 
 EVENT = "New TLS Certificate"
@@ -80,3 +81,19 @@ def test_run_folder_is_removed_and_another_certificate_comes(stack):
     assert_comes_to_rest(stack, rotation.leaf)
     assert_measured(stack, rotation.names)
     wait_until(stack.status, "the status is told again")
+
+
+# A pair of somebody else
+
+
+def test_pair_that_comes_just_before_nginx_dies_is_not_lost(external):
+    """Nothing takes its place before it was judged: the volume may have the only copy of its key."""
+    stack, authority = external, pki.Authority()
+    first_key, second_key = pki.new_key(), pki.new_key()
+    _, first = put_pair(stack, authority, first_key)
+    serve(stack)
+    stack.expected_trouble = KILLED
+    _, second = put_pair(stack, authority, second_key)
+    kill_nginx(stack)
+    assert_comes_to_rest(stack, second, second_key)
+    assert_measured(stack, [pki.sha256(first), pki.sha256(second)])
