@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <openssl/crypto.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -170,22 +171,52 @@ static int put_pair(const char *chain, const char *key, const struct buf *chain_
     return fs_replace(key, key_pem->bytes, key_pem->len, 0600, err);
 }
 
-int store_stage(const struct store *store, const struct buf *chain_pem,
-                const struct secret *key_pem, struct err *err)
+/* A promotion that was cut off would take what is put there now. */
+static int prepare_state(const struct store *store, struct err *err)
 {
     bool finished;
 
-    /* A promotion that was cut off would take what is staged now. */
-    if (fs_make_folder(store->state, 0700, err) < 0 ||
-        store_finish_promotion(store, &finished, err) < 0)
-        return -1;
-    return put_pair(store->staged_chain, store->staged_key, chain_pem, key_pem, err);
+    return fs_make_folder(store->state, 0700, err) < 0
+               ? -1
+               : store_finish_promotion(store, &finished, err);
+}
+
+int store_stage(const struct store *store, const struct buf *chain_pem,
+                const struct secret *key_pem, struct err *err)
+{
+    return prepare_state(store, err) < 0
+               ? -1
+               : put_pair(store->staged_chain, store->staged_key, chain_pem, key_pem,
+                          err);
+}
+
+/* On the way back there may be no room for what is there already. */
+static bool has_previous(const struct store *store, const struct buf *chain_pem,
+                         const struct secret *key_pem)
+{
+    SECRET_SCOPED key = NULL;
+    BUF_SCOPED chain = {0};
+    struct err ignored = ERR_INIT;
+
+    if (fs_read(store->previous_chain, CHAIN_PEM_MAX_BYTES, &chain, &ignored) < 0 ||
+        strcmp(buf_str(&chain), buf_str(chain_pem)) != 0)
+        return false;
+    if (key_pem == NULL)
+        return !fs_exists(store->previous_key);
+    return fs_read_secret(store->previous_key, KEYS_PEM_MAX_BYTES, &key, &ignored) == 0 &&
+           key->len == key_pem->len &&
+           CRYPTO_memcmp(key->bytes, key_pem->bytes, key->len) == 0;
 }
 
 int store_keep_previous(const struct store *store, const struct buf *chain_pem,
                         const struct secret *key_pem, struct err *err)
 {
-    return put_pair(store->previous_chain, store->previous_key, chain_pem, key_pem, err);
+    if (prepare_state(store, err) < 0)
+        return -1;
+    return has_previous(store, chain_pem, key_pem)
+               ? 0
+               : put_pair(store->previous_chain, store->previous_key, chain_pem, key_pem,
+                          err);
 }
 
 int store_forget_previous(const struct store *store, struct err *err)
@@ -236,6 +267,11 @@ int store_promote(const struct store *store, struct err *err)
     return promote(store, false, err);
 }
 
+int store_put_back(const struct store *store, struct err *err)
+{
+    return promote(store, true, err);
+}
+
 /* A chain that was promoted is nowhere else; one that was not is staged still. */
 static int stage_live_chain(const struct store *store, struct err *err)
 {
@@ -262,7 +298,7 @@ int store_go_back(const struct store *store, struct err *err)
     if (stage_live_chain(store, &lost) < 0)
         log_warning("the certificate that is taken back cannot be kept: %s",
                     lost.message);
-    return promote(store, true, err);
+    return store_put_back(store, err);
 }
 
 int store_promote_chain(const struct store *store, struct err *err)

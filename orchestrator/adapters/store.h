@@ -30,7 +30,7 @@ struct store {
     char staged_chain[FS_PATH_MAX];
     char staged_key[FS_PATH_MAX];
     char previous_chain
-        [FS_PATH_MAX]; /* the live pair of before, while there is an intent */
+        [FS_PATH_MAX]; /* what is live, or is to be again, while there is an intent */
     char previous_key[FS_PATH_MAX]; /* only when the key changes, too */
     char intent[FS_PATH_MAX];
     char lock[FS_PATH_MAX]; /* in run_dir: it must work when the volume is read-only */
@@ -66,7 +66,10 @@ int store_set_aside(const struct store *store, const char *reason, int64_t now,
 int store_stage(const struct store *store, const struct buf *chain_pem,
                 const struct secret *key_pem, struct err *err);
 
-/* Keep a copy of what is about to be replaced. `key_pem` NULL: the key stays as it is. */
+/*
+ * Keep a copy of what is about to be replaced, or is to be put back. `key_pem` NULL: the key stays as
+ * it is.
+ */
 int store_keep_previous(const struct store *store, const struct buf *chain_pem,
                         const struct secret *key_pem, struct err *err);
 int store_forget_previous(const struct store *store, struct err *err);
@@ -80,10 +83,12 @@ int store_load_previous_chain(const struct store *store, struct buf *ret,
  */
 int store_promote(const struct store *store, struct err *err);
 
+/* The previous pair becomes the live one again, in the same way. What is staged stays. */
+int store_put_back(const struct store *store, struct err *err);
+
 /*
- * The previous pair becomes the live one again, in the same way. The chain that was live is
- * staged: it was obtained, and can be tried again. Where there is no room for it, that is
- * logged.
+ * The same, and the chain that was live is staged: it was obtained, and can be tried again. Where
+ * there is no room for it, that is logged.
  */
 int store_go_back(const struct store *store, struct err *err);
 

@@ -237,6 +237,23 @@ static void on_apply_done(void *owner, const struct err *err)
     daemon_flow_ended(d);
 }
 
+void daemon_keep_candidate(struct daemon *d)
+{
+    BUF_SCOPED pem = {.max = CHAIN_PEM_MAX_BYTES};
+    BUF_SCOPED staged = {0};
+    struct err err = ERR_INIT;
+
+    if (d->candidate == NULL || d->config->tls.external_key)
+        return;
+    if (chain_to_pem(d->candidate, &pem, &err) == 0 &&
+        store_load_staged_chain(&d->store, &staged, &err) == 0 &&
+        strcmp(buf_str(&pem), buf_str(&staged)) == 0)
+        return;
+    if (err.kind != ERR_NONE || store_stage(&d->store, &pem, NULL, &err) < 0)
+        log_warning("the certificate that waits to be served cannot be kept: %s",
+                    err.message);
+}
+
 void daemon_start_apply(struct daemon *d, enum subject subject)
 {
     struct apply_request request = {
@@ -261,6 +278,8 @@ void daemon_start_apply(struct daemon *d, enum subject subject)
     if (subject == CANDIDATE) {
         request.wanted.chain = d->candidate;
         request.wanted.key = d->tls_key;
+    } else {
+        daemon_keep_candidate(d);
     }
     request.wanted.ekm_secret = wanted_secret(d);
     apply_flow_start(&d->flow.apply, &request, on_apply_done, d);

@@ -110,8 +110,8 @@ struct daemon {
     uint64_t unmeasured_since_ms;       /* 0: measuring works */
     char last_event[JOURNAL_LEAF_SIZE]; /* by our own record of this boot, "" for none */
     pid_t nginx_master;                 /* when it was applied last */
-    bool applied;   /* once in this life: nginx has read what is on disk */
-    bool goes_back; /* an earlier life was cut off on its way back: ours ends it */
+    bool applied;          /* once in this life: nginx has read what is on disk */
+    bool looks_for_staged; /* an earlier life may have left one, once another is served */
 
     struct renewal_record renewal;      /* of the served leaf */
     struct renewal_record next_renewal; /* of one that is to be served */
@@ -186,7 +186,7 @@ void daemon_folder_touched(struct daemon *d);
 /* Whether a pair is there that has not been judged yet: nothing may take its place. It will be. */
 bool daemon_has_unjudged_pair(struct daemon *d);
 
-/* After a way back that was cut off: what it led away from is tried again. */
+/* What an earlier life obtained, and could not bring live, is tried again. */
 void daemon_take_staged(struct daemon *d);
 
 /* The TLS folder has been touched, and rested since. */
@@ -196,6 +196,9 @@ void daemon_on_folder_settled(void *owner);
 
 void daemon_start_apply(struct daemon *d, enum subject subject);
 void daemon_drop_candidate(struct daemon *d);
+
+/* Before the pair on the volume is replaced, which it may be: it must not cost an order. */
+void daemon_keep_candidate(struct daemon *d);
 void daemon_forget_served(struct daemon *d);
 
 /* ---- daemon_issue.c ---- */

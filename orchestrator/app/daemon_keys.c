@@ -176,9 +176,8 @@ void daemon_examine(struct daemon *d)
     struct err err = ERR_INIT;
     int failed;
 
-    d->goes_back = false;
+    d->looks_for_staged = true;
     if (journal_load_intent(&d->store, &intent)) {
-        d->goes_back = intent.way == JOURNAL_BACK;
         request.preferred = journal_wanted(&intent);
         log_info("an earlier run was cut off while leaf %s was to be served",
                  request.preferred);
@@ -196,9 +195,9 @@ void daemon_examine(struct daemon *d)
 
 void daemon_take_staged(struct daemon *d)
 {
-    if (!d->goes_back || d->candidate != NULL)
+    if (!d->looks_for_staged || d->candidate != NULL)
         return;
-    d->goes_back = false;
+    d->looks_for_staged = false;
     d->candidate = examine_staged(&d->store, d->config, required_key(d), d->served);
     d->plan_facts.candidate = d->candidate != NULL;
 }
@@ -245,9 +244,9 @@ static int put_back(struct daemon *d, const char *reason, struct err *err)
         return err_wrap(err, "what was put there cannot be set aside");
     return chain_to_pem(d->served, &chain_pem, err) < 0 ||
                    keys_to_pem(d->served_key, &key_pem, err) < 0 ||
-                   store_stage(&d->store, &chain_pem, key_pem, err) < 0
+                   store_keep_previous(&d->store, &chain_pem, key_pem, err) < 0
                ? -1
-               : store_promote(&d->store, err);
+               : store_put_back(&d->store, err);
 }
 
 static void refuse_pair(struct daemon *d, const char *reason)
@@ -257,6 +256,7 @@ static void refuse_pair(struct daemon *d, const char *reason)
     /* Then one waits to be served, which is written there before it is. */
     if (d->served == NULL)
         return;
+    daemon_keep_candidate(d);
     if (put_back(d, reason, &err) == 0) {
         log_error(
             "the pair in %s was replaced by one that must not be served: %s. The one "

@@ -62,8 +62,9 @@ static int restore_pair(struct apply_flow *flow, const struct buf *chain_pem,
         return -1;
     if (!flow->stale.chain && !flow->stale.key)
         return 0;
-    return keys_to_pem(request->former.key, &key_pem, err) < 0 ||
-                   store_keep_previous(request->store, chain_pem, key_pem, err) < 0
+    if (flow->stale.key && keys_to_pem(request->former.key, &key_pem, err) < 0)
+        return -1;
+    return store_keep_previous(request->store, chain_pem, key_pem, err) < 0
                ? -1
                : store_go_back(request->store, err);
 }
@@ -107,15 +108,24 @@ static int restore_http_only(struct apply_flow *flow, struct err *err)
     return nginx_install(flow->request.config, &files, err);
 }
 
+/*
+ * A volume that cannot be written must not keep the workers from their chain, nor the configuration
+ * from naming it: an nginx that starts beside another key has HTTPS off then (see `prestart`).
+ */
 static int restore_former(struct apply_flow *flow, struct err *err)
 {
     BUF_SCOPED chain_pem = {.max = CHAIN_PEM_MAX_BYTES};
+    struct err live = ERR_INIT;
+    struct err configuration = ERR_INIT;
 
-    return chain_to_pem(flow->request.former.chain, &chain_pem, err) < 0 ||
-                   restore_pair(flow, &chain_pem, err) < 0 ||
-                   restore_live_chain(flow, &chain_pem, err) < 0
-               ? -1
-               : restore_configuration(flow, err);
+    if (chain_to_pem(flow->request.former.chain, &chain_pem, err) < 0)
+        return -1;
+    (void)restore_pair(flow, &chain_pem, err);
+    (void)restore_live_chain(flow, &chain_pem, &live);
+    (void)restore_configuration(flow, &configuration);
+    if (err->kind == ERR_NONE)
+        *err = live.kind != ERR_NONE ? live : configuration;
+    return err->kind == ERR_NONE ? 0 : -1;
 }
 
 static int begin_restore(void *owner, struct err *err)

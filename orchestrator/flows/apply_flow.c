@@ -35,7 +35,10 @@ static int stage_pair(struct apply_flow *flow, struct err *err)
         return 0;
     if (flow->stale.key && keys_to_pem(flow->request.wanted.key, &key_pem, err) < 0)
         return -1;
-    return store_stage(store, &flow->chain_pem, key_pem, err);
+    /* What another certificate has staged waits for its own turn. */
+    return flow->leaf_differs
+               ? store_stage(store, &flow->chain_pem, key_pem, err)
+               : store_keep_previous(store, &flow->chain_pem, key_pem, err);
 }
 
 /* What the way back needs, when it leads to another certificate. */
@@ -118,14 +121,15 @@ static int begin_compose(void *owner, struct err *err)
 {
     struct apply_flow *flow = owner;
     const struct store *store = flow->request.store;
+    const char *chain = flow->leaf_differs ? store->staged_chain : store->previous_chain;
+    const char *key = flow->leaf_differs ? store->staged_key : store->previous_key;
     const struct nginx_compose_request request = {
         .loop = flow->request.loop,
         .config = flow->request.config,
         .facts = flow->request.facts,
         .live_chain = flow->live_chain[0] == '\0' ? NULL : flow->live_chain,
-        .chain =
-            flow->stale.chain || flow->stale.key ? store->staged_chain : store->chain,
-        .key = flow->stale.key ? store->staged_key : store->key,
+        .chain = flow->stale.chain || flow->stale.key ? chain : store->chain,
+        .key = flow->stale.key ? key : store->key,
         .former = flow->request.full_before,
     };
 
@@ -268,6 +272,17 @@ void apply_abort_measure(void *owner)
 
 /* ---- live ---- */
 
+static int promote_pair(const struct apply_flow *flow, struct err *err)
+{
+    const struct store *store = flow->request.store;
+
+    if (!flow->stale.chain && !flow->stale.key)
+        return 0;
+    if (!flow->leaf_differs)
+        return store_put_back(store, err);
+    return flow->stale.key ? store_promote(store, err) : store_promote_chain(store, err);
+}
+
 /*
  * From here on every moment counts: what need not be durable before it is served becomes so in
  * "commit". A power cut in between is what the intent is for.
@@ -279,14 +294,12 @@ static int begin_promote(void *owner, struct err *err)
     const struct nginx_files files = {.site = &flow->compose.site,
                                       .include = &flow->compose.include};
 
-    flow->promoted = true;
+    /* Where nothing was served before, what is left as it was needs no way back. */
+    flow->promoted = request->former.chain != NULL || flow->stale.chain ||
+                     flow->stale.key || flow->stale.secret || flow->configuration_changed;
     flow->unread = flow->by_reload;
-    if (flow->stale.key) {
-        if (store_promote(request->store, err) < 0)
-            return -1;
-    } else if (flow->stale.chain && store_promote_chain(request->store, err) < 0) {
+    if (promote_pair(flow, err) < 0)
         return -1;
-    }
     if (flow->stale.secret &&
         nginx_write_secret(request->config, request->wanted.ekm_secret, err) < 0)
         return -1;
@@ -303,7 +316,10 @@ static int begin_switch(void *owner, struct err *err)
     /* The same chain in another file would be a change to the workers, which ends connections. */
     if (flow->live_chain[0] == '\0' || live_chain_is(flow->live_chain, &flow->chain_pem))
         return SEQ_READY;
-    return live_chain_switch(flow->live_chain, err) < 0 ? -1 : SEQ_READY;
+    if (live_chain_switch(flow->live_chain, err) < 0)
+        return -1;
+    flow->promoted = true;
+    return SEQ_READY;
 }
 
 static void on_reloaded(void *owner, const struct err *err)

@@ -170,28 +170,21 @@ static bool is_leaf(const struct chain *chain, const char *leaf)
 
 /*
  * A chain that an earlier run obtained and could not bring live, say because nginx refused
- * its configuration: without it every restart would order another one. It is of use when it
- * outlives what is live, or when an intent names it.
+ * its configuration: without it every restart would order another one.
  */
 static struct chain *load_staged(const struct store *store,
-                                 const struct stored_rules *rules, const char *preferred,
-                                 int64_t now, const struct chain *live)
+                                 const struct stored_rules *rules, int64_t now)
 {
-    struct chain *staged = load_usable(store, store_load_staged_chain, rules, now);
+    return load_usable(store, store_load_staged_chain, rules, now);
+}
+
+static void log_staged(const struct chain *staged)
+{
     char date[TEXT_TIME_SIZE];
 
-    if (staged == NULL)
-        return NULL;
-    if (!is_leaf(staged, preferred) && live != NULL &&
-        (is_leaf(live, preferred) ||
-         chain_leaf(staged)->not_after <= chain_leaf(live)->not_after)) {
-        chain_free(staged);
-        return NULL;
-    }
     text_time(date, chain_leaf(staged)->not_after);
     log_info("a certificate obtained earlier, valid until %s, still waits to be served",
              date);
-    return staged;
 }
 
 /* An earlier run was cut off on its way back: the disk gets there first, and is judged then. */
@@ -259,11 +252,15 @@ static int judge(const struct examine_request *request, struct stored_rules *rul
         take_pair(loaded, rules->derived == NULL, ret);
     if (stored_force_acts(rules, now))
         return 0;
-    staged = load_staged(store, rules, request->preferred, now, ret->chain);
-    if (staged != NULL) {
-        chain_free(ret->chain);
-        ret->chain = staged;
+    staged = load_staged(store, rules, now);
+    /* What can be served already comes first: the way back of the other one leads to it. */
+    if (staged == NULL || (ret->chain != NULL && !is_leaf(staged, request->preferred))) {
+        chain_free(staged);
+        return 0;
     }
+    log_staged(staged);
+    chain_free(ret->chain);
+    ret->chain = staged;
     return 0;
 }
 
@@ -307,8 +304,14 @@ struct chain *examine_staged(const struct store *store, const struct config *con
                              const EVP_PKEY *tls_key, const struct chain *live)
 {
     const struct stored_rules rules = rules_of(config, tls_key);
+    struct chain *staged = load_staged(store, &rules, (int64_t)time(NULL));
 
-    return load_staged(store, &rules, "", (int64_t)time(NULL), live);
+    if (staged != NULL && chain_leaf(staged)->not_after > chain_leaf(live)->not_after) {
+        log_staged(staged);
+        return staged;
+    }
+    chain_free(staged);
+    return NULL;
 }
 
 int examine_replaced(const struct store *store, const struct config *config,

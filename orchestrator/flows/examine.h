@@ -32,7 +32,10 @@ struct examine_request {
 int examine_stored(const struct examine_request *request, struct examined *ret,
                    struct err *err);
 
-/* The chain that waits in the state folder when it may be served and outlives `live`, or NULL. */
+/*
+ * Once `live` is served: the chain that waits in the state folder when it may be served and outlives
+ * it, or NULL.
+ */
 struct chain *examine_staged(const struct store *store, const struct config *config,
                              const EVP_PKEY *tls_key, const struct chain *live);
 

@@ -9,9 +9,26 @@ import shutil
 import pki
 import pytest
 from loopback import wait_until
-from rotation import SETTLED, LeafWatch, Rotation, assert_at_rest, assert_measured, serve
-from test_replaced_pair import fixture_external, put_pair  # noqa: F401
-from test_resilience import KILLED, kill_nginx
+from rotation import (
+    SETTLED,
+    LeafWatch,
+    Rotation,
+    assert_at_rest,
+    assert_measured,
+    serve,
+    without_repeats,
+)
+from test_apply_failures import (
+    assert_advances,
+    folder_in_the_way,
+    full_volume,
+    stopped,
+    workers_file,
+)
+from test_failures import needs_root, put_due_pair, wait_for_failure
+from test_kill_at_steps import AT_REST, Certbot, is_leaf
+from test_replaced_pair import assert_refused, files, fixture_external, put_pair  # noqa: F401
+from test_resilience import KILLED, kill, kill_nginx
 
 EVENT = "New TLS Certificate"
 OTHER_LEAF = "ab" * 32
@@ -25,6 +42,15 @@ def assert_comes_to_rest(stack, leaf, key=None):
 
     wait_until(is_committed, "nothing is pending")
     assert_at_rest(stack, leaf, key)
+
+
+def wait_until_agreed(stack, leaf):
+    """Without the disk, which may be in trouble."""
+
+    def look():
+        return stack.served_leaf() == leaf and stack.agent.measured()[-1] == pki.sha256(leaf)
+
+    wait_until(look, "the leaf is served, and is the one that was measured last")
 
 
 def remove(folder):
@@ -97,3 +123,99 @@ def test_pair_that_comes_just_before_nginx_dies_is_not_lost(external):
     kill_nginx(stack)
     assert_comes_to_rest(stack, second, second_key)
     assert_measured(stack, [pki.sha256(first), pki.sha256(second)])
+
+
+# One that was obtained, and waits
+
+
+def begin_renewal(stack, **agent_fault):
+    """A leaf is served and due, and the event of its renewal meets a fault. The renewal's hash, the
+    program in certbot's place, and the number of the fault."""
+    certbot = Certbot(stack)
+    put_due_pair(stack)
+    (leaf,) = certbot.prepare()
+    fault = stack.agent.fault(method="EmitEvent", skip=1, **agent_fault)
+    stack.start()
+    return leaf, certbot, fault
+
+
+def kill_daemon(stack):
+    """Where the log of the next one begins."""
+    mark = stack.log.mark()
+    kill(stack, stack.daemon())
+    stack.log.wait_for("INFO - cert-manager .* for ", since=mark)
+    return mark
+
+
+def assert_renewed(stack, leaf, certbot, mark):
+    stack.wait_for_leaf(is_leaf(leaf), "the renewal is served")
+    stack.log.wait_for(AT_REST, since=mark)
+    assert_comes_to_rest(stack, stack.stored_chain()[0])
+    assert stack.agent.measured()[-1] == leaf and certbot.orders == 1
+
+
+def test_bad_pair_beside_it_and_a_kill_cost_no_order(stack):
+    leaf, certbot, fault = begin_renewal(stack, preset="server-error")
+    wait_for_failure(stack, "measure: .*the former certificate is served")
+    before, mark = files(stack), stack.log.mark()
+    stack.put("cert.pem", "garbage")
+    assert_refused(stack, mark, "cert.pem cannot be used", before)
+    mark = kill_daemon(stack)
+    stack.agent.clear(fault=fault)
+    assert_renewed(stack, leaf, certbot, mark)
+    measured = stack.agent.measured()
+    assert measured == without_repeats(measured) and len(measured) == 2
+
+
+def test_kill_after_the_repair_of_a_way_back_costs_no_order(stack):
+    """The disk had the renewal and nothing else did, when the former one was put back over it."""
+    stack.settings["agent.timeout"] = "30s"
+    leaf, certbot, fault = begin_renewal(stack, preset="hang")
+    assert stack.agent.wait(method="EmitEvent", count=2, timeout_s=30)
+    (staged,) = stack.folder["run_dir"].glob("live-*.pem.next")
+    staged.unlink()
+    mark = stack.log.mark()
+    with folder_in_the_way(stack.state / "previous-cert.pem"):
+        stack.agent.clear(fault=fault)
+        wait_for_failure(stack, "switch chain: .*the way back failed, too: restore: ", mark)
+    stack.agent.fault(preset="server-error", method="EmitEvent", times=1)
+    stack.log.wait_for("INFO - the former certificate is served again as it was", since=mark)
+    assert_renewed(stack, leaf, certbot, kill_daemon(stack))
+
+
+def test_served_leaf_stays_when_the_daemon_is_killed_beside_one_that_cannot_come_live(stack):
+    stack.settings["agent.timeout"] = "30s"
+    leaf, certbot, fault = begin_renewal(stack, preset="hang")
+    assert stack.agent.wait(method="EmitEvent", count=2, timeout_s=30)
+    mark = stack.log.mark()
+    with LeafWatch(stack) as watch:
+        with folder_in_the_way(workers_file(stack)):
+            stack.agent.clear(fault=fault)
+            wait_for_failure(stack, "switch chain: .*Is a directory", mark)
+            mark = kill_daemon(stack)
+            wait_for_failure(stack, "switch chain: .*Is a directory", mark)
+        assert_renewed(stack, leaf, certbot, mark)
+    assert None not in watch.seen
+
+
+@needs_root
+def test_disk_that_is_full_on_the_way_back_and_a_reload_that_comes_late(new_stack):
+    """What the way back leads to was kept before the event: it needs no room."""
+    stack = new_stack(volume="size=64k", settings={"nginx.live_chain": False})
+    stack.settings["agent.timeout"] = "30s"
+    rotation = Rotation(stack)
+    old = serve(stack)
+    fault = stack.agent.fault(preset="hang", method="EmitEvent")
+    mark = rotation.put()
+    assert stack.agent.wait(method="EmitEvent", count=2)
+    with full_volume(stack):
+        workers = {one.pid for one in stack.nginx_workers()}
+        with stopped(stack.nginx_master()):
+            stack.agent.clear(fault=fault)
+            wait_for_failure(stack, "reload nginx: .*the way back failed, too", mark)
+        wait_until(
+            lambda: not workers & {one.pid for one in stack.nginx_workers()}, "nginx reloads"
+        )
+        wait_until_agreed(stack, old)
+        assert stack.stored_chain()[0] == old
+    assert_advances(stack, rotation, mark)

@@ -408,6 +408,56 @@ static void an_abandoned_key_is_never_promoted(void **state)
     assert_live(f, NEW_CHAIN, OLD_KEY);
 }
 
+/* ---- the way back ---- */
+
+static int keep_previous(const struct fixture *f, const char *chain, const char *key,
+                         struct err *err)
+{
+    SECRET_SCOPED secret = key == NULL ? NULL : secret_copy(key, strlen(key));
+    BUF_SCOPED pem = {.max = CHAIN_PEM_MAX_BYTES};
+
+    return buf_append_str(&pem, chain, err) < 0
+               ? -1
+               : store_keep_previous(&f->store, &pem, secret, err);
+}
+
+static void what_was_kept_is_put_back_and_what_is_staged_stays(void **state)
+{
+    const struct fixture *f = *state;
+    struct err err = ERR_INIT;
+
+    must_stage(f, NEW_CHAIN, NEW_KEY);
+    must_promote(f);
+    must_stage(f, "a chain that waits\n", NULL);
+    assert_ok(keep_previous(f, OLD_CHAIN, OLD_KEY, &err), &err);
+    assert_ok(store_put_back(&f->store, &err), &err);
+    assert_live(f, OLD_CHAIN, OLD_KEY);
+    assert_file(f->store.staged_chain, "a chain that waits\n", 0644);
+    assert_missing(f->store.previous_chain);
+    assert_missing(f->store.previous_key);
+}
+
+static void what_is_kept_already_is_not_written_again(void **state)
+{
+    const struct fixture *f = *state;
+    struct err err = ERR_INIT;
+    ino_t chain;
+    ino_t key;
+
+    assert_ok(keep_previous(f, OLD_CHAIN, OLD_KEY, &err), &err);
+    chain = inode_of(f->store.previous_chain);
+    key = inode_of(f->store.previous_key);
+    assert_ok(keep_previous(f, OLD_CHAIN, OLD_KEY, &err), &err);
+    assert_int_equal(inode_of(f->store.previous_chain), chain);
+    assert_int_equal(inode_of(f->store.previous_key), key);
+    assert_ok(keep_previous(f, OLD_CHAIN, NEW_KEY, &err), &err);
+    assert_file(f->store.previous_key, NEW_KEY, 0600);
+    assert_ok(keep_previous(f, OLD_CHAIN, NULL, &err), &err);
+    assert_missing(f->store.previous_key);
+    assert_ok(keep_previous(f, NEW_CHAIN, NULL, &err), &err);
+    assert_file(f->store.previous_chain, NEW_CHAIN, 0644);
+}
+
 /* It was measured: to go on with another chain would be wrong. */
 static void a_staged_chain_that_is_gone_is_an_error(void **state)
 {
@@ -1013,6 +1063,8 @@ int main(void)
         store_test(modes_do_not_depend_on_the_umask),
         store_test(a_staged_chain_is_read),
         store_test(an_abandoned_key_is_never_promoted),
+        store_test(what_was_kept_is_put_back_and_what_is_staged_stays),
+        store_test(what_is_kept_already_is_not_written_again),
         store_test(a_staged_chain_that_is_gone_is_an_error),
         store_test(without_its_lock_nothing_is_promoted),
         store_test(without_an_intent_nothing_is_finished),
