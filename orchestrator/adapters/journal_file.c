@@ -41,15 +41,14 @@ int journal_forget_intent(const struct store *store, struct err *err)
     return store_remove_state(store, JOURNAL_INTENT, err);
 }
 
-/* Whether the file is there and could be read. */
-static bool load(const struct store *store, const char *name, struct buf *ret)
+int journal_forget_record(const struct store *store, struct err *err)
 {
-    struct err err = ERR_INIT;
+    return store_remove_state(store, JOURNAL_RECORD, err);
+}
 
-    if (store_read_state(store, name, ret, &err) == 0)
-        return ret->len > 0;
-    log_warning("%s/%s is not used: %s", store->state, name, err.message);
-    return false;
+static void log_unread(const struct store *store, const char *name, const struct err *why)
+{
+    log_warning("%s/%s is not used: %s", store->state, name, why->message);
 }
 
 static void put_aside(const struct store *store, const char *name, const struct err *why)
@@ -68,18 +67,34 @@ static void put_aside(const struct store *store, const char *name, const struct 
         log_warning("%s is damaged (%s); it is kept as %s", from, why->message, aside);
 }
 
+/* What is no file, or too large, is as good as damaged; what cannot be read now may be later. */
 bool journal_load_intent(const struct store *store, struct journal_intent *ret)
 {
     struct err err = ERR_INIT;
+    struct err ignored = ERR_INIT;
     BUF_SCOPED text = {0};
+    int failed = store_read_state(store, JOURNAL_INTENT, &text, &err);
 
     *ret = (struct journal_intent){.way = JOURNAL_FORWARD};
-    if (!load(store, JOURNAL_INTENT, &text))
+    if (failed == 0 && text.len == 0)
         return false;
-    if (journal_intent_read(buf_str(&text), ret, &err) == 0)
+    if (failed == 0 && journal_intent_read(buf_str(&text), ret, &err) == 0)
         return true;
+    if (err.kind == ERR_SYS) {
+        log_unread(store, JOURNAL_INTENT, &err);
+        return false;
+    }
+    (void)journal_forget_record(store, &ignored);
     put_aside(store, JOURNAL_INTENT, &err);
     return false;
+}
+
+bool journal_has_intent(const struct store *store)
+{
+    char path[FS_PATH_MAX];
+    struct err ignored = ERR_INIT;
+
+    return fs_join(path, store->state, JOURNAL_INTENT, &ignored) == 0 && fs_exists(path);
 }
 
 bool journal_load_record(const struct store *store, struct journal_record *ret)
@@ -88,7 +103,11 @@ bool journal_load_record(const struct store *store, struct journal_record *ret)
     BUF_SCOPED text = {0};
 
     *ret = (struct journal_record){.leaf = ""};
-    if (!load(store, JOURNAL_RECORD, &text))
+    if (store_read_state(store, JOURNAL_RECORD, &text, &err) < 0) {
+        log_unread(store, JOURNAL_RECORD, &err);
+        return false;
+    }
+    if (text.len == 0)
         return false;
     if (journal_record_read(buf_str(&text), ret, &err) == 0)
         return true;

@@ -16,12 +16,19 @@ int journal_save_intent(const struct store *store, const struct journal_intent *
                         struct err *err);
 int journal_forget_intent(const struct store *store, struct err *err);
 
-/* Whether there is one. Failures are logged, and mean that there is none. */
+/*
+ * Whether there is one. Failures are logged, and mean that there is none. A record does not survive a
+ * damaged intent, which may have been about an event that it does not know.
+ */
 bool journal_load_intent(const struct store *store, struct journal_intent *ret);
+
+/* Readable or not. */
+bool journal_has_intent(const struct store *store);
 
 int journal_save_record(const struct store *store, const struct journal_record *record,
                         struct err *err);
 bool journal_load_record(const struct store *store, struct journal_record *ret);
+int journal_forget_record(const struct store *store, struct err *err);
 
 /* The id of this boot, or "" where the kernel does not tell (random(4)). */
 void journal_boot_id(char ret[JOURNAL_BOOT_SIZE]);

@@ -345,18 +345,17 @@ static const struct site_events site_events = {
 static void take_over(struct daemon *d)
 {
     struct journal_record record;
-    struct journal_intent intent;
     char boot[JOURNAL_BOOT_SIZE];
     struct err err = ERR_INIT;
     bool finished;
 
     /*
-     * What was measured before a reboot is not in the log any more, and with an intent there may be
-     * an event that nobody has noted.
+     * What was measured before a reboot is not in the log any more, and with an intent, readable or
+     * not, there may be an event that nobody has noted.
      */
     journal_boot_id(boot);
-    if (journal_load_record(&d->store, &record) && strcmp(record.boot, boot) == 0 &&
-        !journal_load_intent(&d->store, &intent))
+    if (boot[0] != '\0' && !journal_has_intent(&d->store) &&
+        journal_load_record(&d->store, &record) && strcmp(record.boot, boot) == 0)
         memcpy(d->last_event, record.event, sizeof d->last_event);
     if (measure_recover(&d->measure, &err) < 0)
         log_error("an extension of RTMR3 was cut off, and cannot be settled: %s",

@@ -201,10 +201,15 @@ static int begin_intent(void *owner, struct err *err)
 {
     struct apply_flow *flow = owner;
     struct journal_intent intent = {.way = JOURNAL_FORWARD};
+    struct err ignored = ERR_INIT;
 
     if (!flow->stale.chain && !flow->stale.key &&
-        (flow->request.former.chain == NULL || !flow->leaf_differs))
+        (flow->request.former.chain == NULL || !flow->leaf_differs)) {
+        /* But the record is about to be wrong, and would be believed. */
+        if (!flow->already_measured && flow->why_not.kind == ERR_NONE)
+            (void)journal_forget_record(flow->request.store, &ignored);
         return SEQ_READY;
+    }
     snprintf(intent.leaf, sizeof intent.leaf, "%s", apply_leaf(&flow->request.wanted));
     snprintf(intent.previous, sizeof intent.previous, "%s",
              apply_leaf(&flow->request.former));

@@ -4,7 +4,9 @@ Whatever they are: within seconds the leaf that new connections get is the one t
 certificate event names, nothing is ordered twice, and no event is made that is not needed.
 """
 
+import os
 import shutil
+import signal
 
 import pki
 import pytest
@@ -15,6 +17,7 @@ from rotation import (
     Rotation,
     assert_at_rest,
     assert_measured,
+    replace,
     serve,
     without_repeats,
 )
@@ -219,3 +222,70 @@ def test_disk_that_is_full_on_the_way_back_and_a_reload_that_comes_late(new_stac
         wait_until_agreed(stack, old)
         assert stack.stored_chain()[0] == old
     assert_advances(stack, rotation, mark)
+
+
+# What is written down, where the agent shows no log
+
+
+def kill_while_the_event_is_made(stack, rotation, undo):
+    """The new leaf's event is there, and whoever comes next finds the one of before on the volume."""
+    names = rotation.names
+    wait_until(lambda: stack.agent.measured()[-1] == names[-1], "the new leaf is measured")
+    os.kill(stack.pid, signal.SIGSTOP)  # supervisord, which would start another daemon
+    kill(stack, stack.daemon())
+    stack.agent.clear()
+    stack.agent.fault(preset="tcb-info-missing", method="Info")
+    undo()
+    mark = stack.log.mark()
+    os.kill(stack.pid, signal.SIGCONT)
+    stack.log.wait_for(SETTLED, since=mark)
+    # And once more: nothing has to be made any more.
+    stack.log.wait_for(SETTLED, since=kill_daemon(stack))
+    assert stack.served_leaf() == rotation.leaves[0]
+    assert_measured(stack, [names[0], names[1], names[0]])
+
+
+@pytest.mark.parametrize("damage", ["{}", "", "a folder"])
+def test_killed_and_its_intent_damaged(stack, damage):
+    stack.settings["agent.timeout"] = "30s"
+    stack.agent.fault(preset="tcb-info-missing", method="Info")
+    rotation = Rotation(stack)
+    serve(stack)
+    before, intent = stack.chain_file.read_text(), stack.state / "intent.json"
+    stack.agent.fault(preset="late-answer", method="EmitEvent")
+    rotation.put()
+
+    def undo():
+        replace(stack, "cert.pem", before)
+        intent.unlink()
+        intent.mkdir() if damage == "a folder" else intent.write_text(damage)
+
+    kill_while_the_event_is_made(stack, rotation, undo)
+
+
+def test_killed_while_it_measures_what_it_found_at_its_start(stack):
+    """Nothing is meant then that the next one would not do by itself: so there is no intent."""
+    stack.settings["agent.timeout"] = "30s"
+    stack.agent.fault(preset="tcb-info-missing", method="Info")
+    rotation = Rotation(stack)
+    serve(stack)
+    before = stack.chain_file.read_text()
+    stack.stop()
+    rotation.put()
+    stack.agent.fault(preset="late-answer", method="EmitEvent")
+    stack.start()
+    kill_while_the_event_is_made(stack, rotation, lambda: replace(stack, "cert.pem", before))
+
+
+@needs_root
+def test_reboot_that_the_kernel_does_not_tell(new_stack, tmp_path):
+    boot_id = tmp_path / "boot_id"
+    boot_id.touch()
+    stack = new_stack(binds={"/proc/sys/kernel/random/boot_id": boot_id})
+    stack.agent.fault(preset="tcb-info-missing", method="Info")
+    rotation = Rotation(stack)
+    serve(stack)
+    stack.stop()
+    stack.agent.reboot()
+    serve(stack)
+    assert_measured(stack, rotation.names)
