@@ -235,6 +235,16 @@ static int start_connect(struct tls_probe *p, const char *address, unsigned port
     return 0;
 }
 
+struct tls_probe_target tls_probe_own_port(const struct config *config)
+{
+    return (struct tls_probe_target){
+        .address = config->nginx.address == NULL ? "127.0.0.1" : config->nginx.address,
+        .port = config->nginx.https_port,
+        .server_name = config->domain,
+        .proxy_protocol = config->nginx.proxy_protocol,
+    };
+}
+
 void tls_probe_start(struct tls_probe *probe, uv_loop_t *loop,
                      const struct tls_probe_target *target, unsigned timeout_ms,
                      done_fn done, void *owner)

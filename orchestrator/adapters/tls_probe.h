@@ -9,6 +9,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "domain/config.h"
 #include "runtime/done.h"
 #include "runtime/timer.h"
 
@@ -50,6 +51,9 @@ struct tls_probe_target {
     bool proxy_protocol;     /* the port expects the PROXY protocol's header first */
     struct buf *ret_chain;   /* unless NULL, gets what is presented in PEM; until done */
 };
+
+/* Where our nginx listens. Borrows from `config`. */
+struct tls_probe_target tls_probe_own_port(const struct config *config);
 
 /*
  * ERR_NET when nobody listens, ERR_PEER when TLS fails, ERR_TIMEOUT, ERR_CANCELED; messages name

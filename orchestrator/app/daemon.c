@@ -102,6 +102,9 @@ static void cancel_flow(struct daemon *d)
     case APPLYING:
         apply_flow_cancel(&d->flow.apply);
         break;
+    case LOOKING:
+        look_flow_cancel(&d->flow.look);
+        break;
     case GATHERING:
         evidence_flow_cancel(&d->flow.evidence);
         break;
@@ -184,7 +187,10 @@ void daemon_proceed(struct daemon *d)
         return;
     switch (plan.action) {
     case PLAN_WAIT:
-        timer_set(&d->wake, until_next_look(d, plan.wait_ms));
+        if (daemon_is_look_due(d))
+            daemon_start_look(d);
+        else
+            timer_set(&d->wake, until_next_look(d, plan.wait_ms));
         break;
     case PLAN_FETCH_KEYS:
         daemon_start_keys(d);

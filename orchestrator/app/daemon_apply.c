@@ -64,6 +64,22 @@ void daemon_forget_served(struct daemon *d)
     d->plan_facts.served = false;
 }
 
+static void log_not_attested(const struct daemon *d)
+{
+    log_error(
+        "NOT ATTESTED: no certificate event names the served leaf, clients that "
+        "verify will refuse: %s",
+        d->why_not.message);
+}
+
+void daemon_lose_attestation(struct daemon *d)
+{
+    d->attested = false;
+    d->source = MEASURE_FROM_LOG;
+    d->plan_facts.unattested = true;
+    log_not_attested(d);
+}
+
 /* One line for each change of what clients can verify. */
 static void note_attestation(struct daemon *d, const struct apply_flow *flow,
                              const struct err *failure)
@@ -81,10 +97,7 @@ static void note_attestation(struct daemon *d, const struct apply_flow *flow,
     d->why_not = *why_not;
     d->plan_facts.unattested = !flow->attested && !d->config->development;
     if (d->plan_facts.unattested && changed)
-        log_error(
-            "NOT ATTESTED: no certificate event names the served leaf, clients that "
-            "verify will refuse: %s",
-            d->why_not.message);
+        log_not_attested(d);
 }
 
 static void note_event(struct daemon *d, const struct apply_flow *flow)
@@ -191,6 +204,8 @@ static void note_failure(struct daemon *d, const struct apply_flow *flow,
                          const struct err *err)
 {
     daemon_retry_later(d, activity_of(d), err, pace_of(d, flow));
+    d->look_at_ms =
+        0; /* of an event that is not ours it has heard, and could not say so */
     if (d->served != NULL && flow->outcome != APPLY_NOTHING)
         note_attestation(d, flow, err);
     else if (flow->outcome == APPLY_BACK)

@@ -1,7 +1,7 @@
 /*
  * daemon_internal: what daemon.c (its life, and what comes next), daemon_keys.c (keys, and the pair in
  * the TLS folder), daemon_preflight.c, daemon_issue.c and daemon_challenges.c (obtaining another one),
- * daemon_apply.c (what is served), daemon_renewal.c (until when) and daemon_evidence.c (what proves it)
+ * daemon_apply.c (what is served), daemon_look.c (whether it still is), daemon_renewal.c (until when) and daemon_evidence.c (what proves it)
  * share.
  */
 #ifndef CM_APP_DAEMON_INTERNAL_H
@@ -24,6 +24,7 @@
 #include "flows/evidence_flow.h"
 #include "flows/issue_flow.h"
 #include "flows/keys_flow.h"
+#include "flows/look_flow.h"
 #include "flows/preflight_flow.h"
 #include "flows/renewal_info_flow.h"
 #include "runtime/http.h"
@@ -46,6 +47,7 @@ enum activity {
     CHECKING,
     ISSUING,
     APPLYING,
+    LOOKING,
     GATHERING,
     ASKING,
 };
@@ -110,6 +112,9 @@ struct daemon {
     uint64_t unmeasured_since_ms;       /* 0: measuring works */
     char last_event[JOURNAL_LEAF_SIZE]; /* by our own record of this boot, "" for none */
     pid_t nginx_master;                 /* when it was applied last */
+    uint64_t look_at_ms;                /* whether that is still so */
+    unsigned outdone;                   /* how often by another program's event */
+    uint64_t outdone_at_ms;
     bool applied;          /* once in this life: nginx has read what is on disk */
     bool looks_for_staged; /* an earlier life may have left one, once another is served */
 
@@ -142,6 +147,7 @@ struct daemon {
         struct preflight_flow preflight;
         struct issue_flow issue;
         struct apply_flow apply;
+        struct look_flow look;
         struct evidence_flow evidence;
         struct renewal_info_flow renewal_info;
     } flow;
@@ -200,6 +206,14 @@ void daemon_drop_candidate(struct daemon *d);
 /* Before the pair on the volume is replaced, which it may be: it must not cost an order. */
 void daemon_keep_candidate(struct daemon *d);
 void daemon_forget_served(struct daemon *d);
+
+/* `why_not` says why no event names what is served any more. */
+void daemon_lose_attestation(struct daemon *d);
+
+/* ---- daemon_look.c ---- */
+
+bool daemon_is_look_due(struct daemon *d);
+void daemon_start_look(struct daemon *d);
 
 /* ---- daemon_issue.c ---- */
 

@@ -343,6 +343,7 @@ void daemon_on_folder_settled(void *owner)
         d->plan_facts.examined = false;
     else if (!is_known_pair(d))
         judge_replaced(d);
+    d->look_at_ms = 0; /* nginx may have been made to read what was there */
     if (d->activity == IDLE)
         daemon_proceed(d);
 }

@@ -58,13 +58,7 @@ static void on_former_probed(void *owner, const struct err *err)
 
 int apply_begin_probe(struct apply_flow *flow, const struct serving *who)
 {
-    const struct config *config = flow->request.config;
-    const struct tls_probe_target target = {
-        .address = config->nginx.address == NULL ? "127.0.0.1" : config->nginx.address,
-        .port = config->nginx.https_port,
-        .server_name = config->domain,
-        .proxy_protocol = config->nginx.proxy_protocol,
-    };
+    const struct tls_probe_target target = tls_probe_own_port(flow->request.config);
 
     tls_probe_start(&flow->probe, flow->request.loop, &target, HANDSHAKE_TIMEOUT_MS,
                     who == &flow->request.wanted ? on_wanted_probed : on_former_probed,

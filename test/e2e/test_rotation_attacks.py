@@ -15,12 +15,14 @@ from rotation import (
     SETTLED,
     LeafWatch,
     Rotation,
+    assert_adds_up,
     assert_at_rest,
     assert_measured,
     replace,
     serve,
     without_repeats,
 )
+from stack import BUILD
 from test_apply_failures import (
     assert_advances,
     folder_in_the_way,
@@ -33,7 +35,6 @@ from test_kill_at_steps import AT_REST, Certbot, is_leaf
 from test_replaced_pair import assert_refused, files, fixture_external, put_pair  # noqa: F401
 from test_resilience import KILLED, kill, kill_nginx
 
-EVENT = "New TLS Certificate"
 OTHER_LEAF = "ab" * 32
 
 
@@ -41,7 +42,7 @@ def assert_comes_to_rest(stack, leaf, key=None):
     stack.wait_for_leaf(lambda served: served == leaf, "the leaf is served")
 
     def is_committed():
-        return not [*stack.state.glob("intent.json"), *stack.state.glob("previous-*")]
+        return not [*stack.state.glob("intent.json"), *stack.state.glob("previous-*.pem")]
 
     wait_until(is_committed, "nothing is pending")
     assert_at_rest(stack, leaf, key)
@@ -51,7 +52,7 @@ def wait_until_agreed(stack, leaf):
     """Without the disk, which may be in trouble."""
 
     def look():
-        return stack.served_leaf() == leaf and stack.agent.measured()[-1] == pki.sha256(leaf)
+        return stack.served_leaf() == leaf and stack.agent.measured()[-1:] == [pki.sha256(leaf)]
 
     wait_until(look, "the leaf is served, and is the one that was measured last")
 
@@ -63,7 +64,12 @@ def remove(folder):
     shutil.rmtree(aside)
 
 
-# Events of others
+# Events of others, and what others have nginx do
+
+
+def emit_elsewhere(stack, payload):
+    """Another program of the machine makes a certificate event."""
+    stack.agent.emit(event="New TLS Certificate", payload=payload.encode().hex())
 
 
 @pytest.mark.parametrize("payload", [OTHER_LEAF, "nonsense"], ids=["another leaf", "no leaf"])
@@ -71,13 +77,92 @@ def test_event_of_another_program_and_an_nginx_that_is_started_again(stack, payl
     """A last event that names nothing is as fatal to verifiers as one that names another leaf."""
     rotation = Rotation(stack)
     leaf = serve(stack)
-    stack.agent.emit(event=EVENT, payload=payload.encode().hex())
+    emit_elsewhere(stack, payload)
     stack.expected_trouble = KILLED
-    mark = stack.log.mark()
     kill_nginx(stack)
-    stack.log.wait_for(SETTLED, since=mark)
-    assert_at_rest(stack, leaf)
+    wait_until_agreed(stack, leaf)
+    assert_comes_to_rest(stack, leaf)
     assert stack.agent.measured() == [*rotation.names, payload, *rotation.names]
+
+
+def make_time_pass(stack):
+    """A function: two minutes go by in no time, for a daemon whose log tells of challenge files."""
+    conf, preload = stack.supervisord_conf, BUILD / "test/clock_jump.so"
+    section = "[program:cert-manager]\n"
+    stack.variables["LOG_LEVEL"] = "debug"
+
+    def preload_into_daemon():
+        text = conf.read_text()
+        assert section in text
+        line = f'environment=JUMP_AT="challenge file jump",LD_PRELOAD="{preload}"\n'
+        conf.write_text(text.replace(section, section + line))
+
+    stack.alter_image = preload_into_daemon
+    return lambda: (stack.folder["webroot"] / ".well-known/acme-challenge/jump").touch()
+
+
+@pytest.mark.parametrize("event", ["another leaf", "no leaf", "none any more"])
+def test_event_log_is_looked_at_now_and_then(stack, event):
+    rotation, jump = Rotation(stack), make_time_pass(stack)
+    leaf = serve(stack)
+    mark = stack.log.mark()
+    if event == "none any more":
+        stack.agent.reboot()
+    else:
+        emit_elsewhere(stack, OTHER_LEAF if event == "another leaf" else "nonsense")
+    jump()
+    stack.log.wait_for("ERROR - NOT ATTESTED: ", since=mark)
+    wait_until_agreed(stack, leaf)
+    wait_until(lambda: stack.status()["measurement"]["attested"], "the status tells it")
+    assert_adds_up(stack)
+    assert stack.agent.measured().count(*rotation.names) == 1 + (event != "none any more")
+
+
+def test_program_that_makes_its_own_events_again_and_again_is_not_raced(stack):
+    rotation = Rotation(stack)
+    serve(stack)
+    emit_elsewhere(stack, "its first")
+    stack.chain_file.touch()
+    wait_until(lambda: stack.agent.measured()[-1] == rotation.names[0], "it is answered")
+    mark = stack.log.mark()
+    emit_elsewhere(stack, "its second")
+    stack.chain_file.touch()
+    stack.log.wait_for("ERROR - NOT ATTESTED: ", since=mark)
+    wait_until(lambda: not stack.status()["measurement"]["attested"], "the status tells it")
+    stack.agent.forget()
+    stack.chain_file.touch()
+    assert stack.agent.wait(method="Info", answered=True)
+    name, first, second = rotation.names[0], "its first", "its second"
+    assert stack.agent.measured() == [name, first, name, second]
+
+
+def test_foreign_pair_that_an_operator_has_nginx_read(stack):
+    """It is refused, and has to leave nginx as well as the volume."""
+    rotation = Rotation(stack)
+    leaf = serve(stack)
+    before, key = files(stack), pki.new_key()
+    mark = stack.log.mark()
+    stack.put_pair(rotation.authority.issue(stack.domain, key), key)
+    os.kill(stack.nginx_master().pid, signal.SIGHUP)
+    stack.wait_for_leaf(lambda served: served != leaf, "nginx has read it")
+    assert_refused(stack, mark, "the private key is not the derived one", before)
+    stack.log.wait_for(SETTLED, since=mark)
+    assert_comes_to_rest(stack, leaf)
+    assert_measured(stack, rotation.names)
+
+
+def test_foreign_pair_that_nginx_has_read_and_that_is_gone_again(stack):
+    rotation = Rotation(stack)
+    leaf = serve(stack)
+    (chain, own_key), key = files(stack), pki.new_key()
+    stack.put_pair(rotation.authority.issue(stack.domain, key), key)
+    os.kill(stack.nginx_master().pid, signal.SIGHUP)
+    stack.wait_for_leaf(lambda served: served != leaf, "nginx has read it")
+    mark = stack.log.mark()
+    stack.put_pair(chain, own_key)
+    stack.log.wait_for(SETTLED, since=mark)
+    assert_comes_to_rest(stack, leaf)
+    assert_measured(stack, rotation.names)
 
 
 # The folder in memory

@@ -1,0 +1,84 @@
+/*
+ * Whether what holds is still what was applied: others may have nginx read what they put on the volume,
+ * make certificate events of their own, or start the agent anew. Nobody tells, so the daemon looks.
+ */
+#include "app/daemon_internal.h"
+
+#include "base/log.h"
+#include "base/random.h"
+#include "domain/pace.h"
+
+#include <string.h>
+
+enum {
+    LOOK_PERIOD_MS = 60 * 1000,
+    /* Events cannot be taken back: with a program that makes its own again and again there is no race. */
+    OUTDONE_MAX_MS = 60 * 60 * 1000,
+    OUTDONE_FORGET_MS = 3 * 60 * 60 * 1000,
+};
+
+static void judge_presented(struct daemon *d, const struct look_flow *look)
+{
+    if (look->presented[0] == '\0' ||
+        strcmp(look->presented, chain_leaf(d->served)->sha256) == 0)
+        return;
+    log_warning("%s presents leaf %s, which was not applied; nginx is reloaded",
+                look->probe.where, look->presented);
+    d->applied = false;
+    d->plan_facts.disturbed = true;
+}
+
+/* When to answer another program's event: at once, and later each time that it is outdone. */
+static uint64_t answer_at_ms(struct daemon *d)
+{
+    uint64_t now_ms = daemon_uptime_ms(d);
+    uint64_t wait_ms = 0;
+
+    if (now_ms - d->outdone_at_ms > OUTDONE_FORGET_MS)
+        d->outdone = 0;
+    if (d->outdone > 0)
+        wait_ms =
+            pace_doubling(LOOK_PERIOD_MS, OUTDONE_MAX_MS, d->outdone, random_number());
+    d->outdone++;
+    d->outdone_at_ms = now_ms;
+    return now_ms + wait_ms;
+}
+
+static void judge_event(struct daemon *d, const struct look_flow *look)
+{
+    if (!look->shown || !d->attested ||
+        strcmp(look->last, chain_leaf(d->served)->sha256) == 0)
+        return;
+    if (look->last[0] == '\0')
+        err_set(&d->why_not, ERR_PEER,
+                "the event log has none any more, or its last one names no leaf");
+    else
+        err_set(&d->why_not, ERR_PEER, "another program has made one for leaf %s",
+                look->last);
+    memcpy(d->last_event, look->last, sizeof d->last_event);
+    d->plan_facts.retry_at_ms[PLAN_MEASURING] = answer_at_ms(d);
+    daemon_lose_attestation(d);
+}
+
+static void on_look_done(void *owner, const struct err *err)
+{
+    struct daemon *d = owner;
+
+    d->look_at_ms = daemon_uptime_ms(d) + LOOK_PERIOD_MS;
+    if (err == NULL) {
+        judge_presented(d, &d->flow.look);
+        judge_event(d, &d->flow.look);
+    }
+    daemon_flow_ended(d);
+}
+
+bool daemon_is_look_due(struct daemon *d)
+{
+    return d->served != NULL && daemon_uptime_ms(d) >= d->look_at_ms;
+}
+
+void daemon_start_look(struct daemon *d)
+{
+    d->activity = LOOKING;
+    look_flow_start(&d->flow.look, &d->loop, d->config, &d->measure, on_look_done, d);
+}
