@@ -9,6 +9,7 @@
 #include "domain/pace.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -379,9 +380,25 @@ static void take_over(struct daemon *d)
         log_error("%s", err.message);
 }
 
+/* Two of them would undo each other's work, and make events side by side. Held until the process ends. */
+static int be_the_only_one(const struct config *config, struct err *err)
+{
+    char path[FS_PATH_MAX];
+    int lock;
+
+    if (fs_make_folder(config->run_dir, 0755, err) < 0 ||
+        fs_join(path, config->run_dir, "daemon.lock", err) < 0)
+        return -1;
+    if (fs_lock_now(path, &lock, err) == 0)
+        return 0;
+    return err->code == EWOULDBLOCK
+               ? err_wrap(err, "another cert-manager runs with this run_dir")
+               : -1;
+}
+
 static int set_up(struct daemon *d, struct err *err)
 {
-    if (fs_make_folder(d->config->run_dir, 0755, err) < 0 ||
+    if (be_the_only_one(d->config, err) < 0 ||
         store_init(&d->store, d->config, err) < 0 || http_setup(err) < 0)
         return -1;
     if (uv_loop_init(&d->loop) != 0)

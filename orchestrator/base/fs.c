@@ -395,13 +395,13 @@ int fs_remove_tree(const char *path, struct err *err)
     return 0;
 }
 
-int fs_lock(const char *path, int *ret_fd, struct err *err)
+static int take_lock(const char *path, int operation, int *ret_fd, struct err *err)
 {
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 
     if (fd < 0)
         return err_sys(err, errno, "%s: cannot open lock", path);
-    while (flock(fd, LOCK_EX) < 0) {
+    while (flock(fd, operation) < 0) {
         if (errno == EINTR)
             continue;
         err_sys(err, errno, "%s: cannot lock", path);
@@ -410,4 +410,14 @@ int fs_lock(const char *path, int *ret_fd, struct err *err)
     }
     *ret_fd = fd;
     return 0;
+}
+
+int fs_lock(const char *path, int *ret_fd, struct err *err)
+{
+    return take_lock(path, LOCK_EX, ret_fd, err);
+}
+
+int fs_lock_now(const char *path, int *ret_fd, struct err *err)
+{
+    return take_lock(path, LOCK_EX | LOCK_NB, ret_fd, err);
 }

@@ -72,4 +72,7 @@ int fs_sync_folder(const char *path, struct err *err);
  */
 int fs_lock(const char *path, int *ret_fd, struct err *err);
 
+/* The same without waiting: ERR_SYS with EWOULDBLOCK as its code when somebody else has it. */
+int fs_lock_now(const char *path, int *ret_fd, struct err *err);
+
 #endif

@@ -7,10 +7,12 @@ certificate event names, nothing is ordered twice, and no event is made that is 
 import os
 import shutil
 import signal
+import subprocess
 
 import pki
 import pytest
 from loopback import wait_until
+from processes import environment
 from rotation import (
     SETTLED,
     LeafWatch,
@@ -22,7 +24,7 @@ from rotation import (
     serve,
     without_repeats,
 )
-from stack import BUILD
+from stack import BUILD, PROGRAM
 from test_apply_failures import (
     assert_advances,
     folder_in_the_way,
@@ -373,4 +375,26 @@ def test_reboot_that_the_kernel_does_not_tell(new_stack, tmp_path):
     stack.stop()
     stack.agent.reboot()
     serve(stack)
+    assert_measured(stack, rotation.names)
+
+
+# Two of them
+
+
+def test_second_daemon_ends_at_once(stack):
+    rotation = Rotation(stack)
+    leaf = serve(stack)
+    env = environment(CERT_MANAGER_CONFIG=str(stack.config), **stack.variables)
+    second = subprocess.run(
+        [PROGRAM, "run"], env=env, stdout=subprocess.PIPE, text=True, timeout=20, check=False
+    )
+    assert second.returncode == 1
+    assert "FATAL - another cert-manager runs with this run_dir: " in second.stdout
+    assert_at_rest(stack, leaf)
+    assert_measured(stack, rotation.names)
+    rotation.put_and_wait()
+    assert_at_rest(stack, rotation.leaf)
+    # One that was killed is in nobody's way.
+    mark = kill_daemon(stack)
+    stack.log.wait_for(SETTLED, since=mark)
     assert_measured(stack, rotation.names)

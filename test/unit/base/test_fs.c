@@ -636,6 +636,23 @@ static void test_lock(void **state)
     assert_int_equal(in_child(lock_is_taken), 0);
 }
 
+static void test_lock_now(void **state)
+{
+    struct err err = ERR_INIT;
+    int fd = -1;
+    int other = -1;
+
+    (void)state;
+    assert_int_equal(fs_lock("lock", &fd, &err), 0);
+    assert_int_equal(fs_lock_now("lock", &other, &err), -1);
+    assert_int_equal(err.code, EWOULDBLOCK);
+    assert_int_equal(other, -1);
+    close(fd);
+    assert_int_equal(fs_lock_now("lock", &other, &err), 0);
+    assert_int_equal(in_child(lock_is_taken), 1);
+    close(other);
+}
+
 static int take_lock(void)
 {
     struct err err = ERR_INIT;
@@ -736,6 +753,7 @@ int main(void)
         TEST(test_make_folder),
         TEST(test_sync_folder),
         TEST(test_lock),
+        TEST(test_lock_now),
         TEST(test_lock_waits),
         TEST(test_lock_refuses_links),
         TEST(test_replace_link),
