@@ -322,12 +322,21 @@ static void on_site_ready(void *owner)
     know_more(owner);
 }
 
-/* Both write nginx's configuration and make it reload. */
+/*
+ * Both write nginx's configuration and make it reload. A pair on the volume that is not the one that is
+ * served must not be read by the way: then that is put back first, with the same configuration.
+ */
 static bool may_site_start(void *owner)
 {
-    const struct daemon *d = owner;
+    struct daemon *d = owner;
 
-    return d->activity != APPLYING && !d->stopping;
+    if (d->activity == APPLYING || d->stopping)
+        return false;
+    if (daemon_has_served_pair(d))
+        return true;
+    d->plan_facts.disturbed = true;
+    timer_set(&d->wake, 0);
+    return false;
 }
 
 static void on_site_ended(void *owner)

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "base/text.h"
+#include "domain/keys.h"
 #include "domain/pace.h"
 
 #include <stdio.h>
@@ -215,6 +216,8 @@ static void note_failure(struct daemon *d, const struct apply_flow *flow,
     if (d->subject == CANDIDATE &&
         chain_leaf(d->candidate)->not_after <= (int64_t)time(NULL))
         daemon_drop_candidate(d);
+    if (flow->outcome == APPLY_BACK)
+        daemon_keep_candidate(d); /* what the volume had of it may be gone */
 }
 
 /* Asked again now and then: agents are updated, and come back. */
@@ -256,15 +259,18 @@ void daemon_keep_candidate(struct daemon *d)
 {
     BUF_SCOPED pem = {.max = CHAIN_PEM_MAX_BYTES};
     BUF_SCOPED staged = {0};
+    SECRET_SCOPED key = NULL; /* derived at any time, unless it is somebody else's */
     struct err err = ERR_INIT;
 
-    if (d->candidate == NULL || d->config->tls.external_key)
+    if (d->candidate == NULL)
         return;
     if (chain_to_pem(d->candidate, &pem, &err) == 0 &&
         store_load_staged_chain(&d->store, &staged, &err) == 0 &&
         strcmp(buf_str(&pem), buf_str(&staged)) == 0)
         return;
-    if (err.kind != ERR_NONE || store_stage(&d->store, &pem, NULL, &err) < 0)
+    if (err.kind == ERR_NONE && d->config->tls.external_key)
+        (void)keys_to_pem(d->tls_key, &key, &err);
+    if (err.kind != ERR_NONE || store_stage(&d->store, &pem, key, &err) < 0)
         log_warning("the certificate that waits to be served cannot be kept: %s",
                     err.message);
 }

@@ -189,6 +189,9 @@ void daemon_look_at_folder(struct daemon *d);
 /* Somebody is touching the TLS folder. */
 void daemon_folder_touched(struct daemon *d);
 
+/* Whether that is what nginx would read now: what is served, if anything is. */
+bool daemon_has_served_pair(const struct daemon *d);
+
 /* Whether a pair is there that has not been judged yet: nothing may take its place. It will be. */
 bool daemon_has_unjudged_pair(struct daemon *d);
 

@@ -226,10 +226,15 @@ static bool holds_pair(const struct store *store, const struct chain *wanted,
     return same;
 }
 
+bool daemon_has_served_pair(const struct daemon *d)
+{
+    return d->served == NULL || holds_pair(&d->store, d->served, d->served_key);
+}
+
 /* The pair that is served, or the one that waits to be. */
 static bool is_known_pair(const struct daemon *d)
 {
-    return (d->served != NULL && holds_pair(&d->store, d->served, d->served_key)) ||
+    return (d->served != NULL && daemon_has_served_pair(d)) ||
            (d->candidate != NULL && holds_pair(&d->store, d->candidate, d->tls_key));
 }
 

@@ -215,6 +215,47 @@ def test_pair_that_comes_just_before_nginx_dies_is_not_lost(external):
     assert_measured(stack, [pki.sha256(first), pki.sha256(second)])
 
 
+@needs_root
+def test_pair_of_another_key_that_waits_when_a_backend_moves(new_stack, tmp_path):
+    """nginx is reloaded for the backend, and must not read the pair by the way."""
+    hosts = tmp_path / "hosts"
+    hosts.write_text("127.0.0.1 localhost backend\n")
+    settings = {"tls.key": "external", "attestation.upstream": "backend:9"}
+    stack = new_stack(settings=settings, binds={"/etc/hosts": hosts})
+    authority, first_key, second_key = pki.Authority(), pki.new_key(), pki.new_key()
+    _, first = put_pair(stack, authority, first_key)
+    serve(stack)
+    fault = stack.agent.fault(preset="server-error", method="EmitEvent")
+    mark, second = put_pair(stack, authority, second_key)
+    wait_for_failure(stack, "measure: .*the former certificate is served", mark)
+    with LeafWatch(stack) as watch:
+        hosts.write_text("127.0.0.1 localhost\n127.0.0.2 backend\n")
+        stack.log.wait_for("upstream backend, port 9: 127.0.0.2", since=mark)
+        stack.log.wait_for(r"^\[nginx\] .*\(SIGHUP\) received", since=mark)
+        wait_for_failure(stack, "measure: .*the former certificate is served", stack.log.mark())
+        assert watch.seen == [first]
+        stack.agent.clear(fault=fault)
+    assert_comes_to_rest(stack, second, second_key)
+    assert_measured(stack, [pki.sha256(first), pki.sha256(second)])
+
+
+def test_pair_of_another_key_that_waits_and_had_to_make_room_is_kept(external):
+    stack, authority = external, pki.Authority()
+    first_key, second_key = pki.new_key(), pki.new_key()
+    _, first = put_pair(stack, authority, first_key)
+    serve(stack)
+    stack.agent.fault(preset="server-error", method="EmitEvent")
+    mark, second = put_pair(stack, authority, second_key)
+    wait_for_failure(stack, "measure: .*the former certificate is served", mark)
+    stack.expected_trouble = KILLED
+    kill_nginx(stack)
+    stack.wait_for_leaf(lambda served: served == first, "the first one is served again")
+    wait_until(lambda: stack.stored_chain()[0] == first, "it is put back")
+    kill_daemon(stack)
+    assert (stack.state / "staged-key.pem").read_text() == pki.key_pem(second_key)
+    assert pki.read_chain((stack.state / "staged-cert.pem").read_text())[0] == second
+
+
 # One that was obtained, and waits
 
 
