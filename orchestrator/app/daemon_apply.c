@@ -162,6 +162,8 @@ static void note_served(struct daemon *d, const struct apply_flow *flow)
     secret_free(d->served_secret);
     d->served_secret = secret;
     d->nginx_master = nginx_master(d->config);
+    if (flow->emitted)
+        d->look_at_ms = 0; /* an agent may take an event and not keep it */
     d->plan_facts.disturbed = false;
     d->plan_facts.repair = false;
     memcpy(d->live_chain, flow->live_chain, sizeof d->live_chain);

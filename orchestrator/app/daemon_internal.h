@@ -115,6 +115,7 @@ struct daemon {
     uint64_t look_at_ms;                /* whether that is still so */
     unsigned outdone;                   /* how often by another program's event */
     uint64_t outdone_at_ms;
+    char outdone_by[JOURNAL_LEAF_SIZE];
     bool applied;          /* once in this life: nginx has read what is on disk */
     bool looks_for_staged; /* an earlier life may have left one, once another is served */
 

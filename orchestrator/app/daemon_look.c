@@ -8,6 +8,7 @@
 #include "base/random.h"
 #include "domain/pace.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum {
@@ -28,19 +29,25 @@ static void judge_presented(struct daemon *d, const struct look_flow *look)
     d->plan_facts.disturbed = true;
 }
 
-/* When to answer another program's event: at once, and later each time that it is outdone. */
-static uint64_t answer_at_ms(struct daemon *d)
+/*
+ * When to answer another program's event: at once, and later each time that it is outdone. There are
+ * agents that take events and keep none: their log is the one of before.
+ */
+static uint64_t answer_at_ms(struct daemon *d, const char *last)
 {
     uint64_t now_ms = daemon_uptime_ms(d);
     uint64_t wait_ms = 0;
 
     if (now_ms - d->outdone_at_ms > OUTDONE_FORGET_MS)
         d->outdone = 0;
-    if (d->outdone > 0)
+    if (d->outdone > 0 && strcmp(last, d->outdone_by) == 0)
+        wait_ms = OUTDONE_MAX_MS;
+    else if (d->outdone > 0)
         wait_ms =
             pace_doubling(LOOK_PERIOD_MS, OUTDONE_MAX_MS, d->outdone, random_number());
     d->outdone++;
     d->outdone_at_ms = now_ms;
+    snprintf(d->outdone_by, sizeof d->outdone_by, "%s", last);
     return now_ms + wait_ms;
 }
 
@@ -51,12 +58,12 @@ static void judge_event(struct daemon *d, const struct look_flow *look)
         return;
     if (look->last[0] == '\0')
         err_set(&d->why_not, ERR_PEER,
-                "the event log has none any more, or its last one names no leaf");
+                "the agent's event log has none, or its last one names no leaf");
     else
         err_set(&d->why_not, ERR_PEER, "another program has made one for leaf %s",
                 look->last);
     memcpy(d->last_event, look->last, sizeof d->last_event);
-    d->plan_facts.retry_at_ms[PLAN_MEASURING] = answer_at_ms(d);
+    d->plan_facts.retry_at_ms[PLAN_MEASURING] = answer_at_ms(d, look->last);
     daemon_lose_attestation(d);
 }
 

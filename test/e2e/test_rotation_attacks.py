@@ -138,6 +138,21 @@ def test_program_that_makes_its_own_events_again_and_again_is_not_raced(stack):
     assert stack.agent.measured() == [name, first, name, second]
 
 
+def test_agent_that_takes_events_and_keeps_none_is_not_believed(stack):
+    """It is asked once more, and left alone for an hour then."""
+    Rotation(stack)
+    jump = make_time_pass(stack)
+    stack.agent.fault(preset="emit-ignored")
+    serve(stack)
+    stack.log.wait_for("ERROR - NOT ATTESTED: .*the agent's event log has none")
+    assert stack.agent.wait(method="EmitEvent", count=2, answered=True)
+    wait_until(lambda: not stack.status()["measurement"]["attested"], "the status tells it")
+    stack.agent.forget()
+    jump()
+    assert stack.agent.wait(method="Info", answered=True)
+    assert {call["method"] for call in stack.agent.log()} == {"Info"}
+
+
 def test_foreign_pair_that_an_operator_has_nginx_read(stack):
     """It is refused, and has to leave nginx as well as the volume."""
     rotation = Rotation(stack)
