@@ -51,11 +51,25 @@ static uint64_t answer_at_ms(struct daemon *d, const char *last)
     return now_ms + wait_ms;
 }
 
+/* An event of ours may come about when it was given up, and then the next try has only to serve. */
+static bool names_candidate(struct daemon *d, const char *last)
+{
+    if (d->candidate == NULL || strcmp(last, chain_leaf(d->candidate)->sha256) != 0 ||
+        strcmp(last, d->outdone_by) == 0)
+        return false;
+    snprintf(d->outdone_by, sizeof d->outdone_by, "%s", last); /* once */
+    return true;
+}
+
 static void judge_event(struct daemon *d, const struct look_flow *look)
 {
     if (!look->shown || !d->attested ||
         strcmp(look->last, chain_leaf(d->served)->sha256) == 0)
         return;
+    if (names_candidate(d, look->last)) {
+        d->plan_facts.retry_at_ms[PLAN_APPLYING] = 0;
+        return;
+    }
     if (look->last[0] == '\0')
         err_set(&d->why_not, ERR_PEER,
                 "the agent's event log has none, or its last one names no leaf");

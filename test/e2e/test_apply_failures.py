@@ -301,7 +301,7 @@ def test_file_that_the_workers_may_not_read_is_made_up_for_by_a_reload(stack):
     rotation = Rotation(stack)
     old = serve(stack)
     with LeafWatch(stack) as watch:
-        stack.folder["run_dir"].chmod(0o700)
+        stack.folder["run"].chmod(0o700)
         mark = rotation.put()
         stack.log.wait_for("WARNING - nginx has not taken the new chain by itself", since=mark)
         stack.log.wait_for(SETTLED, since=mark)
