@@ -15,7 +15,7 @@ from dstack_machine import replay
 from loopback import wait_until
 from others import Other, new_replica, peers, presents
 from preload import preload
-from stack import BUILD
+from stack import BUILD, IS_ROOT
 from test_failures import put_due_pair
 from test_orphan import assert_nothing_left
 from test_resilience import KILLED, kill_nginx
