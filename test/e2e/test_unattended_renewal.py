@@ -11,7 +11,7 @@ from rotation import LeafWatch, assert_at_rest, assert_measured
 from stack import CERTBOT, NEWER_CERTBOT
 
 RENEWALS = 10
-SHORT_LIFE_S = 30
+SHORT_LIFE_S = 40
 BEHIND_S = 1.0  # what is served may differ from the last event for that long, on a busy machine
 
 FAILURE = r"ERROR - .*\(attempt {}, next in [^)]+\)"
