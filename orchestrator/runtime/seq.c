@@ -22,6 +22,36 @@ static size_t count_steps(const struct seq *seq)
     return count;
 }
 
+static struct {
+    void (*told)(void *owner, const struct seq *seq, enum seq_change change,
+                 double seconds);
+    void *owner;
+} observer;
+
+void seq_observe(void (*told)(void *owner, const struct seq *seq, enum seq_change change,
+                              double seconds),
+                 void *owner)
+{
+    observer.told = told;
+    observer.owner = owner;
+}
+
+/* For the log, and for whoever observes. */
+static void tell(struct seq *seq, enum seq_change change)
+{
+    static const char *const words[] = {[SEQ_STEP_BEGINS] = "begins",
+                                        [SEQ_STEP_ENDED] = "ended",
+                                        [SEQ_STEP_FAILED] = "failed"};
+    uint64_t now_ns = uv_hrtime();
+
+    log_debug("%s: %s: %s", seq->name, current_step(seq)->name, words[change]);
+    if (change == SEQ_STEP_BEGINS)
+        seq->begun_ns = now_ns;
+    if (observer.told != NULL)
+        observer.told(observer.owner, seq, change,
+                      (double)(now_ns - seq->begun_ns) / 1e9);
+}
+
 /* Here the sequence ends: whatever else happened, one that was canceled says so. */
 static void on_closed(void *owner)
 {
@@ -48,7 +78,7 @@ static void end(struct seq *seq)
 static void fail(struct seq *seq, const struct err *err)
 {
     assert(err->kind != ERR_NONE);
-    log_debug("%s: %s: failed", seq->name, current_step(seq)->name);
+    tell(seq, SEQ_STEP_FAILED);
     seq->err = *err;
     err_wrap(&seq->err, "%s", current_step(seq)->name);
     end(seq);
@@ -78,7 +108,7 @@ static void wait_for_step(struct seq *seq)
 /* Moves on as a step's finish said; false when the sequence has ended. */
 static bool move_on(struct seq *seq, int verdict)
 {
-    log_debug("%s: %s: ended", seq->name, current_step(seq)->name);
+    tell(seq, SEQ_STEP_ENDED);
     if (verdict == SEQ_END) {
         end(seq);
         return false;
@@ -119,7 +149,7 @@ static void run(struct seq *seq)
             end(seq);
             return;
         }
-        log_debug("%s: %s: begins", seq->name, step->name);
+        tell(seq, SEQ_STEP_BEGINS);
         if (step->begin != NULL) {
             verdict = step->begin(seq->flow, &err);
             if (verdict == SEQ_WAIT) {

@@ -27,6 +27,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <uv.h>
 
 enum { SEQ_NEXT = 0, SEQ_READY = 0, SEQ_WAIT = 1, SEQ_END = 2 };
@@ -52,7 +53,18 @@ struct seq {
     bool canceled;
     bool timed_out;
     struct timer timer; /* starts the first step, then guards the waits */
+    uint64_t begun_ns;  /* the current step, on uv_hrtime's clock */
 };
+
+enum seq_change { SEQ_STEP_BEGINS, SEQ_STEP_ENDED, SEQ_STEP_FAILED };
+
+/*
+ * From now on `observer` is told of every step of every sequence of this process, for status and
+ * metrics; NULL for nobody. `seconds` is how long a step took that is over.
+ */
+void seq_observe(void (*observer)(void *owner, const struct seq *seq,
+                                  enum seq_change change, double seconds),
+                 void *owner);
 
 /* `flow` is handed to the steps, `owner` to `done`. */
 void seq_start(struct seq *seq, uv_loop_t *loop, const char *name,

@@ -636,6 +636,29 @@ static void test_step_that_fails_has_not_ended(void **state)
                         "alphabet: b: begins\nalphabet: b: failed\n");
 }
 
+static void on_change(void *owner, const struct seq *seq, enum seq_change change,
+                      double seconds)
+{
+    char *told = owner;
+    size_t used = strlen(told);
+
+    assert_true(seconds >= 0 && (change != SEQ_STEP_BEGINS || seconds == 0));
+    snprintf(told + used, 64 - used, "%s/%s/%d ", seq->name, seq_step_name(seq), change);
+}
+
+static void test_observer_is_told_of_each_step(void **state)
+{
+    struct flow flow = {.a.begin = READY, .b = {.begin = WAIT, .operation = FAILS}};
+    char told[64] = "";
+
+    seq_observe(on_change, told);
+    start(&flow, *state);
+    loop_run(*state);
+    seq_observe(NULL, NULL);
+    ended_assert_failed(&flow.ended, ERR_PEER, "b: refused");
+    assert_string_equal(told, "alphabet/a/0 alphabet/a/1 alphabet/b/0 alphabet/b/2 ");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -662,6 +685,7 @@ int main(void)
         loop_test(test_misuse_asserts),
         loop_test(test_each_step_has_two_lines),
         loop_test(test_step_that_fails_has_not_ended),
+        loop_test(test_observer_is_told_of_each_step),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
