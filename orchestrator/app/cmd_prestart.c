@@ -11,7 +11,6 @@
 #include "domain/keys.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,70 +18,6 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-static const char help[] =
-    "usage: cert-manager prestart [--boot] [--log-prefix TEXT] [--config FILE] -- "
-    "COMMAND…\n"
-    "\n"
-    "Makes sure that nginx can start, then becomes COMMAND: a promotion of a certificate "
-    "that\n"
-    "was cut off is finished, and a missing nginx configuration is made.\n"
-    "\n"
-    "  --boot             the container starts: HTTPS of an earlier life is switched off "
-    "until\n"
-    "                     its certificate was measured again\n"
-    "  --log-prefix TEXT  put TEXT before every line that COMMAND writes\n"
-    "  --config FILE      settings file, as for `cert-manager run`\n"
-    "\n"
-    "exit status: COMMAND's own; 1 COMMAND cannot be run, 2 wrong use, 78 unusable\n"
-    "setting (with --boot; later COMMAND starts with the configuration of before)\n"
-    "\n"
-    "example: cert-manager prestart --log-prefix '[nginx] ' -- nginx -g 'daemon off;'\n";
-
-struct arguments {
-    const char *config_file;
-    const char *log_prefix;
-    bool boot;
-    char **command;
-};
-
-/* 0, or the exit code plus one, so that --help can end the command with success. */
-static int parse(int argc, char **argv, struct arguments *ret)
-{
-    static const struct option options[] = {
-        {"boot", no_argument, NULL, 'b'},
-        {"config", required_argument, NULL, 'c'},
-        {"log-prefix", required_argument, NULL, 'p'},
-        {"help", no_argument, NULL, 'h'},
-        {0},
-    };
-    int option;
-
-    while ((option = getopt_long(argc, argv, "+bc:p:h", options, NULL)) != -1) {
-        switch (option) {
-        case 'b':
-            ret->boot = true;
-            break;
-        case 'c':
-            ret->config_file = optarg;
-            break;
-        case 'p':
-            ret->log_prefix = optarg;
-            break;
-        case 'h':
-            fputs(help, stdout);
-            return EXIT_SUCCESS + 1;
-        default:
-            fputs(help, stderr);
-            return 2 + 1;
-        }
-    }
-    ret->command = argv + optind;
-    if (ret->command[0] != NULL)
-        return 0;
-    fputs(help, stderr);
-    return 2 + 1;
-}
 
 static int render_http_only(const struct config *config, struct err *err)
 {
@@ -195,31 +130,63 @@ static void prepare(const struct config *config, bool boot)
         log_error("prestart: port 80 is not served: %s", err.message);
 }
 
-int cmd_prestart(int argc, char **argv)
+static int run(const struct command_line *line)
 {
-    struct arguments arguments = {0};
+    const char *log_prefix = command_value(line, "log-prefix");
+    const bool boot = command_has(line, "boot");
     struct config config;
     struct err err = ERR_INIT;
     mode_t old_umask = umask(077);
-    int code = parse(argc, argv, &arguments);
+    int code;
 
-    if (code != 0)
-        return code - 1;
-    code = setup_load(&config, arguments.config_file,
-                      arguments.boot ? SETUP_LOG_WARNINGS : SETUP_SKIP_WARNINGS);
+    if (line->operands[0] == NULL)
+        return command_wrong_use(line, "the command to become is missing");
+    code = setup_load(&config, command_value(line, "config"),
+                      boot ? SETUP_LOG_WARNINGS : SETUP_SKIP_WARNINGS);
     if (code == 0)
-        prepare(&config, arguments.boot);
+        prepare(&config, boot);
     config_done(&config);
     /* Settings that were spoilt later must not keep nginx from coming back. */
-    if (code != 0 && arguments.boot)
+    if (code != 0 && boot)
         return code;
     if (code != 0)
         log_error("prestart: %s starts with the configuration of before",
-                  arguments.command[0]);
+                  line->operands[0]);
     umask(old_umask);
-    if (arguments.log_prefix != NULL && log_prefix_attach(arguments.log_prefix, &err) < 0)
+    if (log_prefix != NULL && log_prefix_attach(log_prefix, &err) < 0)
         log_error("prestart: %s", err.message);
-    execvp(arguments.command[0], arguments.command);
-    log_fatal("prestart: cannot run %s: %s", arguments.command[0], strerror(errno));
+    execvp(line->operands[0], line->operands);
+    log_fatal("prestart: cannot run %s: %s", line->operands[0], strerror(errno));
     return EXIT_FAILURE;
 }
+
+static const struct command_option options[] = {
+    {"boot", NULL,
+     "the container starts: HTTPS of an earlier life is switched off until its "
+     "certificate was measured again",
+     NULL},
+    {"log-prefix", "TEXT", "put TEXT before every line that COMMAND writes", NULL},
+    {"config", "FILE", "settings file, as for `cert-manager run`", NULL},
+    {0},
+};
+
+static const char *const examples[] = {
+    "cert-manager prestart --log-prefix '[nginx] ' -- nginx -g 'daemon off;'",
+    NULL,
+};
+
+const struct command cmd_prestart = {
+    .name = "prestart",
+    .summary = "prepare for nginx or supervisord, then become it",
+    .description =
+        "Makes sure that nginx can start, then becomes COMMAND: a promotion of a "
+        "certificate that was cut off is finished, and a missing nginx configuration is "
+        "made.",
+    .options = options,
+    .operands = "-- COMMAND…",
+    .exit_status =
+        "COMMAND's own; 1 COMMAND cannot be run, 2 wrong use, 78 unusable setting (with "
+        "--boot; later COMMAND starts with the configuration of before)",
+    .examples = examples,
+    .run = run,
+};

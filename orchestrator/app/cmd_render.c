@@ -11,35 +11,12 @@
 #include "domain/chain.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-static const char help[] =
-    "usage: cert-manager render [--config FILE] [--level LEVEL] [--output FOLDER]\n"
-    "\n"
-    "Shows the configuration that nginx would get now: default.conf, and the include "
-    "with what\n"
-    "our modules and services need. Names of backends are looked up once. Nothing that "
-    "runs is\n"
-    "touched or needed, and no root.\n"
-    "\n"
-    "  --config FILE    settings file, as for `cert-manager run`\n"
-    "  --level LEVEL    full (the default), reduced (what HTTPS steps down to when "
-    "nginx\n"
-    "                   refuses the full one) or http-only (while there is no "
-    "certificate)\n"
-    "  --output FOLDER  write the files there, and not to standard output\n"
-    "\n"
-    "exit status: 0 shown, 1 cannot run, 2 wrong use, 78 unusable setting or template\n"
-    "\n"
-    "examples: cert-manager render --config deploy/config.yaml\n"
-    "          DOMAIN=app.example.com UPSTREAM_HOST=app cert-manager render | less\n"
-    "          cert-manager render --level reduced --output /tmp/rendered\n";
 
 struct arguments {
     const char *config_file;
@@ -69,46 +46,25 @@ static bool parse_level(const char *name, enum nginx_level *ret)
             return true;
         }
     }
-    fprintf(stderr, "cert-manager render: unknown level \"%s\"\n", name);
     return false;
 }
 
-/* 0, or the exit code plus one, so that --help can end the command with success. */
-static int parse(int argc, char **argv, struct arguments *ret)
+/* 0, or the exit code. */
+static int read_line(const struct command_line *line, struct arguments *ret)
 {
-    static const struct option options[] = {
-        {"config", required_argument, NULL, 'c'},
-        {"level", required_argument, NULL, 'l'},
-        {"output", required_argument, NULL, 'o'},
-        {"help", no_argument, NULL, 'h'},
-        {0},
-    };
-    bool good = true;
-    int option;
+    const char *level = command_value(line, "level");
 
-    while (good && (option = getopt_long(argc, argv, "+c:l:o:h", options, NULL)) != -1) {
-        switch (option) {
-        case 'c':
-            ret->config_file = optarg;
-            break;
-        case 'l':
-            good = parse_level(optarg, &ret->level);
-            break;
-        case 'o':
-            ret->folder = optarg;
-            break;
-        case 'h':
-            fputs(help, stdout);
-            return EXIT_SUCCESS + 1;
-        default:
-            good = false;
-            break;
-        }
-    }
-    if (good && optind == argc)
-        return 0;
-    fputs(help, stderr);
-    return 2 + 1;
+    *ret = (struct arguments){
+        .config_file = command_value(line, "config"),
+        .folder = command_value(line, "output"),
+        .level = NGINX_HTTPS,
+    };
+    if (level != NULL && !parse_level(level, &ret->level))
+        return command_wrong_use(line,
+                                 "--level: found \"%s\", expected full, reduced or "
+                                 "http-only",
+                                 level);
+    return 0;
 }
 
 /* ---- what the machine says ---- */
@@ -322,14 +278,14 @@ static int ask_and_render(const struct config *config, const struct arguments *a
     return code;
 }
 
-int cmd_render(int argc, char **argv)
+static int run(const struct command_line *line)
 {
-    struct arguments arguments = {.level = NGINX_HTTPS};
+    struct arguments arguments;
     struct config config;
-    int code = parse(argc, argv, &arguments);
+    int code = read_line(line, &arguments);
 
     if (code != 0)
-        return code - 1;
+        return code;
     signal(SIGPIPE, SIG_IGN); /* a reader that has seen enough is a failed write */
     setup_log_to(STDERR_FILENO);
     code = setup_load(&config, arguments.config_file, SETUP_LOG_WARNINGS);
@@ -338,3 +294,33 @@ int cmd_render(int argc, char **argv)
     config_done(&config);
     return code;
 }
+
+static const struct command_option options[] = {
+    {"config", "FILE", "settings file, as for `cert-manager run`", NULL},
+    {"level", "LEVEL",
+     "full (the default), reduced (what HTTPS steps down to when nginx refuses the full "
+     "one) or http-only (while there is no certificate)",
+     "full reduced http-only"},
+    {"output", "FOLDER", "write the files there, and not to standard output", NULL},
+    {0},
+};
+
+static const char *const examples[] = {
+    "cert-manager render --config deploy/config.yaml",
+    "DOMAIN=app.example.com UPSTREAM_HOST=app cert-manager render | less",
+    "cert-manager render --level reduced --output /tmp/rendered",
+    NULL,
+};
+
+const struct command cmd_render = {
+    .name = "render",
+    .summary = "show the configuration that nginx would get",
+    .description =
+        "Shows the configuration that nginx would get now: default.conf, and the include "
+        "with what our modules and services need. Names of backends are looked up once. "
+        "Nothing that runs is touched or needed, and no root.",
+    .options = options,
+    .exit_status = "0 shown, 1 cannot run, 2 wrong use, 78 unusable setting or template",
+    .examples = examples,
+    .run = run,
+};

@@ -3,23 +3,8 @@
 #include "app/setup.h"
 #include "base/log.h"
 
-#include <getopt.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
-
-static const char help[] =
-    "usage: cert-manager run [--config FILE]\n"
-    "\n"
-    "Obtains, measures, serves and renews the certificate until SIGTERM. Settings come "
-    "from\n"
-    "FILE (else $CERT_MANAGER_CONFIG, else " SETUP_DEFAULT_CONFIG
-    " when it\n"
-    "exists) and from the environment, which wins.\n"
-    "\n"
-    "exit status: 0 stopped by a signal, 1 cannot run, 2 wrong use, 78 unusable setting\n"
-    "\n"
-    "example: DOMAIN=app.example.com cert-manager run\n";
 
 /*
  * supervisord looks at the exit code only of a program that it has seen running (startsecs and
@@ -37,32 +22,13 @@ static void wait_to_be_seen(void)
     sleep(SUPERVISED_S);
 }
 
-int cmd_run(int argc, char **argv)
+static int run(const struct command_line *line)
 {
-    static const struct option options[] = {
-        {"config", required_argument, NULL, 'c'},
-        {"help", no_argument, NULL, 'h'},
-        {0},
-    };
-    const char *config_file = NULL;
     struct config config;
-    int option;
     int code;
 
-    while ((option = getopt_long(argc, argv, "+c:h", options, NULL)) != -1) {
-        if (option == 'c') {
-            config_file = optarg;
-            continue;
-        }
-        fputs(help, option == 'h' ? stdout : stderr);
-        return option == 'h' ? EXIT_SUCCESS : 2;
-    }
-    if (optind != argc) {
-        fputs(help, stderr);
-        return 2;
-    }
     setup_harden();
-    code = setup_load(&config, config_file, SETUP_LOG_WARNINGS);
+    code = setup_load(&config, command_value(line, "config"), SETUP_LOG_WARNINGS);
     if (code == 0)
         code = daemon_run(&config);
     config_done(&config);
@@ -70,3 +36,29 @@ int cmd_run(int argc, char **argv)
         wait_to_be_seen();
     return code;
 }
+
+static const struct command_option options[] = {
+    {"config", "FILE",
+     "the settings; else $CERT_MANAGER_CONFIG, else " SETUP_DEFAULT_CONFIG
+     " when it exists. The environment wins over it",
+     NULL},
+    {0},
+};
+
+static const char *const examples[] = {
+    "DOMAIN=app.example.com cert-manager run",
+    "cert-manager run --config deploy/config.yaml",
+    NULL,
+};
+
+const struct command cmd_run = {
+    .name = "run",
+    .summary = "obtain, measure, serve and renew the certificate (the daemon)",
+    .description =
+        "Obtains, measures, serves and renews the certificate until SIGTERM or SIGINT.",
+    .options = options,
+    .exit_status =
+        "0 stopped by a signal, 1 cannot run, 2 wrong use, 78 unusable setting",
+    .examples = examples,
+    .run = run,
+};

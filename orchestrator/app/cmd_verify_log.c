@@ -9,45 +9,11 @@
 #include "runtime/lookup.h"
 #include "runtime/seq.h"
 
-#include <getopt.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const char help[] =
-    "usage: cert-manager verify-log [--log FILE | --agent ENDPOINT]\n"
-    "                               [--cert FILE | --host NAME[:PORT]]\n"
-    "                               [--rtmr3 HEX] [--json]\n"
-    "\n"
-    "Checks the TEE's event log as an attesting client does: the digest of every\n"
-    "runtime event, RTMR3 replayed from them, and whether the last event \"New TLS\n"
-    "Certificate\" names a certificate. Every fault is told in one line.\n"
-    "\n"
-    "  --log FILE          the log: an array of events, the guest agent's Info, its\n"
-    "                      tcb_info, or an answer of GetQuote; at most 16 MiB\n"
-    "  --agent ENDPOINT    without FILE: the agent whose Info has the log, a unix\n"
-    "                      socket or an http:// URL; else that of\n"
-    "                      $DSTACK_SIMULATOR_ENDPOINT, else dstack's usual socket\n"
-    "  --cert FILE         the certificate: PEM, leaf first\n"
-    "  --host NAME[:PORT]  the certificate that this host presents (port 443); an\n"
-    "                      IPv6 address with a port stands in brackets\n"
-    "  --rtmr3 HEX         the register's value, 96 hex digits, from a verified\n"
-    "                      quote; else RTMR3 is compared with what the agent shows\n"
-    "  --json              one JSON object instead of lines for people\n"
-    "\n"
-    "exit status: 0 the log holds and names the certificate, if one was given;\n"
-    "1 no verdict: a file, the agent or the host cannot be read, or what they gave\n"
-    "is no event log; 2 wrong use; 3 the log or the certificate does not verify\n"
-    "\n"
-    "examples:\n"
-    "  cert-manager verify-log --host app.example.com\n"
-    "  curl -s --unix-socket /var/run/dstack.sock -X POST -d '{}' \\\n"
-    "    -H 'Content-Type: application/json' http://localhost/Info >info.json\n"
-    "  cert-manager verify-log --log info.json --cert cert.pem --rtmr3 4c70… --json\n";
-
 enum {
-    EXIT_WRONG_USE = 2,
     EXIT_NOT_VERIFIED = 3,
     CALL_TIMEOUT_MS = 10000,
     HANDSHAKE_TIMEOUT_MS = 10000,
@@ -62,7 +28,6 @@ struct arguments {
     const char *host;
     const char *rtmr3_hex;
     bool json;
-    bool help;
 
     unsigned char rtmr3[EVENT_DIGEST_BYTES];
     char name[NAME_SIZE]; /* of the host, without brackets */
@@ -70,25 +35,6 @@ struct arguments {
 };
 
 /* ---- the command line ---- */
-
-__attribute__((format(printf, 1, 2))) static void complain(const char *format, ...)
-{
-    char message[ERR_MESSAGE_MAX];
-    char line[2 * ERR_MESSAGE_MAX];
-    va_list args;
-
-    va_start(args, format);
-    vsnprintf(message, sizeof message, format, args);
-    va_end(args);
-    text_escape(line, sizeof line, message, strlen(message));
-    fprintf(stderr, "cert-manager verify-log: %s\n", line);
-}
-
-static int wrong_use(const char *option, const char *problem)
-{
-    complain("%s: %s (verify-log --help explains)", option, problem);
-    return EXIT_WRONG_USE;
-}
 
 static bool parse_port(const char *text, unsigned *ret)
 {
@@ -125,66 +71,29 @@ static bool parse_host(struct arguments *arguments)
     return port[0] == '\0' || (port[0] == ':' && parse_port(port + 1, &arguments->port));
 }
 
-static int read_options(int argc, char **argv, struct arguments *ret)
-{
-    static const struct option options[] = {
-        {"log", required_argument, NULL, 'l'},   {"agent", required_argument, NULL, 'a'},
-        {"cert", required_argument, NULL, 'c'},  {"host", required_argument, NULL, 'H'},
-        {"rtmr3", required_argument, NULL, 'r'}, {"json", no_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'},        {0},
-    };
-    int option;
-
-    while ((option = getopt_long(argc, argv, "+h", options, NULL)) != -1) {
-        switch (option) {
-        case 'l':
-            ret->log = optarg;
-            break;
-        case 'a':
-            ret->agent = optarg;
-            break;
-        case 'c':
-            ret->cert = optarg;
-            break;
-        case 'H':
-            ret->host = optarg;
-            break;
-        case 'r':
-            ret->rtmr3_hex = optarg;
-            break;
-        case 'j':
-            ret->json = true;
-            break;
-        case 'h':
-            ret->help = true;
-            return 0;
-        default:
-            fputs(help, stderr);
-            return EXIT_WRONG_USE;
-        }
-    }
-    return optind == argc ? 0 : wrong_use(argv[optind], "no such argument");
-}
-
 /* 0, or the exit code. */
-static int parse(int argc, char **argv, struct arguments *ret)
+static int read_line(const struct command_line *line, struct arguments *ret)
 {
-    int code = read_options(argc, argv, ret);
-
-    if (code != 0 || ret->help)
-        return code;
+    *ret = (struct arguments){
+        .log = command_value(line, "log"),
+        .agent = command_value(line, "agent"),
+        .cert = command_value(line, "cert"),
+        .host = command_value(line, "host"),
+        .rtmr3_hex = command_value(line, "rtmr3"),
+        .json = command_has(line, "json"),
+    };
     if (ret->log != NULL && ret->agent != NULL)
-        return wrong_use("--agent", "the log is that of a file or of an agent, not both");
+        return command_wrong_use(
+            line, "--agent: the log is that of a file or of an agent, not both");
     if (ret->cert != NULL && ret->host != NULL)
-        return wrong_use("--host",
-                         "the certificate is that of a file or of a host, not "
-                         "both");
+        return command_wrong_use(
+            line, "--host: the certificate is that of a file or of a host, not both");
     if (ret->host != NULL && !parse_host(ret))
-        return wrong_use("--host",
-                         "expected NAME or NAME:PORT, as in app.example.com:443");
+        return command_wrong_use(
+            line, "--host: expected NAME or NAME:PORT, as in app.example.com:443");
     if (ret->rtmr3_hex != NULL &&
         text_unhex(ret->rtmr3, sizeof ret->rtmr3, ret->rtmr3_hex) < 0)
-        return wrong_use("--rtmr3", "expected 96 hex digits");
+        return command_wrong_use(line, "--rtmr3: expected 96 hex digits");
     return 0;
 }
 
@@ -406,43 +315,42 @@ static int judge(const struct arguments *arguments, struct session *s,
 }
 
 /* Only a report that was written whole counts. */
-static int print(const struct verify_report *report, bool json)
+static int print(const struct command_line *line, const struct verify_report *report,
+                 bool json)
 {
     if (json)
         verify_report_print_json(report);
     else
         verify_report_print(report);
     if (fflush(stdout) != 0 || ferror(stdout)) {
-        complain("cannot write to standard output");
+        command_complain(line, "cannot write to standard output");
         return EXIT_FAILURE;
     }
     return report->verdict.fault_count == 0 ? EXIT_SUCCESS : EXIT_NOT_VERIFIED;
 }
 
-int cmd_verify_log(int argc, char **argv)
+static int run(const struct command_line *line)
 {
-    struct arguments arguments = {0};
+    struct arguments arguments;
     struct session *session = NULL;
     struct verify_report *report = NULL;
     struct err err = ERR_INIT;
-    int code = parse(argc, argv, &arguments);
+    int code = read_line(line, &arguments);
 
-    if (arguments.help)
-        fputs(help, stdout);
-    if (code != 0 || arguments.help)
+    if (code != 0)
         return code;
     setup_harden();
     json_set_alloc_funcs(wipe_malloc, wipe_free);
     session = calloc(1, sizeof *session);
     report = calloc(1, sizeof *report);
     if (session == NULL || report == NULL) {
-        complain("out of memory");
+        command_complain(line, "out of memory");
         code = EXIT_FAILURE;
     } else if (judge(&arguments, session, report, &err) < 0) {
-        complain("%s", err.message);
+        command_complain(line, "%s", err.message);
         code = EXIT_FAILURE;
     } else {
-        code = print(report, arguments.json);
+        code = print(line, report, arguments.json);
     }
     if (session != NULL)
         event_log_free(session->log);
@@ -450,3 +358,50 @@ int cmd_verify_log(int argc, char **argv)
     free(report);
     return code;
 }
+
+static const struct command_option options[] = {
+    {"log", "FILE",
+     "the log: an array of events, the guest agent's Info, its tcb_info, or an answer of "
+     "GetQuote; at most 16 MiB",
+     NULL},
+    {"agent", "ENDPOINT",
+     "without --log: the agent whose Info has the log, a unix socket or an http:// URL; "
+     "else that of $DSTACK_SIMULATOR_ENDPOINT, else dstack's usual socket",
+     NULL},
+    {"cert", "FILE", "the certificate: PEM, leaf first", NULL},
+    {"host", "NAME[:PORT]",
+     "the certificate that this host presents (port 443); an IPv6 address with a port "
+     "stands in brackets",
+     ""},
+    {"rtmr3", "HEX",
+     "the register's value, 96 hex digits, from a verified quote; else RTMR3 is compared "
+     "with what the agent shows",
+     ""},
+    {"json", NULL, "one JSON object instead of lines for people", NULL},
+    {0},
+};
+
+static const char *const examples[] = {
+    "cert-manager verify-log --host app.example.com",
+    "curl -s --unix-socket /var/run/dstack.sock -X POST -d '{}' \\",
+    "  -H 'Content-Type: application/json' http://localhost/Info >info.json",
+    "cert-manager verify-log --log info.json --cert cert.pem --rtmr3 4c70… --json",
+    NULL,
+};
+
+const struct command cmd_verify_log = {
+    .name = "verify-log",
+    .summary = "does the TEE's event log hold and name a certificate",
+    .description =
+        "Checks the TEE's event log as an attesting client does: the digest of every "
+        "runtime event, RTMR3 replayed from them, and whether the last event \"New TLS "
+        "Certificate\" names a certificate. Every fault is told in one line.",
+    .options = options,
+    .exit_status =
+        "0 the log holds and names the certificate, if one was given; 1 no verdict: a "
+        "file, the agent or the host cannot be read, or what they gave is no event log; "
+        "2 "
+        "wrong use; 3 the log or the certificate does not verify",
+    .examples = examples,
+    .run = run,
+};

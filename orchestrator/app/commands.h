@@ -1,14 +1,19 @@
 /*
- * commands: one function and one file (cmd_<name>.c) per verb of the command line. Each
- * gets argv from its own name on and returns the exit code of the process.
+ * commands: one description and one file (cmd_<name>.c) for each verb of the command line.
  */
 #ifndef CM_APP_COMMANDS_H
 #define CM_APP_COMMANDS_H
 
-int cmd_run(int argc, char **argv);
-int cmd_prestart(int argc, char **argv);
-int cmd_verify_log(int argc, char **argv);
-int cmd_render(int argc, char **argv);
-int cmd_version(int argc, char **argv);
+#include "app/command.h"
+
+extern const struct command cmd_run;
+extern const struct command cmd_render;
+extern const struct command cmd_verify_log;
+extern const struct command cmd_prestart;
+extern const struct command cmd_help;
+extern const struct command cmd_version;
+
+/* All of them, in the order of the manual; ends with NULL. */
+extern const struct command *const commands[];
 
 #endif

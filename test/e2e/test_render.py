@@ -32,7 +32,7 @@ def fixture_rendering():
 
 def test_help_has_examples(rendering):
     shown = rendering.render("--help")
-    assert shown.code == 0 and "\nexamples: cert-manager render " in shown.out
+    assert shown.code == 0 and "\nexamples:\n  cert-manager render " in shown.out
 
 
 @pytest.mark.parametrize("words", [["--level", "x"], ["--unknown"], ["surplus"], ["--output"]])

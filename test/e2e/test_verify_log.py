@@ -547,9 +547,11 @@ def test_hostile_logs_never_break_it(write, cert, leaf):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--nonsense"], "unrecognized option"),
-        (["--log"], "requires an argument"),
-        (["file.json"], "file.json: no such argument"),
+        (["--nonsense"], "no such option: --nonsense"),
+        (["-x"], "no such option: -x"),
+        (["--json=1"], "no argument belongs to --json=1"),
+        (["--log"], "--log: its argument is missing"),
+        (["file.json"], "surplus argument: file.json"),
         (["--log", "x", "--agent", "y"], "not both"),
         (["--cert", "x", "--host", "y"], "not both"),
         (["--rtmr3", "00"], "expected 96 hex digits"),

@@ -1,0 +1,252 @@
+/* What is said about commands: usage, --help, the manual, completion. */
+#include "app/command.h"
+
+#include "base/text.h"
+
+#include <string.h>
+
+enum { WIDTH = 79, MEANING_COLUMN = 22 };
+
+/* ---- lines ---- */
+
+/* Characters as a terminal counts them: one column each, here. */
+static size_t columns_of(const char *text, size_t len)
+{
+    size_t columns = 0;
+    unsigned code;
+
+    for (size_t at = 0; at < len; columns++) {
+        size_t step = text_character(text + at, len - at, &code);
+
+        at += step > 0 ? step : 1;
+    }
+    return columns;
+}
+
+/* Words from `column` on, each line after the first `indent` columns to the right. */
+static void wrap(FILE *out, const char *text, size_t column, size_t indent)
+{
+    bool is_first = true;
+
+    while (*text != '\0') {
+        size_t len = strcspn(text, " \n");
+        size_t columns = columns_of(text, len);
+        bool ends_paragraph = text[len] == '\n';
+
+        if (!is_first && column + 1 + columns > WIDTH) {
+            fprintf(out, "\n%*s", (int)indent, "");
+            column = indent;
+            is_first = true;
+        }
+        fprintf(out, "%s%.*s", is_first ? "" : " ", (int)len, text);
+        column += columns + (is_first ? 0 : 1);
+        is_first = false;
+        text += len + strspn(text + len, " \n");
+        if (ends_paragraph && *text != '\0') {
+            fprintf(out, "\n\n%*s", (int)indent, "");
+            column = indent;
+            is_first = true;
+        }
+    }
+    fputc('\n', out);
+}
+
+static size_t heading_of(const struct command_option *option, char *ret, size_t size)
+{
+    int len = snprintf(ret, size, "  --%s%s%s", option->name,
+                       option->argument != NULL ? " " : "",
+                       option->argument != NULL ? option->argument : "");
+
+    return len < 0 ? 0 : (size_t)len;
+}
+
+static void print_option(const struct command_option *option, FILE *out)
+{
+    char heading[64];
+    size_t len = heading_of(option, heading, sizeof heading);
+
+    fputs(heading, out);
+    if (len + 2 > MEANING_COLUMN)
+        fprintf(out, "\n%*s", MEANING_COLUMN, "");
+    else
+        fprintf(out, "%*s", (int)(MEANING_COLUMN - len), "");
+    wrap(out, option->meaning, MEANING_COLUMN, MEANING_COLUMN);
+}
+
+/* ---- a command ---- */
+
+void command_print_usage(const struct command *command, FILE *out)
+{
+    char text[512];
+    size_t used =
+        (size_t)snprintf(text, sizeof text, "usage: cert-manager %s", command->name);
+    size_t indent = used + 1;
+
+    for (const struct command_option *option = command->options; option->name != NULL;
+         option++) {
+        used += (size_t)snprintf(text + used, sizeof text - used, " [--%s%s%s]",
+                                 option->name, option->argument != NULL ? "=" : "",
+                                 option->argument != NULL ? option->argument : "");
+    }
+    if (command->operands != NULL)
+        snprintf(text + used, sizeof text - used, " %s", command->operands);
+    wrap(out, text, 0, indent < WIDTH / 2 ? indent : 8);
+}
+
+void command_print_help(const struct command *command, FILE *out)
+{
+    command_print_usage(command, out);
+    fputc('\n', out);
+    wrap(out, command->description, 0, 0);
+    fputc('\n', out);
+    for (const struct command_option *option = command->options; option->name != NULL;
+         option++)
+        print_option(option, out);
+    print_option(&(struct command_option){.name = "help", .meaning = "show this"}, out);
+    fputs("\nexit status: ", out);
+    wrap(out, command->exit_status, 13, 0);
+    if (command->examples[0] != NULL)
+        fputs("\nexamples:\n", out);
+    for (size_t i = 0; command->examples[i] != NULL; i++)
+        fprintf(out, "  %s\n", command->examples[i]);
+}
+
+/* ---- the manual ---- */
+
+/* Text of mdoc(7): a backslash, and a dot or a quote at the front, mean something there. */
+static void print_roff(FILE *out, const char *text)
+{
+    bool is_front = true;
+
+    for (; *text != '\0'; text++) {
+        if (is_front && (*text == '.' || *text == '\''))
+            fputs("\\&", out);
+        is_front = *text == '\n';
+        if (*text == '\\')
+            fputs("\\e", out);
+        else
+            fputc(*text, out);
+    }
+}
+
+static void print_roff_paragraphs(FILE *out, const char *text)
+{
+    while (*text != '\0') {
+        const char *end = strstr(text, "\n\n");
+        size_t len = end != NULL ? (size_t)(end - text) : strlen(text);
+        char paragraph[2048];
+
+        snprintf(paragraph, sizeof paragraph, "%.*s", (int)len, text);
+        print_roff(out, paragraph);
+        fputc('\n', out);
+        text += len;
+        if (*text != '\0') {
+            fputs(".Pp\n", out);
+            text += 2;
+        }
+    }
+}
+
+static void print_manual_of(const struct command *command, FILE *out)
+{
+    fprintf(out, ".Ss %s\n.Nm\n.Cm %s\n", command->name, command->name);
+    for (const struct command_option *option = command->options; option->name != NULL;
+         option++) {
+        fprintf(out, ".Op Fl -%s", option->name);
+        if (option->argument != NULL)
+            fprintf(out, " Ar %s", option->argument);
+        fputc('\n', out);
+    }
+    if (command->operands != NULL)
+        fprintf(out, ".Ar %s\n", command->operands);
+    fputs(".Pp\n", out);
+    print_roff_paragraphs(out, command->description);
+    if (command->options[0].name != NULL)
+        fputs(".Bl -tag -width Ds\n", out);
+    for (const struct command_option *option = command->options; option->name != NULL;
+         option++) {
+        fprintf(out, ".It Fl -%s", option->name);
+        if (option->argument != NULL)
+            fprintf(out, " Ar %s", option->argument);
+        fputc('\n', out);
+        print_roff_paragraphs(out, option->meaning);
+    }
+    if (command->options[0].name != NULL)
+        fputs(".El\n", out);
+    fputs(".Pp\nExit status: ", out);
+    print_roff_paragraphs(out, command->exit_status);
+    if (command->examples[0] == NULL)
+        return;
+    fputs(".Bd -literal -offset indent\n", out);
+    for (size_t i = 0; command->examples[i] != NULL; i++) {
+        print_roff(out, command->examples[i]);
+        fputc('\n', out);
+    }
+    fputs(".Ed\n", out);
+}
+
+void command_print_manual(const struct command *const *commands, FILE *out)
+{
+    for (; *commands != NULL; commands++)
+        print_manual_of(*commands, out);
+}
+
+/* ---- completion ---- */
+
+static void print_options_of(const struct command *command, FILE *out)
+{
+    fprintf(out, "    %s)\n        options='--help", command->name);
+    for (const struct command_option *option = command->options; option->name != NULL;
+         option++)
+        fprintf(out, " --%s", option->name);
+    fputs("'\n        ;;\n", out);
+}
+
+static void print_words_of(const struct command *command, FILE *out)
+{
+    for (const struct command_option *option = command->options; option->name != NULL;
+         option++) {
+        if (option->argument == NULL)
+            continue;
+        fprintf(out, "    \"%s --%s\")\n", command->name, option->name);
+        if (option->words != NULL)
+            fprintf(out,
+                    "        mapfile -t COMPREPLY < <(compgen -W '%s' -- \"$word\")\n",
+                    option->words);
+        else
+            fputs("        mapfile -t COMPREPLY < <(compgen -f -- \"$word\")\n", out);
+        fputs("        return\n        ;;\n", out);
+    }
+}
+
+void command_print_completion(const struct command *const *commands, FILE *out)
+{
+    fputs(
+        "# Completion of cert-manager for bash.\n"
+        "_cert_manager()\n"
+        "{\n"
+        "    local word=${COMP_WORDS[COMP_CWORD]} options=\n"
+        "    COMPREPLY=()\n"
+        "    if [ \"$COMP_CWORD\" -eq 1 ]; then\n"
+        "        mapfile -t COMPREPLY < <(compgen -W '--help --version",
+        out);
+    for (size_t i = 0; commands[i] != NULL; i++)
+        fprintf(out, " %s", commands[i]->name);
+    fputs(
+        "' -- \"$word\")\n"
+        "        return\n"
+        "    fi\n"
+        "    case \"${COMP_WORDS[1]} ${COMP_WORDS[COMP_CWORD - 1]}\" in\n",
+        out);
+    for (size_t i = 0; commands[i] != NULL; i++)
+        print_words_of(commands[i], out);
+    fputs("    esac\n    case ${COMP_WORDS[1]} in\n", out);
+    for (size_t i = 0; commands[i] != NULL; i++)
+        print_options_of(commands[i], out);
+    fputs(
+        "    esac\n"
+        "    mapfile -t COMPREPLY < <(compgen -W \"$options\" -- \"$word\")\n"
+        "}\n"
+        "complete -o filenames -F _cert_manager cert-manager\n",
+        out);
+}

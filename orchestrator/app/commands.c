@@ -1,0 +1,5 @@
+#include "app/commands.h"
+
+const struct command *const commands[] = {
+    &cmd_run, &cmd_render, &cmd_verify_log, &cmd_prestart, &cmd_help, &cmd_version, NULL,
+};
