@@ -3,6 +3,7 @@
 #include "adapters/challenge.h"
 #include "base/log.h"
 #include "domain/jose.h"
+#include "runtime/observer.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -267,6 +268,12 @@ static void on_process_done(void *owner, const struct err *err)
 
     if (c->ended_by_us.kind == ERR_NONE && err != NULL && err->kind == ERR_TIMEOUT)
         c->ended_by_us = *err;
+    observer_tell(
+        &(struct observation){.what = OBSERVED_CERTBOT,
+                              .subject = "",
+                              .detail = "",
+                              .failure = err == NULL ? ERR_NONE : err->kind,
+                              .seconds = (double)(uv_hrtime() - c->begun_ns) / 1e9});
     seq_resume(&c->seq, c->ended_by_us.kind == ERR_NONE ? err : NULL);
 }
 
@@ -289,6 +296,7 @@ static int begin_run(void *flow, struct err *err)
 
     if (certbot_fill_command(&command, c->folder, &c->request, err) < 0)
         return -1;
+    c->begun_ns = uv_hrtime();
     process_start(&c->process, c->request.loop, &options, on_process_done, c);
     if (process_pid(&c->process) != 0 && record_and_release(c, &c->ended_by_us) < 0)
         process_cancel(&c->process);

@@ -58,6 +58,7 @@ struct certbot {
     struct certbot_request request;
     struct seq seq;
     struct process process;
+    uint64_t begun_ns; /* on uv_hrtime's clock */
     struct orphan orphan;
     char folder[FS_PATH_MAX]; /* "": none */
     uid_t uid;

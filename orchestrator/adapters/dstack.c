@@ -2,6 +2,7 @@
 
 #include "base/fs.h"
 #include "base/text.h"
+#include "runtime/observer.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -179,6 +180,10 @@ static void on_http_done(void *owner, const struct err *http_err)
     call->body = NULL;
     if (failed != 0)
         err_wrap(&err, "guest agent %s: %s", call->endpoint, call->method);
+    observer_tell(&(struct observation){.what = OBSERVED_AGENT_CALL,
+                                        .subject = call->method,
+                                        .detail = "",
+                                        .failure = err.kind});
     call->done(call->owner, failed != 0 ? &err : NULL);
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/fs.h"
 #include "base/text.h"
+#include "runtime/observer.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -234,6 +235,8 @@ static void on_reload_closed(void *owner)
     const struct err err = reload->err; /* done may free or restart the reload */
 
     reload->running = false;
+    observer_tell(&(struct observation){
+        .what = OBSERVED_RELOAD, .subject = "", .detail = "", .failure = err.kind});
     reload->done(reload->owner, err.kind == ERR_NONE ? NULL : &err);
 }
 

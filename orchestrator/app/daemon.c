@@ -70,6 +70,7 @@ static void close_all(struct daemon *d)
     watch_close(&d->tls_folder, &d->loop, NULL, NULL);
     for (int i = 0; i < DAEMON_SIGNALS; i++)
         uv_close((uv_handle_t *)&d->signals[i], NULL);
+    server_close(&d->control, NULL, NULL);
     http_close(d->http, NULL, NULL);
 }
 
@@ -435,8 +436,12 @@ static int set_up(struct daemon *d, struct err *err)
     nginx_machine_facts(&d->facts);
     if (daemon_init_evidence(d, err) < 0)
         return -1;
-    return site_init(&d->site, &d->loop, d->config, &d->facts, &d->store, &site_events, d,
-                     err);
+    if (site_init(&d->site, &d->loop, d->config, &d->facts, &d->store, &site_events, d,
+                  err) < 0)
+        return -1;
+    daemon_init_metrics(d);
+    daemon_start_control(d);
+    return 0;
 }
 
 int daemon_run(const struct config *config)
@@ -468,6 +473,7 @@ int daemon_run(const struct config *config)
         log_error("a handle of the event loop was left open");
     site_done(&d->site);
     buf_done(&d->status);
+    daemon_done_metrics(d);
     EVP_PKEY_free(d->tls_key);
     secret_free(d->ekm_secret);
     daemon_drop_candidate(d);

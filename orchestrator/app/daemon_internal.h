@@ -16,6 +16,7 @@
 #include "domain/account.h"
 #include "domain/fallback.h"
 #include "domain/journal.h"
+#include "domain/metrics.h"
 #include "domain/plan.h"
 #include "domain/preflight.h"
 #include "domain/status.h"
@@ -28,6 +29,8 @@
 #include "flows/preflight_flow.h"
 #include "flows/renewal_info_flow.h"
 #include "runtime/http.h"
+#include "runtime/observer.h"
+#include "runtime/server.h"
 #include "runtime/timer.h"
 #include "runtime/watch.h"
 
@@ -136,6 +139,8 @@ struct daemon {
     char last_reason[PLAN_REASON_SIZE];       /* logged last */
     char last_refusal[ADOPT_REFUSAL_SIZE];
     struct buf status; /* as it was published last */
+    struct metrics metrics;
+    struct server control;
 
     enum activity activity;
     enum subject subject;
@@ -177,6 +182,22 @@ void daemon_proceed(struct daemon *d);
 
 /* <run_dir>/status.json says what holds now; written only when that has changed. */
 void daemon_publish_status(struct daemon *d);
+
+/* The same as JSON, appended to `ret`. */
+int daemon_status_text(const struct daemon *d, struct buf *ret, struct err *err);
+
+/* ---- daemon_metrics.c ---- */
+
+/* From here to daemon_done_metrics all that is observed in the process is counted here. */
+void daemon_init_metrics(struct daemon *d);
+void daemon_done_metrics(struct daemon *d);
+void daemon_count_issue(struct daemon *d, const struct issue_flow *flow,
+                        const struct err *err);
+int daemon_metrics_text(struct daemon *d, struct buf *ret, struct err *err);
+
+/* ---- daemon_control.c ---- */
+
+void daemon_start_control(struct daemon *d);
 
 /* ---- daemon_keys.c ---- */
 

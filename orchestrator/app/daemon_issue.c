@@ -81,6 +81,8 @@ static void on_issue_done(void *owner, const struct err *err)
 
     daemon_count(d, PLAN_ISSUING, err != NULL);
     daemon_note_account(d, d->authority, &d->flow.issue.account);
+    if (err != NULL || d->flow.issue.chain != NULL)
+        daemon_count_issue(d, &d->flow.issue, err);
     if (d->flow.issue.certbot_ran && !d->flow.issue.request.takes_over_only)
         daemon_judge_challenges(d, &d->flow.issue.outcome);
     if (err != NULL) {

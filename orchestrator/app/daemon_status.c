@@ -9,7 +9,7 @@
 
 enum { STATUS_MAX_BYTES = 256 * 1024 };
 
-static int render(const struct daemon *d, struct buf *ret, struct err *err)
+int daemon_status_text(const struct daemon *d, struct buf *ret, struct err *err)
 {
     const struct status status = {
         .config = d->config,
@@ -39,7 +39,8 @@ void daemon_publish_status(struct daemon *d)
     char path[FS_PATH_MAX];
     struct err err = ERR_INIT;
 
-    if (render(d, &text, &err) == 0 && strcmp(buf_str(&text), buf_str(&d->status)) == 0)
+    if (daemon_status_text(d, &text, &err) == 0 &&
+        strcmp(buf_str(&text), buf_str(&d->status)) == 0)
         return;
     if (err.kind == ERR_NONE &&
         (fs_join(path, d->config->run_dir, "status.json", &err) < 0 ||

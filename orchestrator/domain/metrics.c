@@ -166,6 +166,16 @@ void metrics_add(struct metrics *metrics, enum metric metric, const char *first,
         series->value += by;
 }
 
+void metrics_reach(struct metrics *metrics, enum metric metric, const char *first,
+                   const char *second, double value)
+{
+    struct metric_series *series = find(metrics, metric, first, second);
+
+    assert(families[metric].kind == COUNTER);
+    if (series != NULL && value > series->value)
+        series->value = value;
+}
+
 void metrics_observe(struct metrics *metrics, enum metric metric, const char *first,
                      const char *second, double seconds)
 {

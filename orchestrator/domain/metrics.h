@@ -65,6 +65,10 @@ void metrics_set(struct metrics *metrics, enum metric metric, const char *first,
 void metrics_add(struct metrics *metrics, enum metric metric, const char *first,
                  const char *second, double by);
 
+/* A counter that somebody else counts: it is there by now. */
+void metrics_reach(struct metrics *metrics, enum metric metric, const char *first,
+                   const char *second, double value);
+
 /* A summary: its sum grows by `seconds`, its count by one. */
 void metrics_observe(struct metrics *metrics, enum metric metric, const char *first,
                      const char *second, double seconds);

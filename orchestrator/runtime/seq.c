@@ -1,12 +1,15 @@
 #include "runtime/seq.h"
 
 #include "base/log.h"
+#include "runtime/observer.h"
 
 #include <assert.h>
 #include <string.h>
 
 /* What seq_go_to returns is this and the index of the step. */
 enum { GO_TO = 16 };
+
+#define BEGINS "begins"
 
 static const struct seq_step *current_step(const struct seq *seq)
 {
@@ -22,34 +25,23 @@ static size_t count_steps(const struct seq *seq)
     return count;
 }
 
-static struct {
-    void (*told)(void *owner, const struct seq *seq, enum seq_change change,
-                 double seconds);
-    void *owner;
-} observer;
-
-void seq_observe(void (*told)(void *owner, const struct seq *seq, enum seq_change change,
-                              double seconds),
-                 void *owner)
+/* For the log, and for the observer. */
+static void tell(struct seq *seq, const char *word, enum err_kind failure)
 {
-    observer.told = told;
-    observer.owner = owner;
-}
-
-/* For the log, and for whoever observes. */
-static void tell(struct seq *seq, enum seq_change change)
-{
-    static const char *const words[] = {[SEQ_STEP_BEGINS] = "begins",
-                                        [SEQ_STEP_ENDED] = "ended",
-                                        [SEQ_STEP_FAILED] = "failed"};
     uint64_t now_ns = uv_hrtime();
+    bool begins = strcmp(word, BEGINS) == 0;
+    struct observation observation = {
+        .what = begins ? OBSERVED_STEP_BEGINS : OBSERVED_STEP,
+        .subject = seq->name,
+        .detail = current_step(seq)->name,
+        .failure = failure,
+    };
 
-    log_debug("%s: %s: %s", seq->name, current_step(seq)->name, words[change]);
-    if (change == SEQ_STEP_BEGINS)
+    log_debug("%s: %s: %s", seq->name, current_step(seq)->name, word);
+    if (begins)
         seq->begun_ns = now_ns;
-    if (observer.told != NULL)
-        observer.told(observer.owner, seq, change,
-                      (double)(now_ns - seq->begun_ns) / 1e9);
+    observation.seconds = (double)(now_ns - seq->begun_ns) / 1e9;
+    observer_tell(&observation);
 }
 
 /* Here the sequence ends: whatever else happened, one that was canceled says so. */
@@ -78,7 +70,7 @@ static void end(struct seq *seq)
 static void fail(struct seq *seq, const struct err *err)
 {
     assert(err->kind != ERR_NONE);
-    tell(seq, SEQ_STEP_FAILED);
+    tell(seq, "failed", err->kind);
     seq->err = *err;
     err_wrap(&seq->err, "%s", current_step(seq)->name);
     end(seq);
@@ -108,7 +100,7 @@ static void wait_for_step(struct seq *seq)
 /* Moves on as a step's finish said; false when the sequence has ended. */
 static bool move_on(struct seq *seq, int verdict)
 {
-    tell(seq, SEQ_STEP_ENDED);
+    tell(seq, "ended", ERR_NONE);
     if (verdict == SEQ_END) {
         end(seq);
         return false;
@@ -149,7 +141,7 @@ static void run(struct seq *seq)
             end(seq);
             return;
         }
-        tell(seq, SEQ_STEP_BEGINS);
+        tell(seq, BEGINS, ERR_NONE);
         if (step->begin != NULL) {
             verdict = step->begin(seq->flow, &err);
             if (verdict == SEQ_WAIT) {

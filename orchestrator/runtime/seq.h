@@ -15,7 +15,7 @@
  *
  * The first failure ends the sequence; `done` gets it, wrapped in the name of the step. At level
  * debug the log has two lines for each step: "apply: measure: begins", written before its begin, and
- * when it is over "apply: measure: ended" or "apply: measure: failed".
+ * when it is over "apply: measure: ended" or "apply: measure: failed". The observer is told the same.
  * All of done.h holds: a sequence is itself such an operation.
  */
 #ifndef CM_RUNTIME_SEQ_H
@@ -55,16 +55,6 @@ struct seq {
     struct timer timer; /* starts the first step, then guards the waits */
     uint64_t begun_ns;  /* the current step, on uv_hrtime's clock */
 };
-
-enum seq_change { SEQ_STEP_BEGINS, SEQ_STEP_ENDED, SEQ_STEP_FAILED };
-
-/*
- * From now on `observer` is told of every step of every sequence of this process, for status and
- * metrics; NULL for nobody. `seconds` is how long a step took that is over.
- */
-void seq_observe(void (*observer)(void *owner, const struct seq *seq,
-                                  enum seq_change change, double seconds),
-                 void *owner);
 
 /* `flow` is handed to the steps, `owner` to `done`. */
 void seq_start(struct seq *seq, uv_loop_t *loop, const char *name,

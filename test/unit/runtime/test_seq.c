@@ -1,6 +1,7 @@
 #include "runtime/seq.h"
 
 #include "base/log.h"
+#include "runtime/observer.h"
 #include "support/loop.h"
 
 #include <setjmp.h>
@@ -636,27 +637,30 @@ static void test_step_that_fails_has_not_ended(void **state)
                         "alphabet: b: begins\nalphabet: b: failed\n");
 }
 
-static void on_change(void *owner, const struct seq *seq, enum seq_change change,
-                      double seconds)
+static void on_observed(void *owner, const struct observation *observation)
 {
     char *told = owner;
     size_t used = strlen(told);
 
-    assert_true(seconds >= 0 && (change != SEQ_STEP_BEGINS || seconds == 0));
-    snprintf(told + used, 64 - used, "%s/%s/%d ", seq->name, seq_step_name(seq), change);
+    assert_true(observation->seconds >= 0);
+    snprintf(told + used, 96 - used, "%s/%s/%d/%d ", observation->subject,
+             observation->detail, observation->what, observation->failure);
 }
 
 static void test_observer_is_told_of_each_step(void **state)
 {
     struct flow flow = {.a.begin = READY, .b = {.begin = WAIT, .operation = FAILS}};
-    char told[64] = "";
+    char told[96] = "";
+    char expected[96];
 
-    seq_observe(on_change, told);
+    observer_set(on_observed, told);
     start(&flow, *state);
     loop_run(*state);
-    seq_observe(NULL, NULL);
+    observer_set(NULL, NULL);
     ended_assert_failed(&flow.ended, ERR_PEER, "b: refused");
-    assert_string_equal(told, "alphabet/a/0 alphabet/a/1 alphabet/b/0 alphabet/b/2 ");
+    snprintf(expected, sizeof expected,
+             "alphabet/a/0/0 alphabet/a/1/0 alphabet/b/0/0 alphabet/b/1/%d ", ERR_PEER);
+    assert_string_equal(told, expected);
 }
 
 int main(void)

@@ -1,0 +1,83 @@
+/*
+ * The control socket, <run_dir>/control.sock: what holds now, for people and programs of this
+ * machine. Only root can connect to it.
+ */
+#include "app/daemon_internal.h"
+
+#include "base/log.h"
+
+#include <string.h>
+
+enum { CONNECTIONS_MAX = 16, BODY_MAX_BYTES = 256 * 1024, TIMEOUT_MS = 5000 };
+
+static int answer_status(struct daemon *d, struct server_answer *ret, struct err *err)
+{
+    ret->type = "application/json";
+    return daemon_status_text(d, &ret->body, err);
+}
+
+static int answer_metrics(struct daemon *d, struct server_answer *ret, struct err *err)
+{
+    ret->type = "text/plain; version=0.0.4";
+    return daemon_metrics_text(d, &ret->body, err);
+}
+
+static const struct {
+    const char *method;
+    const char *path;
+    int (*answer)(struct daemon *d, struct server_answer *ret, struct err *err);
+} routes[] = {
+    {"GET", "/v1/status", answer_status},
+    {"GET", "/metrics", answer_metrics},
+};
+
+/* Status 200 when it goes well. */
+static void refuse(struct server_answer *ret, int status, const char *message)
+{
+    struct err ignored = ERR_INIT;
+
+    ret->status = status;
+    ret->type = "text/plain";
+    buf_clear(&ret->body);
+    (void)buf_printf(&ret->body, &ignored, "%s\n", message);
+}
+
+static void answer(void *owner, const struct server_request *request,
+                   struct server_answer *ret)
+{
+    const char *method = strcmp(request->method, "HEAD") == 0 ? "GET" : request->method;
+    struct err err = ERR_INIT;
+    bool known = false;
+
+    for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {
+        if (strcmp(request->path, routes[i].path) != 0)
+            continue;
+        known = true;
+        if (strcmp(method, routes[i].method) != 0)
+            continue;
+        ret->status = 200;
+        if (routes[i].answer(owner, ret, &err) < 0)
+            refuse(ret, 500, err.message);
+        return;
+    }
+    refuse(ret, known ? 405 : 404, known ? "not by this method" : "no such resource");
+}
+
+void daemon_start_control(struct daemon *d)
+{
+    const struct server_options options = {
+        .connections = CONNECTIONS_MAX,
+        .body_max = BODY_MAX_BYTES,
+        .timeout_ms = TIMEOUT_MS,
+        .answer = answer,
+        .owner = d,
+    };
+    char path[FS_PATH_MAX];
+    struct err err = ERR_INIT;
+
+    /* Certificates do not wait for it. */
+    if (fs_join(path, d->config->run_dir, "control.sock", &err) < 0 ||
+        server_start_unix(&d->control, &d->loop, path, 0600, (gid_t)-1, &options, &err) <
+            0)
+        log_error("status and metrics cannot be asked for: %s", err.message);
+}
