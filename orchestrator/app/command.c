@@ -125,7 +125,7 @@ static int read_options(struct command_line *line, int argc, char **argv)
 
 int command_run(const struct command *command, int argc, char **argv)
 {
-    struct command_line line = {.command = command};
+    struct command_line line = {.command = command, .operands = argv + argc};
     int code = read_options(&line, argc, argv);
 
     if (code != 0)

@@ -150,7 +150,7 @@ static void on_asked(void *owner, const struct err *failure)
                         failure->message);
         /* Whatever the wall clock does. */
         d->plan_facts.retry_at_ms[PLAN_ASKING] =
-            daemon_uptime_ms(d) + RENEWAL_ASK_MIN_S * 1000;
+            daemon_uptime_ms(d) + (uint64_t)RENEWAL_ASK_MIN_S * 1000;
     }
     daemon_flow_ended(d);
 }
