@@ -124,6 +124,7 @@ static void on_stop_signal(uv_signal_t *handle, int number)
         return;
     log_info("stopping on %s", number == SIGTERM ? "SIGTERM" : "SIGINT");
     d->stopping = true;
+    certbot_version_cancel(&d->certbot_version);
     cancel_flow(d);
 }
 
@@ -466,6 +467,7 @@ int daemon_run(const struct config *config)
     watch_others(d);
     d->activity = STARTING;
     d->starting = 2;
+    daemon_ask_certbot(d);
     site_start(&d->site);
     nginx_probe_start(&d->flow.probe, &d->loop, config, &d->facts, on_version_known, d);
     uv_run(&d->loop, UV_RUN_DEFAULT);

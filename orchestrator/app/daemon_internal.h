@@ -130,6 +130,7 @@ struct daemon {
 
     struct preflight preflight; /* as found last */
     unsigned resolve_tries;     /* in vain, before the next order */
+    struct certbot_version certbot_version;
 
     struct plan_facts plan_facts;
     unsigned failures[PLAN_ACTIVITIES];       /* in a row */
@@ -248,6 +249,9 @@ void daemon_start_issue(struct daemon *d);
 void daemon_start_order(struct daemon *d, bool takes_over_only);
 
 /* ---- daemon_preflight.c ---- */
+
+/* Whether it can be run, so that no order has to wait for that. */
+void daemon_ask_certbot(struct daemon *d);
 
 /* An order follows when nothing speaks against it. */
 void daemon_start_preflight(struct daemon *d);

@@ -72,6 +72,26 @@ static void on_preflight_done(void *owner, const struct err *err)
     daemon_flow_ended(d);
 }
 
+static void on_certbot_answered(void *owner, const struct err *err)
+{
+    struct daemon *d = owner;
+    struct preflight_finding *finding = &d->preflight.findings[PREFLIGHT_CERTBOT];
+    const struct preflight_finding before = *finding;
+
+    if (err != NULL && err->kind == ERR_CANCELED)
+        return;
+    preflight_judge_certbot(finding, err, d->config->certbot.path,
+                            d->certbot_version.text);
+    tell(PREFLIGHT_CERTBOT, &before, finding);
+}
+
+void daemon_ask_certbot(struct daemon *d)
+{
+    if (!d->config->development && !d->config->tls.external_key)
+        certbot_version_start(&d->certbot_version, &d->loop, d->config,
+                              on_certbot_answered, d);
+}
+
 void daemon_start_preflight(struct daemon *d)
 {
     size_t authority = fallback_next(&d->fallback, daemon_uptime_ms(d));
@@ -84,6 +104,7 @@ void daemon_start_preflight(struct daemon *d)
         .account = &d->accounts[authority],
         .before = &d->preflight,
         .resolve_tries = d->resolve_tries,
+        .certbot = &d->certbot_version,
     };
 
     d->activity = CHECKING;

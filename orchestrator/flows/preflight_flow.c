@@ -4,12 +4,6 @@
 #include <string.h>
 #include <time.h>
 
-enum {
-    CERTBOT_VERSION_MS = 30 * 1000, /* on a machine that is busy with its start */
-    CERTBOT_TERM_GRACE_MS = 1000,
-    CERTBOT_OUTPUT_MAX_BYTES = 4 * 1024,
-};
-
 static struct preflight_finding *finding(struct preflight_flow *flow,
                                          enum preflight_check check)
 {
@@ -249,47 +243,42 @@ static void start_remotes(struct preflight_flow *flow)
     }
 }
 
+static void judge_certbot(struct preflight_flow *flow)
+{
+    const struct certbot_version *certbot = flow->request.certbot;
+
+    preflight_judge_certbot(finding(flow, PREFLIGHT_CERTBOT),
+                            certbot->why.kind == ERR_NONE ? NULL : &certbot->why,
+                            flow->request.config->certbot.path, certbot->text);
+}
+
 static void on_certbot_done(void *owner, const struct err *err)
 {
     struct preflight_flow *flow = owner;
-    const struct process *certbot = &flow->certbot;
-    /* Before Python 3.4 such things were said on standard error. */
-    const char *said = buf_str(&certbot->output[PROCESS_STDOUT]);
-    struct err why = ERR_INIT;
-    char line[128];
 
-    if (*said == '\0')
-        said = buf_str(&certbot->output[PROCESS_STDERR]);
-    snprintf(line, sizeof line, "%.*s", (int)strcspn(said, "\r\n"), said);
-    if (err != NULL)
-        why = *err;
-    else if (certbot->exit_status != 0)
-        err_set(&why, ERR_CONFIG, "%s --version failed (exit status %d, signal %d): %s",
-                flow->request.config->certbot.path, certbot->exit_status,
-                certbot->term_signal, line);
-    preflight_judge_certbot(finding(flow, PREFLIGHT_CERTBOT),
-                            why.kind == ERR_NONE ? NULL : &why,
-                            flow->request.config->certbot.path, line);
-    process_done(&flow->certbot);
+    (void)err;
+    flow->asks_certbot = false;
+    judge_certbot(flow);
     end_one(flow);
 }
 
+/* Right after the start it is being asked already, and an order need not wait for that. */
 static void start_certbot(struct preflight_flow *flow)
 {
-    const char *const argv[] = {flow->request.config->certbot.path, "--version", NULL};
-    const char *const environment[] = {"PATH=/usr/local/bin:/usr/bin:/bin",
-                                       "LANG=C.UTF-8", "XDG_CONFIG_HOME=/nonexistent",
-                                       NULL};
-    const struct process_options options = {
-        .argv = argv,
-        .environment = environment,
-        .max_output = CERTBOT_OUTPUT_MAX_BYTES,
-        .timeout_ms = CERTBOT_VERSION_MS,
-        .term_grace_ms = CERTBOT_TERM_GRACE_MS,
-    };
+    struct certbot_version *certbot = flow->request.certbot;
 
+    if (certbot_version_is_asked(certbot)) {
+        preflight_skip(finding(flow, PREFLIGHT_CERTBOT), "it is being asked");
+        return;
+    }
+    if (certbot_version_holds(certbot)) {
+        judge_certbot(flow);
+        return;
+    }
+    flow->asks_certbot = true;
     flow->pending++;
-    process_start(&flow->certbot, flow->request.loop, &options, on_certbot_done, flow);
+    certbot_version_start(certbot, flow->request.loop, flow->request.config,
+                          on_certbot_done, flow);
 }
 
 static void on_caa_done(void *owner, const struct err *err)
@@ -365,7 +354,7 @@ static int begin_ask_around(void *owner, struct err *err)
     start_remotes(flow);
     start_certbot(flow);
     start_caa(flow);
-    return SEQ_WAIT;
+    return flow->pending == 0 ? SEQ_READY : SEQ_WAIT;
 }
 
 static int finish_ask_around(void *owner, struct err *err)
@@ -381,7 +370,8 @@ static void abort_ask_around(void *owner)
 
     for (size_t i = 0; i < flow->remotes; i++)
         challenge_fetch_cancel(&flow->remote[i].fetch);
-    process_cancel(&flow->certbot);
+    if (flow->asks_certbot)
+        certbot_version_cancel(flow->request.certbot);
     if (flow->asks_caa)
         caa_lookup_cancel(&flow->caa);
     if (flow->asks_directory)

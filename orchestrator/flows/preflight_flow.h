@@ -16,6 +16,7 @@
 
 #include "adapters/acme_directory.h"
 #include "adapters/caa_lookup.h"
+#include "adapters/certbot_version.h"
 #include "adapters/challenge.h"
 #include "adapters/nginx.h"
 #include "adapters/store.h"
@@ -24,7 +25,6 @@
 #include "domain/config.h"
 #include "domain/preflight.h"
 #include "runtime/lookup.h"
-#include "runtime/process.h"
 #include "runtime/seq.h"
 
 enum { PREFLIGHT_ADDRESSES_MAX = 4 };
@@ -36,9 +36,10 @@ struct preflight_request {
     const struct config *config;
     const struct authority *authority; /* that is about to be asked */
     const struct store *store;
-    const struct account *account;  /* ours there, as far as it is known */
-    const struct preflight *before; /* what is not looked at again stays as it was */
-    unsigned resolve_tries;         /* look-ups in vain before this one */
+    const struct account *account;   /* ours there, as far as it is known */
+    const struct preflight *before;  /* what is not looked at again stays as it was */
+    unsigned resolve_tries;          /* look-ups in vain before this one */
+    struct certbot_version *certbot; /* asked when what is remembered does not hold */
 };
 
 /* One of the domain's addresses, asked for the file. */
@@ -62,7 +63,7 @@ struct preflight_flow {
     size_t pending; /* of what "ask around" has begun */
     struct preflight_fetch remote[PREFLIGHT_ADDRESSES_MAX];
     size_t remotes;
-    struct process certbot;
+    bool asks_certbot;
     bool asks_caa;
     struct caa_lookup caa;
     struct err caa_err; /* ERR_NONE: it has ended well */
