@@ -48,7 +48,7 @@ struct certbot_purpose certbot_purpose_of(const struct certbot_request *request)
 {
     return (struct certbot_purpose){
         .directory = request->authority->directory,
-        .domain = request->config->domain,
+        .names = &request->config->domains,
         .key = request->key_id,
     };
 }

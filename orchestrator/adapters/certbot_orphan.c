@@ -225,7 +225,8 @@ static bool is_needed(const char *folder, const struct certbot_record *record,
 bool certbot_clean_up(const struct config *config, const char *const *leaves,
                       size_t leaf_count)
 {
-    static const struct certbot_purpose none = {"", "", ""};
+    static const struct config_list nobody = {.count = 0};
+    static const struct certbot_purpose none = {"", &nobody, ""};
     bool any_left = false;
 
     for (int place = 0; place < CERTBOT_PLACES; place++) {

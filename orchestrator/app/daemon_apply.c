@@ -137,6 +137,7 @@ static void take_served(struct daemon *d)
     d->served_key = d->tls_key;
     d->plan_facts.served = true;
     d->plan_facts.rekeyed = false;
+    d->plan_facts.incomplete = chain_lacks(chain, &d->config->domains);
     d->plan_facts.not_before = leaf->not_before;
     d->plan_facts.not_after = leaf->not_after;
 }

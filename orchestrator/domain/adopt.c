@@ -17,11 +17,12 @@ static bool is_due(const struct chain_leaf *leaf, const struct adopt_rules *rule
     return renewal_of(&rules->terms, leaf->not_before, leaf->not_after).at <= now;
 }
 
-/* A leaf of another key is no rival: it has to go. */
+/* A leaf of another key, or one that lacks a name, is no rival: it has to go. */
 static bool is_younger(const struct chain *chain, const struct adopt_rules *rules)
 {
     return rules->served == NULL ||
            !chain_has_key(rules->served, rules->stored.derived) ||
+           chain_lacks(rules->served, rules->stored.domains) != NULL ||
            chain_leaf(chain)->not_before > chain_leaf(rules->served)->not_before;
 }
 
@@ -38,7 +39,7 @@ enum adopt_verdict adopt_judge(const struct chain *chain, const struct adopt_rul
     if (rules->served != NULL &&
         strcmp(leaf->sha256, chain_leaf(rules->served)->sha256) == 0)
         return ADOPT_OURS;
-    if (chain_check_issued(chain, rules->stored.derived, rules->stored.domain, now,
+    if (chain_check_issued(chain, rules->stored.derived, rules->stored.domains, now,
                            &err) < 0 ||
         chain_check_trusted(chain, rules->roots, now, &err) < 0)
         return refuse(ret_reason, err.message);

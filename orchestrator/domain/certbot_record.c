@@ -4,14 +4,23 @@
 #include <limits.h>
 #include <string.h>
 
+static json_t *names_of(const struct certbot_purpose *purpose)
+{
+    json_t *names = json_array();
+
+    for (size_t i = 0; i < purpose->names->count; i++)
+        json_array_append_new(names, json_string(purpose->names->items[i]));
+    return names;
+}
+
 int certbot_record_write(const struct certbot_record *record,
                          const struct certbot_purpose *purpose, struct buf *ret,
                          struct err *err)
 {
     json_t *object = json_pack(
-        "{s:I, s:I, s:I, s:s, s:s, s:s}", "pid", (json_int_t)record->pid, "started",
+        "{s:I, s:I, s:I, s:s, s:o, s:s}", "pid", (json_int_t)record->pid, "started",
         (json_int_t)record->started, "begun", (json_int_t)record->begun, "directory",
-        purpose->directory, "domain", purpose->domain, "key", purpose->key);
+        purpose->directory, "names", names_of(purpose), "key", purpose->key);
     char text[CERTBOT_RECORD_MAX_BYTES];
     size_t len = json_dumpb(object, text, sizeof text, JSON_INDENT(1));
 
@@ -44,6 +53,20 @@ static int read_text(const json_t *object, const char *name, const char *wanted,
     return 0;
 }
 
+static int read_names(const json_t *object, const struct certbot_purpose *purpose,
+                      bool *ret_same, struct err *err)
+{
+    const json_t *found = json_object_get(object, "names");
+    json_t *wanted;
+
+    if (!json_is_array(found))
+        return err_set(err, ERR_CONFIG, "the record has no usable member \"names\"");
+    wanted = names_of(purpose);
+    *ret_same = *ret_same && json_equal(found, wanted) == 1;
+    json_decref(wanted);
+    return 0;
+}
+
 static int read_members(const json_t *object, const struct certbot_purpose *purpose,
                         struct certbot_record *ret, struct err *err)
 {
@@ -57,7 +80,7 @@ static int read_members(const json_t *object, const struct certbot_purpose *purp
         read_number(object, "started", 1, LLONG_MAX, &started, err) < 0 ||
         read_number(object, "begun", 0, LLONG_MAX, &begun, err) < 0 ||
         read_text(object, "directory", purpose->directory, &ours, err) < 0 ||
-        read_text(object, "domain", purpose->domain, &ours, err) < 0 ||
+        read_names(object, purpose, &ours, err) < 0 ||
         read_text(object, "key", purpose->key, &ours, err) < 0)
         return -1;
     *ret = (struct certbot_record){.pid = (pid_t)pid,

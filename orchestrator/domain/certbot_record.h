@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "domain/config.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -15,7 +16,7 @@
 /* Borrowed. */
 struct certbot_purpose {
     const char *directory; /* of the CA */
-    const char *domain;
+    const struct config_list *names;
     const char *key; /* keys_id() of the TLS key */
 };
 
@@ -26,7 +27,7 @@ struct certbot_record {
     bool ours;        /* when read: it is for the given purpose */
 };
 
-enum { CERTBOT_RECORD_MAX_BYTES = 8 * 1024 };
+enum { CERTBOT_RECORD_MAX_BYTES = 40 * 1024 };
 
 /* Appended to `ret`. */
 int certbot_record_write(const struct certbot_record *record,

@@ -332,6 +332,15 @@ bool chain_covers(const struct chain *chain, const char *name)
     return covers;
 }
 
+const char *chain_lacks(const struct chain *chain, const struct config_list *names)
+{
+    for (size_t i = 0; i < names->count; i++) {
+        if (!chain_covers(chain, names->items[i]))
+            return names->items[i];
+    }
+    return NULL;
+}
+
 static bool string_contains(const ASN1_STRING *string, const char *word)
 {
     BIO *bio = BIO_new(BIO_s_mem());
@@ -447,9 +456,10 @@ static int check_signatures(const struct chain *chain, struct err *err)
 }
 
 static int check_issued(const struct chain *chain, const EVP_PKEY *key,
-                        const char *domain, int64_t now, struct err *err)
+                        const struct config_list *names, int64_t now, struct err *err)
 {
-    char names[NAMES_IN_MESSAGE_BYTES];
+    char found[NAMES_IN_MESSAGE_BYTES];
+    const char *lacking = chain_lacks(chain, names);
 
     if (!chain_has_key(chain, key))
         return err_set(err, ERR_CRYPTO,
@@ -459,20 +469,21 @@ static int check_issued(const struct chain *chain, const EVP_PKEY *key,
         return err_set(err, ERR_CRYPTO,
                        "the certificate is self-signed (issuer and subject are \"%s\")",
                        chain->leaf.subject);
-    if (!chain_covers(chain, domain)) {
-        list_names(chain->certificates[0], names, sizeof names);
+    if (lacking != NULL) {
+        list_names(chain->certificates[0], found, sizeof found);
         return err_set(err, ERR_CRYPTO,
-                       "the certificate is not for %s; its DNS names: %s", domain, names);
+                       "the certificate is not for %s; its DNS names: %s", lacking,
+                       found);
     }
     if (check_validity(&chain->leaf, now, err) < 0)
         return -1;
     return check_signatures(chain, err);
 }
 
-int chain_check_issued(const struct chain *chain, const EVP_PKEY *key, const char *domain,
-                       int64_t now, struct err *err)
+int chain_check_issued(const struct chain *chain, const EVP_PKEY *key,
+                       const struct config_list *names, int64_t now, struct err *err)
 {
-    int failed = check_issued(chain, key, domain, now, err);
+    int failed = check_issued(chain, key, names, now, err);
 
     ERR_clear_error();
     return failed;

@@ -9,6 +9,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "domain/config.h"
 #include "domain/renewal_info.h"
 
 #include <openssl/evp.h>
@@ -46,16 +47,20 @@ bool chain_has_key(const struct chain *chain,
 bool chain_covers(
     const struct chain *chain,
     const char *name); /* by subjectAltName, RFC 6125; never by common name */
+
+/* The first of the names that the leaf does not cover, borrowed from the list; NULL: none. */
+const char *chain_lacks(const struct chain *chain, const struct config_list *names);
+
 bool chain_issuer_contains(const struct chain *chain,
                            const char *word); /* in the issuer's CN, any case */
 
 /*
- * Whether an ACME CA's answer may be used: leaf for `key`, covers `domain`, valid at `now`, and
- * each certificate is signed by the next. ERR_CRYPTO says which of it failed, and how. A
+ * Whether an ACME CA's answer may be used: leaf for `key`, covers each of `names`, valid at `now`,
+ * and each certificate is signed by the next. ERR_CRYPTO says which of it failed, and how. A
  * not_before up to 5 minutes ahead is allowed: CAs and virtual machines disagree on the time.
  */
-int chain_check_issued(const struct chain *chain, const EVP_PKEY *key, const char *domain,
-                       int64_t now, struct err *err);
+int chain_check_issued(const struct chain *chain, const EVP_PKEY *key,
+                       const struct config_list *names, int64_t now, struct err *err);
 
 /*
  * Whether it leads to one of `roots`, as a TLS client would verify it at `now`; names are not looked

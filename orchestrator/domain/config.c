@@ -1,7 +1,6 @@
 #include "domain/config.h"
 
 #include "domain/config_internal.h"
-#include "domain/hostname.h"
 
 #include <assert.h>
 #include <ctype.h>
@@ -284,35 +283,6 @@ static void decide_log_level(struct config_load *load)
         config->log_level = LOG_DEBUG;
 }
 
-/* What is in force may not be what is meant: the file is only partly understood. */
-static bool is_guess(const struct config_load *load, size_t i)
-{
-    return load->origins[i].bad ||
-           (load->unread && load->origins[i].source == CONFIG_FROM_DEFAULT);
-}
-
-/* A public CA is never asked for a name that it cannot validate. */
-static void check_domain(struct config_load *load)
-{
-    size_t domain = config_index_of(offsetof(struct config, domain));
-    size_t development = config_index_of(offsetof(struct config, development));
-    struct err err = ERR_INIT;
-    char name[CONFIG_NAME_SIZE];
-
-    if (load->config->development || is_guess(load, domain) ||
-        is_guess(load, development))
-        return;
-    if (load->origins[domain].source == CONFIG_FROM_DEFAULT)
-        err_set(&err, ERR_CONFIG, "not set");
-    else if (hostname_check_public(load->config->domain, &err) == 0)
-        return;
-    config_error(
-        load,
-        "%s: %s; set it to the public name of this service, or DEV_MODE=true for "
-        "a self-signed certificate",
-        config_name_of(load, domain, name), err.message);
-}
-
 /* The directory alone says which CA is asked; the two may agree. */
 static void check_directory(struct config_load *load)
 {
@@ -437,8 +407,7 @@ int config_load(struct config *config, struct config_report *report,
     if (yaml != NULL)
         config_yaml_apply(&load, yaml, yaml_len);
     apply_environment(&load, environment);
-    if (config->domain != NULL)
-        check_domain(&load);
+    config_domains_check(&load);
     config_authorities_check(&load);
     check_directory(&load);
     check_pairs(&load);

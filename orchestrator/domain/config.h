@@ -45,9 +45,14 @@ struct config_routes {
     size_t count;
 };
 
+/* Names on one certificate, as many as Let's Encrypt signs. */
+enum { CONFIG_DOMAINS_MAX = 100 };
+
 /* Durations in milliseconds. Strings are never NULL except where "or NULL" is said. */
 struct config {
     char *domain;
+    struct config_list
+        domains;      /* of the certificate, each once: `domain`, then the others */
     bool development; /* dev_mode, DEV_MODE */
     enum log_level log_level;
     char *run_dir; /* "/run/cert-manager": secrets, staging and work folders, on tmpfs */

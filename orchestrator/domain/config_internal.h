@@ -2,7 +2,8 @@
  * config_internal: what config.c (table, environment, rules between settings),
  * config_settings.c (the tables), config_value.c (one value from its text),
  * config_form.c (whether a text is one; nginx_conf.c asks it, too), config_yaml.c (the file),
- * config_routes.c (the rules of routes) and config_authorities.c (those of CAs) share.
+ * config_routes.c (the rules of routes), config_authorities.c (those of CAs) and
+ * config_domains.c (those of the certificate's names) share.
  */
 #ifndef CM_DOMAIN_CONFIG_INTERNAL_H
 #define CM_DOMAIN_CONFIG_INTERNAL_H
@@ -11,7 +12,7 @@
 
 #include <stdint.h>
 
-enum { CONFIG_SETTING_COUNT = 65 };
+enum { CONFIG_SETTING_COUNT = 66 };
 
 enum config_type {
     CONFIG_HOSTNAME,
@@ -39,6 +40,7 @@ enum config_type {
     CONFIG_LIST,        /* of regular expressions */
     CONFIG_NETWORKS,    /* a list of addresses and networks in CIDR form */
     CONFIG_PLACES,      /* a list of host:port */
+    CONFIG_NAMES,       /* a list of host names and wildcards */
     CONFIG_ROUTES,      /* a list of mappings, see config_route_settings */
     CONFIG_AUTHORITIES, /* the same, see config_authority_settings */
 };
@@ -149,6 +151,11 @@ const char *config_quoted(char ret[CONFIG_QUOTED_SIZE], const char *text, size_t
  * far away.
  */
 unsigned config_distance(const char *a, const char *b);
+
+/* ---- config_domains.c ---- */
+
+/* The names of the certificate are put together, and checked. */
+void config_domains_check(struct config_load *load);
 
 /* ---- config_routes.c ---- */
 

@@ -29,6 +29,8 @@ enum {
 const struct config_setting config_settings[] = {
     {"domain", "DOMAIN", CONFIG_HOSTNAME, FIELD(domain), .fallback = "localhost",
      .meaning = "name of the certificate and server_name of nginx"},
+    {"domains", NULL, CONFIG_NAMES, FIELD(domains),
+     .meaning = "more names on the same certificate"},
     {"dev_mode", "DEV_MODE", CONFIG_BOOL, FIELD(development), .fallback = "false",
      .meaning = "self-signed certificate and fixed key material, without a guest agent"},
     {"run_dir", NULL, CONFIG_PATH, FIELD(run_dir), .fallback = "/run/cert-manager",

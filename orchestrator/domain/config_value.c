@@ -91,6 +91,7 @@ const char *config_expected(char ret[CONFIG_EXPECTED_SIZE],
             ("a decoded path that begins with /, at most 1024 letters, digits and "
              "/._~!&'()*+,=:@-, without // and /../"),
         [CONFIG_LIST] = "a sequence of texts",
+        [CONFIG_NAMES] = "a sequence of DNS names such as www.example.org",
         [CONFIG_NETWORKS] = "addresses and networks such as 10.0.0.0/8 or fd00::/8",
         [CONFIG_PLACES] = "a sequence of host:port",
         [CONFIG_ROUTES] = "a sequence of mappings with path and upstream",
@@ -120,6 +121,7 @@ static size_t longest(enum config_type type)
     case CONFIG_LIST:
     case CONFIG_NETWORKS:
     case CONFIG_PLACES:
+    case CONFIG_NAMES:
         return LIST_ITEM_MAX_BYTES;
     case CONFIG_SECRET:
         return SECRET_MAX_BYTES;
@@ -267,20 +269,41 @@ static int check_regex(const char *text, size_t len, struct err *err)
                    config_quoted(quoted, text, len), (const char *)reason, offset);
 }
 
+/* Names are compared and shown in lower case (RFC 4343). */
+static void to_lower_case(char *name)
+{
+    for (; *name != '\0'; name++)
+        *name = (char)tolower((unsigned char)*name);
+}
+
+static int check_item(const struct config_setting *setting, enum config_source source,
+                      const char *text, size_t len, struct err *err)
+{
+    if (len == 0)
+        return err_set(err, ERR_CONFIG, "found an empty text");
+    switch (setting->type) {
+    case CONFIG_LIST:
+        return check_regex(text, len, err);
+    case CONFIG_NAMES:
+        return hostname_check_pattern(text, err);
+    default:
+        return config_has_form(setting->type, text)
+                   ? 0
+                   : refuse(setting, source, text, len, err);
+    }
+}
+
 static int add_item(struct config_list *list, const struct config_setting *setting,
                     enum config_source source, const char *text, size_t len,
                     struct err *err)
 {
+    size_t max = setting->type == CONFIG_NAMES ? CONFIG_DOMAINS_MAX : LIST_MAX_ITEMS;
     char **longer;
 
-    if (list->count >= LIST_MAX_ITEMS)
-        return err_set(err, ERR_CONFIG, "more than %d items", LIST_MAX_ITEMS);
-    if (len == 0)
-        return err_set(err, ERR_CONFIG, "found an empty text");
-    if (setting->type == CONFIG_LIST && check_regex(text, len, err) < 0)
+    if (list->count >= max)
+        return err_set(err, ERR_CONFIG, "more than %zu items", max);
+    if (check_item(setting, source, text, len, err) < 0)
         return -1;
-    if (!config_has_form(setting->type, text))
-        return refuse(setting, source, text, len, err);
     longer = realloc(list->items, (list->count + 1) * sizeof *longer);
     if (longer == NULL)
         return err_sys(err, ENOMEM, "cannot keep the value");
@@ -288,6 +311,8 @@ static int add_item(struct config_list *list, const struct config_setting *setti
     longer[list->count] = strdup(text);
     if (longer[list->count] == NULL)
         return err_sys(err, ENOMEM, "cannot keep the value");
+    if (setting->type == CONFIG_NAMES)
+        to_lower_case(longer[list->count]);
     list->count++;
     return 0;
 }
@@ -307,8 +332,8 @@ static int set_string(char **field, const struct config_setting *setting,
     copy = strdup(text);
     if (copy == NULL)
         return err_sys(err, ENOMEM, "cannot keep the value");
-    for (char *c = copy; setting->type == CONFIG_HOSTNAME && *c != '\0'; c++)
-        *c = (char)tolower((unsigned char)*c);
+    if (setting->type == CONFIG_HOSTNAME)
+        to_lower_case(copy);
     free(*field);
     *field = copy;
     return 0;
@@ -317,7 +342,7 @@ static int set_string(char **field, const struct config_setting *setting,
 bool config_is_list(const struct config_setting *setting)
 {
     return setting->type == CONFIG_LIST || setting->type == CONFIG_NETWORKS ||
-           setting->type == CONFIG_PLACES;
+           setting->type == CONFIG_PLACES || setting->type == CONFIG_NAMES;
 }
 
 int config_value_set(void *object, const struct config_setting *setting,
@@ -341,6 +366,7 @@ int config_value_set(void *object, const struct config_setting *setting,
     case CONFIG_LIST:
     case CONFIG_NETWORKS:
     case CONFIG_PLACES:
+    case CONFIG_NAMES:
         return add_item(field, setting, source, text, len, err);
     case CONFIG_SECRET:
         secret = secret_copy(text, len);
@@ -375,6 +401,7 @@ void config_value_clear(void *object, const struct config_setting *setting)
     case CONFIG_LIST:
     case CONFIG_NETWORKS:
     case CONFIG_PLACES:
+    case CONFIG_NAMES:
         for (size_t i = 0; i < list->count; i++)
             free(list->items[i]);
         free(list->items);

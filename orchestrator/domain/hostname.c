@@ -3,7 +3,6 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -189,6 +188,16 @@ int hostname_check(const char *name, struct err *err)
     if (check_characters(name, err) < 0)
         return -1;
     return check_labels(name, err);
+}
+
+bool hostname_is_wildcard(const char *pattern)
+{
+    return pattern[0] == '*' && pattern[1] == '.';
+}
+
+int hostname_check_pattern(const char *pattern, struct err *err)
+{
+    return hostname_check(hostname_is_wildcard(pattern) ? pattern + 2 : pattern, err);
 }
 
 /*

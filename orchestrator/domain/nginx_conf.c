@@ -82,6 +82,19 @@ static int write_domain(const struct site *site, struct buf *ret, struct err *er
     return buf_append_str(ret, site->config->domain, err);
 }
 
+static int write_server_names(const struct site *site, struct buf *ret, struct err *err)
+{
+    const struct config_list *names = &site->config->domains;
+
+    for (size_t i = 0; i < names->count; i++) {
+        if (hostname_check_pattern(names->items[i], err) < 0)
+            return err_wrap(err, "domains");
+        if (buf_printf(ret, err, "%s%s", i == 0 ? "" : " ", names->items[i]) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 static int write_addresses(const struct site *site, const char *key, unsigned port,
                            const char *parameters, struct buf *ret, struct err *err)
 {
@@ -253,6 +266,7 @@ static const struct placeholder {
     {"EXTRA_LOCATIONS", nginx_write_extra_locations},
     {"CLIENT_MAX_BODY_SIZE", write_max_body_size},
     /* what only our own templates have */
+    {"SERVER_NAMES", write_server_names},
     {"HTTP_LISTEN", write_http_listen},
     {"HTTPS_LISTEN", write_https_listen},
     {"HTTP_FALLBACK", write_http_fallback},

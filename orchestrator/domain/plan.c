@@ -139,6 +139,11 @@ static struct plan renew(const struct plan_facts *facts, int64_t now, uint64_t u
         return issue(facts, uptime_ms, "the agent derives another key now");
     if (renewal_is_before_life(facts->not_before, now))
         return wait_for_clock(facts);
+    if (facts->incomplete != NULL) {
+        snprintf(reason, sizeof reason, "the certificate is not for %s yet",
+                 facts->incomplete);
+        return issue(facts, uptime_ms, reason);
+    }
     return renew_in_time(facts, now, uptime_ms);
 }
 

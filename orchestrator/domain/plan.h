@@ -60,7 +60,8 @@ struct plan_facts {
     bool unattested;     /* what is served is not attested, and should be */
     bool evidence_due;   /* there is to be evidence, and is none of what is served */
     bool rekeyed;        /* what is served has another key than the agent derives now */
-    bool served;         /* a leaf is applied; its dates follow */
+    const char *incomplete; /* a name that what is served lacks, NULL for none */
+    bool served;            /* a leaf is applied; its dates follow */
     int64_t not_before;
     int64_t not_after;
     struct renewal_terms renewal; /* what else counts for when it is renewed */
@@ -69,7 +70,7 @@ struct plan_facts {
     uint64_t retry_at_ms[PLAN_ACTIVITIES]; /* 0: at once */
 };
 
-enum { PLAN_REASON_SIZE = 160, PLAN_LONGEST_WAIT_MS = 60 * 1000 };
+enum { PLAN_REASON_SIZE = 400, PLAN_LONGEST_WAIT_MS = 60 * 1000 };
 
 struct plan {
     enum plan_action action;

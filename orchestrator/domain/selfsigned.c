@@ -44,52 +44,66 @@ static bool set_names(X509 *certificate, const char *domain)
     return X509_set_issuer_name(certificate, name) == 1;
 }
 
-static bool add_alternative_names(X509 *certificate, const char *domain)
+static bool is_among(const struct config_list *names, const char *name)
+{
+    for (size_t i = 0; i < names->count; i++) {
+        if (strcasecmp(names->items[i], name) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool add_alternative_names(X509 *certificate, const struct config_list *names)
 {
     char wildcard[sizeof "*." + DOMAIN_MAX_BYTES];
-    GENERAL_NAMES *names = GENERAL_NAMES_new();
+    GENERAL_NAMES *alternatives = GENERAL_NAMES_new();
     bool added;
 
-    snprintf(wildcard, sizeof wildcard, "*.%s", domain);
-    added = names != NULL && x509_add_dns_name(names, domain) &&
-            x509_add_dns_name(names, wildcard) &&
-            (strcasecmp(domain, LOCALHOST) == 0 || x509_add_dns_name(names, LOCALHOST)) &&
-            X509_add1_ext_i2d(certificate, NID_subject_alt_name, names, 0,
+    snprintf(wildcard, sizeof wildcard, "*.%s", names->items[0]);
+    added = alternatives != NULL && x509_add_dns_name(alternatives, names->items[0]) &&
+            x509_add_dns_name(alternatives, wildcard) &&
+            x509_add_dns_names(alternatives, names, 1) &&
+            (is_among(names, LOCALHOST) || x509_add_dns_name(alternatives, LOCALHOST)) &&
+            X509_add1_ext_i2d(certificate, NID_subject_alt_name, alternatives, 0,
                               X509V3_ADD_DEFAULT) == 1;
-    GENERAL_NAMES_free(names);
+    GENERAL_NAMES_free(alternatives);
     return added;
 }
 
-static bool fill(X509 *certificate, EVP_PKEY *key, const char *domain, int64_t now)
+static bool fill(X509 *certificate, EVP_PKEY *key, const struct config_list *names,
+                 int64_t now)
 {
     time_t start = (time_t)now;
 
     return X509_set_version(certificate, X509_VERSION_3) == 1 &&
-           set_serial(certificate) && set_names(certificate, domain) &&
+           set_serial(certificate) && set_names(certificate, names->items[0]) &&
            ASN1_TIME_adj(X509_getm_notBefore(certificate), start, 0, 0) != NULL &&
            ASN1_TIME_adj(X509_getm_notAfter(certificate), start, VALID_DAYS, 0) != NULL &&
            X509_set_pubkey(certificate, key) == 1 &&
-           add_alternative_names(certificate, domain) &&
+           add_alternative_names(certificate, names) &&
            X509_sign(certificate, key, EVP_sha256()) > 0;
 }
 
-int selfsigned_build(EVP_PKEY *key, const char *domain, int64_t now, struct buf *ret,
-                     struct err *err)
+int selfsigned_build(EVP_PKEY *key, const struct config_list *names, int64_t now,
+                     struct buf *ret, struct err *err)
 {
     X509 *certificate = NULL;
     BIO *bio = NULL;
     int failed = 0;
 
-    if (hostname_check(domain, err) < 0)
-        return -1;
+    for (size_t i = 0; i < names->count; i++) {
+        if (hostname_check(names->items[i], err) < 0)
+            return -1;
+    }
     if (!EVP_PKEY_is_a(key, "EC"))
         return err_set(err, ERR_CRYPTO,
                        "self-signed certificate: the key is not an EC key");
     certificate = X509_new();
     bio = BIO_new(BIO_s_mem());
-    if (certificate == NULL || bio == NULL || !fill(certificate, key, domain, now) ||
+    if (certificate == NULL || bio == NULL || !fill(certificate, key, names, now) ||
         PEM_write_bio_X509(bio, certificate) != 1)
-        failed = err_openssl(err, "cannot make a self-signed certificate for %s", domain);
+        failed = err_openssl(err, "cannot make a self-signed certificate for %s",
+                             names->items[0]);
     else
         failed = x509_append_written(bio, ret, err);
     BIO_free(bio);

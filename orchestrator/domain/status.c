@@ -11,6 +11,15 @@ static const char *mode_of(const struct config *config)
     return config->acme.staging ? "staging" : "production";
 }
 
+static json_t *texts_of(const struct config_list *texts)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < texts->count; i++)
+        json_array_append_new(list, json_string(texts->items[i]));
+    return list;
+}
+
 static json_t *certificate_of(const struct chain_leaf *leaf)
 {
     if (leaf == NULL)
@@ -140,12 +149,13 @@ int status_to_json(const struct status *status, struct buf *ret, struct err *err
     json_t *nginx = json_pack(
         "{s:s, s:s, s:o}", "configuration", nginx_level_name(status->level), "reason",
         status->level_reason, "upstreams", upstreams_of(status->upstreams));
-    json_t *root = json_pack(
-        "{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:s}", "version", CERT_MANAGER_VERSION,
-        "mode", mode_of(status->config), "domain", status->config->domain, "certificate",
-        certificate_of(status->leaf), "renewal", renewal_of_leaf(status), "measurement",
-        measurement_of(status), "nginx", nginx, "authorities", authorities_of(status),
-        "next", status->next);
+    json_t *root =
+        json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:s}", "version",
+                  CERT_MANAGER_VERSION, "mode", mode_of(status->config), "domain",
+                  status->config->domain, "domains", texts_of(&status->config->domains),
+                  "certificate", certificate_of(status->leaf), "renewal",
+                  renewal_of_leaf(status), "measurement", measurement_of(status), "nginx",
+                  nginx, "authorities", authorities_of(status), "next", status->next);
     char *text;
     int failed;
 

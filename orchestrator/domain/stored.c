@@ -29,7 +29,7 @@ static const char *objection(const struct stored_pair *pair,
         return "the certificate was issued by a staging CA";
     if (pair->key != NULL && !chain_has_key(pair->chain, pair->key))
         return "the private key does not belong to the certificate";
-    if (!chain_covers(pair->chain, rules->domain))
+    if (!chain_covers(pair->chain, rules->domains->items[0]))
         return "the certificate does not cover the domain";
     /* A missing key.pem is no loss: it is derived, and written again. */
     if (rules->derived == NULL && pair->key == NULL)
@@ -44,6 +44,7 @@ enum stored_verdict stored_judge(const struct stored_pair *pair,
                                  char ret_reason[STORED_REASON_SIZE])
 {
     const char *why;
+    const char *lacking;
     char date[TEXT_TIME_SIZE];
 
     if (!pair->present) {
@@ -62,7 +63,9 @@ enum stored_verdict stored_judge(const struct stored_pair *pair,
                  date);
         return STORED_OBTAIN;
     }
-    snprintf(ret_reason, STORED_REASON_SIZE, "the stored certificate is valid until %s",
-             date);
+    lacking = chain_lacks(pair->chain, rules->domains);
+    snprintf(ret_reason, STORED_REASON_SIZE,
+             "the stored certificate is valid until %s%s%s", date,
+             lacking == NULL ? "" : ", but not for ", lacking == NULL ? "" : lacking);
     return STORED_SERVE;
 }

@@ -28,7 +28,7 @@ struct stored_pair {
 };
 
 struct stored_rules {
-    const char *domain;
+    const struct config_list *domains; /* the leaf has to cover the first of them */
     bool development;
     bool production; /* neither development nor staging: a staging leaf is set aside */
     const EVP_PKEY
@@ -37,9 +37,12 @@ struct stored_rules {
     int64_t forced_at; /* when that acted last, Unix seconds; 0 never */
 };
 
-enum { STORED_REASON_SIZE = 256, STORED_FORCE_PERIOD_S = 24 * 3600 };
+enum { STORED_REASON_SIZE = 512, STORED_FORCE_PERIOD_S = 24 * 3600 };
 
-/* `ret_reason` says why, for log and status. */
+/*
+ * `ret_reason` says why, for log and status. A leaf that lacks another name than the first is served
+ * until one is there that has them all.
+ */
 enum stored_verdict stored_judge(const struct stored_pair *pair,
                                  const struct stored_rules *rules, int64_t now,
                                  char ret_reason[STORED_REASON_SIZE]);

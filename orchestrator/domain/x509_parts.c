@@ -22,6 +22,16 @@ bool x509_add_dns_name(GENERAL_NAMES *names, const char *dns_name)
     return false;
 }
 
+bool x509_add_dns_names(GENERAL_NAMES *names, const struct config_list *dns_names,
+                        size_t first)
+{
+    for (size_t i = first; i < dns_names->count; i++) {
+        if (!x509_add_dns_name(names, dns_names->items[i]))
+            return false;
+    }
+    return true;
+}
+
 int x509_append_written(BIO *bio, struct buf *ret, struct err *err)
 {
     const char *text = "";

@@ -35,7 +35,7 @@ static struct adopt_rules rules_of(const struct adopt_flow *flow)
     const struct config *config = flow->request.config;
 
     return (struct adopt_rules){
-        .stored = {.domain = config->domain,
+        .stored = {.domains = &config->domains,
                    .production = !config->acme.staging,
                    .derived = flow->request.tls_key},
         .terms = {.before_s = config->acme.renew_before_ms / 1000},

@@ -189,7 +189,7 @@ static int finish_probe(void *owner, struct err *err)
 {
     struct apply_flow *flow = owner;
 
-    if (flow->presented >= APPLY_PROBES)
+    if (apply_is_presented(flow))
         return seq_go_to(&flow->seq, "read last event again");
     if (flow->presented > 0)
         return seq_go_to(&flow->seq, "probe the former");

@@ -8,11 +8,12 @@
 #include "flows/apply_flow.h"
 
 enum {
-    APPLY_PROBES =
-        3, /* handshakes in a row that must show the leaf: workers take turns */
     APPLY_PROBE_LIMIT_MS = 10 * 1000,
     APPLY_PROBE_INTERVAL_MS = 10,
 };
+
+/* Whether enough handshakes in a row have shown the leaf: workers take turns, and so do names. */
+bool apply_is_presented(const struct apply_flow *flow);
 
 /* SHA-256 of the leaf, "" for none. */
 const char *apply_leaf(const struct serving *serving);

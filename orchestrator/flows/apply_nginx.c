@@ -1,9 +1,11 @@
 /* What both ways of the apply flow ask of nginx: a reload, and which leaf it presents. */
 #include "flows/apply_internal.h"
 
+#include "domain/hostname.h"
+
 #include <string.h>
 
-enum { HANDSHAKE_TIMEOUT_MS = 3 * 1000 };
+enum { HANDSHAKE_TIMEOUT_MS = 3 * 1000, HANDSHAKES_MIN = 3 };
 
 const char *apply_leaf(const struct serving *serving)
 {
@@ -27,6 +29,22 @@ void apply_abort_reload(void *owner)
 
 /* ---- probe ---- */
 
+bool apply_is_presented(const struct apply_flow *flow)
+{
+    const struct config_list *names = &flow->request.config->domains;
+
+    return flow->presented >= HANDSHAKES_MIN && flow->presented >= names->count;
+}
+
+/* A template of the deployment may have a server of its own for one of the names. */
+static const char *next_name(const struct apply_flow *flow)
+{
+    const struct config_list *names = &flow->request.config->domains;
+    const char *name = names->items[flow->presented % names->count];
+
+    return hostname_is_wildcard(name) ? names->items[0] : name;
+}
+
 static void on_probe_done(struct apply_flow *flow, const char *leaf,
                           const struct err *err)
 {
@@ -36,8 +54,8 @@ static void on_probe_done(struct apply_flow *flow, const char *leaf,
     if (err != NULL)
         flow->probe_err = *err;
     else if (!shown)
-        err_set(&flow->probe_err, ERR_PEER, "%s: another leaf is presented, %s",
-                flow->probe.where, flow->probe.leaf_sha256);
+        err_set(&flow->probe_err, ERR_PEER, "%s: another leaf is presented for %s, %s",
+                flow->probe.where, flow->probe.server_name, flow->probe.leaf_sha256);
     /* Until the time is over a refusal is an answer: old workers may be at the port. */
     seq_resume(&flow->seq, NULL);
 }
@@ -58,8 +76,9 @@ static void on_former_probed(void *owner, const struct err *err)
 
 int apply_begin_probe(struct apply_flow *flow, const struct serving *who)
 {
-    const struct tls_probe_target target = tls_probe_own_port(flow->request.config);
+    struct tls_probe_target target = tls_probe_own_port(flow->request.config);
 
+    target.server_name = next_name(flow);
     tls_probe_start(&flow->probe, flow->request.loop, &target, HANDSHAKE_TIMEOUT_MS,
                     who == &flow->request.wanted ? on_wanted_probed : on_former_probed,
                     flow);

@@ -267,7 +267,7 @@ static int judge(const struct examine_request *request, struct stored_rules *rul
 static struct stored_rules rules_of(const struct config *config, const EVP_PKEY *tls_key)
 {
     return (struct stored_rules){
-        .domain = config->domain,
+        .domains = &config->domains,
         .development = config->development,
         .production = !config->development && !config->acme.staging,
         .derived = tls_key,
@@ -300,13 +300,24 @@ int examine_stored(const struct examine_request *request, struct examined *ret,
     return failed;
 }
 
+/* One with all names goes before one that lacks some; else the longer life counts. */
+static bool is_better(const struct chain *chain, const struct chain *other,
+                      const struct config_list *names)
+{
+    bool whole = chain_lacks(chain, names) == NULL;
+
+    if (whole != (chain_lacks(other, names) == NULL))
+        return whole;
+    return chain_leaf(chain)->not_after > chain_leaf(other)->not_after;
+}
+
 struct chain *examine_staged(const struct store *store, const struct config *config,
                              const EVP_PKEY *tls_key, const struct chain *live)
 {
     const struct stored_rules rules = rules_of(config, tls_key);
     struct chain *staged = load_staged(store, &rules, (int64_t)time(NULL));
 
-    if (staged != NULL && chain_leaf(staged)->not_after > chain_leaf(live)->not_after) {
+    if (staged != NULL && is_better(staged, live, &config->domains)) {
         log_staged(staged);
         return staged;
     }

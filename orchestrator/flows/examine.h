@@ -33,8 +33,8 @@ int examine_stored(const struct examine_request *request, struct examined *ret,
                    struct err *err);
 
 /*
- * Once `live` is served: the chain that waits in the state folder when it may be served and outlives
- * it, or NULL.
+ * Once `live` is served: the chain that waits in the state folder when it may be served and is better
+ * than that, or NULL.
  */
 struct chain *examine_staged(const struct store *store, const struct config *config,
                              const EVP_PKEY *tls_key, const struct chain *live);

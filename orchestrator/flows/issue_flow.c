@@ -11,8 +11,6 @@
 #include <string.h>
 #include <time.h>
 
-enum { CSR_MAX_BYTES = 16 * 1024 };
-
 static int begin_check_disk(void *owner, struct err *err)
 {
     struct issue_flow *flow = owner;
@@ -32,7 +30,7 @@ static int read_chain(struct issue_flow *flow, struct err *err)
     flow->chain = NULL;
     if (chain_parse(pem->data, pem->len, &flow->chain, err) < 0 ||
         chain_check_issued(flow->chain, flow->request.tls_key,
-                           flow->request.config->domain, (int64_t)time(NULL), err) < 0)
+                           &flow->request.config->domains, (int64_t)time(NULL), err) < 0)
         return err_wrap(err, "the chain that the CA issued cannot be used");
     leaf = chain_leaf(flow->chain);
     log_info("certificate obtained: issuer \"%s\", serial %s, %zu certificates",
@@ -317,12 +315,12 @@ static int begin_certbot(void *owner, struct err *err)
 
     buf_done(&flow->csr);
     buf_init(&flow->csr, CSR_MAX_BYTES);
-    if (csr_build(flow->request.tls_key, config->domain, &flow->csr, err) < 0)
+    if (csr_build(flow->request.tls_key, &config->domains, &flow->csr, err) < 0)
         return -1;
     request.csr_pem = buf_str(&flow->csr);
     flow->asked_ca = true;
-    log_info("asking %s for a certificate for %s", flow->request.authority->directory,
-             config->domain);
+    log_info("asking %s for a certificate for %s%s", flow->request.authority->directory,
+             config->domain, config->domains.count > 1 ? " and others" : "");
     certbot_start(&flow->certbot, &request, on_certbot_done, flow);
     return SEQ_WAIT;
 }
@@ -361,7 +359,7 @@ static int begin_self_sign(void *owner, struct err *err)
     BUF_SCOPED pem = {0};
 
     buf_init(&pem, CHAIN_PEM_MAX_BYTES);
-    if (selfsigned_build(flow->request.tls_key, flow->request.config->domain,
+    if (selfsigned_build(flow->request.tls_key, &flow->request.config->domains,
                          (int64_t)time(NULL), &pem, err) < 0 ||
         chain_parse(pem.data, pem.len, &flow->chain, err) < 0)
         return -1;

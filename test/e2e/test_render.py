@@ -111,6 +111,16 @@ def test_reference_deployment_is_taken_by_nginx(rendering):
     assert {"/metrics", "/"} <= {one.arguments[-1] for one in locations(rendering.read(SITE))}
 
 
+def test_a_hundred_of_the_longest_names_are_taken_by_nginx(rendering):
+    tail = ".".join([*["a" * 60] * 4, "test"])
+    names = [f"n{number:03}.{tail}"[-253:] for number in range(100)]
+    assert len(set(names)) == 100 and {len(name) for name in names} == {253}
+    shown = rendering.render_files(settings={"domain": names[0], "domains": names[1:]})
+    assert shown.code == 0
+    assert f"server_name {' '.join(names)};" in rendering.read(SITE)
+    assert rendering.complaint() == ""
+
+
 def locations(text):
     for server in nginx_text.parse(text):
         yield from (one for one in server.block if one.name == "location")
@@ -181,6 +191,7 @@ NO_PLACES = [
 ]
 REFUSED = {
     "domain": ["a.test;", "a.test b.test", "*.a.test", "~a", "10.0.0.1", "${TLS_DIR}"],
+    "domains": [["a.test;"], ["a.test b.test"], ["*.a.test"], ["~a"], ["a", ""], ["${DOMAIN}"]],
     "routes": [
         *(route(path) for path in RESERVED + NO_PATHS + NOT_NORMALISED),
         *(route(upstream=place) for place in NO_PLACES),

@@ -52,6 +52,7 @@ def harmless(folder):
 
 
 EVERYTHING = {
+    "domains": ["www.example.test", "a.example"],
     "nginx.address": "127.0.0.1",
     "nginx.max_body_size": "20m",
     "nginx.hsts_days": 30,
@@ -98,6 +99,7 @@ class Values:
         self._chance, self._folder = chance, folder
         self._legal = {
             "domain": self._domain,
+            "domains": self._domain,
             "nginx.address": self._address,
             "nginx.http_port": lambda: chance.randint(1, 400),
             "nginx.https_port": lambda: chance.randint(401, 65535),

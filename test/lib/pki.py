@@ -93,13 +93,14 @@ class Authority:
         self.key, self.name = new_key(), name_of(common_name)
         self.certificate = self._sign(self.name, self.key, -DAY, 365 * DAY, is_authority=True)
 
-    def issue(self, domain, key, *, start=-DAY, life=90 * DAY, names_issuer=False):
-        """A chain for `domain`, leaf first, in PEM; `start` is relative to now.
+    def issue(self, domain, key, *, more=(), start=-DAY, life=90 * DAY, names_issuer=False):
+        """A chain for `domain` and more names, leaf first, in PEM; `start` is relative to now.
 
         One that names its issuer's key may be asked about at a CA (RFC 9773).
         """
+        names = [domain, *more]
         leaf = self._sign(
-            name_of(domain), key, start, life, domains=[domain], names_issuer=names_issuer
+            name_of(domain), key, start, life, domains=names, names_issuer=names_issuer
         )
         return certificate_pem(leaf, self.certificate)
 

@@ -1,6 +1,7 @@
 #include "adapters/certbot_internal.h"
 
 #include "support/loop.h"
+#include "support/names.h"
 #include "support/pki.h"
 
 #include "domain/chain.h"
@@ -59,6 +60,7 @@ static int setup(void **state)
     assert_int_equal(mkdir(f->run_dir, 0755), 0);
     f->config.run_dir = f->run_dir;
     f->config.domain = domain;
+    f->config.domains = (struct config_list){.items = &f->config.domain, .count = 1};
     f->config.acme.authorities.count = 2;
     f->config.acme.authorities.items[0].directory = main_directory;
     f->config.acme.authorities.items[1].directory = directory;
@@ -115,7 +117,8 @@ static void put_record(const char *folder, const struct process_name *name,
 {
     const struct certbot_record record = {
         .pid = name->pid, .started = name->started, .begun = PKI_NOW};
-    const struct certbot_purpose purpose = {directory, of_domain, "0123456789abcdef"};
+    const struct certbot_purpose purpose = {directory, names_of(of_domain),
+                                            "0123456789abcdef"};
     struct err err = ERR_INIT;
 
     assert_int_equal(certbot_save_record(folder, &record, &purpose, &err), 0);

@@ -1,6 +1,7 @@
 /* Which chains of others are taken: each rule broken alone. */
 #include "domain/adopt.h"
 
+#include "support/names.h"
 #include "support/pki.h"
 
 #include <stdlib.h>
@@ -56,7 +57,7 @@ static int setup(void **state)
     f->roots = X509_STORE_new();
     assert_int_equal(X509_STORE_add_cert(f->roots, f->ca), 1);
     f->rules = (struct adopt_rules){
-        .stored = {.domain = DOMAIN, .production = true, .derived = f->key},
+        .stored = {.domains = names_of(DOMAIN), .production = true, .derived = f->key},
         .roots = f->roots,
     };
     *state = f;
@@ -294,6 +295,19 @@ static void a_leaf_of_a_former_key_is_no_rival(void **state)
     expect_spec(f, &older, ADOPT_TAKE, NULL);
 }
 
+static void a_leaf_that_lacks_a_name_is_no_rival_and_not_taken(void **state)
+{
+    struct fixture *f = *state;
+    struct pki_spec younger = lasting(PKI_NOW - PKI_DAY, LIFE);
+    struct pki_spec whole = lasting(PKI_NOW - 20 * PKI_DAY, LIFE);
+
+    f->rules.stored.domains = names_of(DOMAIN " www.example.test");
+    whole.names = "DNS:" DOMAIN ",DNS:www.example.test";
+    serve(f, &good_spec, f->key);
+    expect_spec(f, &younger, ADOPT_REFUSE, "not for www.example.test");
+    expect_spec(f, &whole, ADOPT_TAKE, NULL);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -313,6 +327,7 @@ int main(void)
         TEST(our_own_leaf_is_known),
         TEST(only_a_younger_leaf_takes_the_place_of_ours),
         TEST(a_leaf_of_a_former_key_is_no_rival),
+        TEST(a_leaf_that_lacks_a_name_is_no_rival_and_not_taken),
     };
 #undef TEST
 

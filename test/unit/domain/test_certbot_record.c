@@ -11,9 +11,14 @@
 
 #include <cmocka.h>
 
+static char name[] = "app.example.test";
+static char other_name[] = "www.example.test";
+static char *all[] = {name, other_name};
+static const struct config_list names = {.items = all, .count = 1};
+
 static const struct certbot_purpose purpose = {
     .directory = "https://ca.example.test/directory",
-    .domain = "app.example.test",
+    .names = &names,
     .key = "0123456789abcdef",
 };
 
@@ -45,11 +50,15 @@ static void test_record_is_read_as_it_was_written(void **state)
 
 static void test_record_of_another_purpose_is_not_ours(void **state)
 {
+    const struct config_list other = {.items = &all[1], .count = 1};
+    const struct config_list more = {.items = all, .count = 2};
+    const struct config_list none = {.count = 0};
     const struct certbot_purpose others[] = {
-        {"https://ca.example.test/directory2", purpose.domain, purpose.key},
-        {purpose.directory, "app.example.tes", purpose.key},
-        {purpose.directory, purpose.domain, "0123456789abcdee"},
-        {"", "", ""},
+        {"https://ca.example.test/directory2", &names, purpose.key},
+        {purpose.directory, &other, purpose.key},
+        {purpose.directory, &more, purpose.key},
+        {purpose.directory, &names, "0123456789abcdee"},
+        {"", &none, ""},
     };
 
     (void)state;
@@ -68,7 +77,7 @@ static void test_record_of_another_purpose_is_not_ours(void **state)
 static void test_purpose_that_is_too_long_is_not_cut(void **state)
 {
     char long_text[CERTBOT_RECORD_MAX_BYTES];
-    const struct certbot_purpose other = {long_text, purpose.domain, purpose.key};
+    const struct certbot_purpose other = {long_text, &names, purpose.key};
     struct err err = ERR_INIT;
     BUF_SCOPED json = {0};
 

@@ -1,5 +1,6 @@
 #include "domain/chain.h"
 
+#include "support/names.h"
 #include "support/pki.h"
 #include "support/vectors.h"
 
@@ -590,6 +591,8 @@ static void names_match_as_in_rfc_6125(void **state)
         {"DNS:*w.peer.test", "www.peer.test", false},
         {"DNS:www.*.test", "www.peer.test", false},
         {"DNS:*.test", "peer.test", false},
+        {"DNS:*.peer.test", "*.peer.test", true},
+        {"DNS:*.other.test,DNS:www.peer.test", "*.peer.test", false},
         {"DNS:*", "peer", false},
         {"DNS:peer.test", ".test", false},
         {"DNS:peer.test", ".peer.test", false},
@@ -648,7 +651,8 @@ static void zero_bytes_in_names_cover_nothing(void **state)
     chain = parsed(pki_pem(certificate, NULL));
     assert_false(chain_covers(chain, "peer.test"));
     assert_false(chain_covers(chain, "x.attacker.test"));
-    assert_int_equal(chain_check_issued(chain, key, "peer.test", PKI_NOW, &err), -1);
+    assert_int_equal(chain_check_issued(chain, key, names_of("peer.test"), PKI_NOW, &err),
+                     -1);
     pki_assert_queue_empty();
     chain_free(chain);
     X509_free(certificate);
@@ -731,7 +735,7 @@ static void assert_usable(char *pem, const EVP_PKEY *key, int64_t now)
     struct chain *chain = parsed(pem);
     struct err err = ERR_INIT;
 
-    if (chain_check_issued(chain, key, "peer.test", now, &err) < 0)
+    if (chain_check_issued(chain, key, names_of("peer.test"), now, &err) < 0)
         fail_msg("%s", err.message);
     pki_assert_queue_empty();
     chain_free(chain);
@@ -743,7 +747,8 @@ static void assert_unusable(char *pem, const EVP_PKEY *key, int64_t now, const c
     struct chain *chain = parsed(pem);
     struct err err = ERR_INIT;
 
-    assert_int_equal(chain_check_issued(chain, key, "peer.test", now, &err), -1);
+    assert_int_equal(chain_check_issued(chain, key, names_of("peer.test"), now, &err),
+                     -1);
     assert_int_equal(err.kind, ERR_CRYPTO);
     if (strstr(err.message, says) == NULL)
         fail_msg("says \"%s\", not \"%s\"", err.message, says);
@@ -795,6 +800,48 @@ static void an_answer_for_other_names_is_not(void **state)
     pki_chain_init(&pki, &nameless);
     assert_unusable(pki_pem(pki.leaf, pki.intermediate, NULL), pki.leaf_key, PKI_NOW,
                     "its DNS names: none");
+    pki_chain_done(&pki);
+}
+
+static void the_first_name_that_is_missing_is_found(void **state)
+{
+    static const struct pki_spec spec = {.common_name = "peer.test",
+                                         .names = "DNS:peer.test,DNS:www.peer.test"};
+    struct chain *chain = parsed_spec(&spec);
+    const struct config_list *names;
+
+    (void)state;
+    assert_null(chain_lacks(chain, names_of("peer.test")));
+    assert_null(chain_lacks(chain, names_of("www.peer.test peer.test")));
+    names = names_of("peer.test a.test b.test");
+    assert_ptr_equal(chain_lacks(chain, names), names->items[1]);
+    pki_assert_queue_empty();
+    chain_free(chain);
+}
+
+static void an_answer_without_one_of_the_names_is_not(void **state)
+{
+    static const struct pki_spec two = {.common_name = "peer.test",
+                                        .names = "DNS:peer.test,DNS:www.peer.test"};
+    struct pki_chain pki;
+    struct err err = ERR_INIT;
+    struct chain *chain;
+
+    (void)state;
+    pki_chain_init(&pki, &two);
+    chain = parsed(pki_pem(pki.leaf, pki.intermediate, NULL));
+    assert_int_equal(chain_check_issued(chain, pki.leaf_key,
+                                        names_of("peer.test www.peer.test"), PKI_NOW,
+                                        &err),
+                     0);
+    assert_int_equal(chain_check_issued(chain, pki.leaf_key,
+                                        names_of("peer.test api.peer.test"), PKI_NOW,
+                                        &err),
+                     -1);
+    assert_string_equal(err.message,
+                        "the certificate is not for api.peer.test; its DNS names: "
+                        "peer.test, www.peer.test");
+    chain_free(chain);
     pki_chain_done(&pki);
 }
 
@@ -1008,6 +1055,8 @@ int main(void)
         cmocka_unit_test(a_good_answer_is_usable),
         cmocka_unit_test(an_answer_for_another_key_is_not),
         cmocka_unit_test(an_answer_for_other_names_is_not),
+        cmocka_unit_test(the_first_name_that_is_missing_is_found),
+        cmocka_unit_test(an_answer_without_one_of_the_names_is_not),
         cmocka_unit_test(a_thousand_other_names_fit_the_message),
         cmocka_unit_test(validity_is_checked_to_the_second),
         cmocka_unit_test(a_self_signed_answer_is_not_usable),

@@ -1,5 +1,6 @@
 #include "domain/csr.h"
 
+#include "support/names.h"
 #include "support/pki.h"
 #include "support/vectors.h"
 
@@ -27,7 +28,7 @@ static int teardown(void **state)
 #define FITTING (&NAME_OF_65[1])
 #define TOO_LONG NAME_OF_65
 
-static X509_REQ *build(EVP_PKEY *key, const char *domain)
+static X509_REQ *build(EVP_PKEY *key, const char *names)
 {
     struct err err = ERR_INIT;
     X509_REQ *request;
@@ -35,7 +36,7 @@ static X509_REQ *build(EVP_PKEY *key, const char *domain)
     BIO *bio;
 
     buf_init(&pem, 16 * 1024);
-    if (csr_build(key, domain, &pem, &err) < 0)
+    if (csr_build(key, names_of(names), &pem, &err) < 0)
         fail_msg("%s", err.message);
     pki_assert_queue_empty();
     bio = BIO_new_mem_buf(pem.data, (int)pem.len);
@@ -58,18 +59,28 @@ static GENERAL_NAMES *alternative_names(X509_REQ *request, int *ret_critical)
     return names;
 }
 
-static void assert_only_name(X509_REQ *request, const char *domain, int critical)
+static void assert_names(X509_REQ *request, const struct config_list *wanted,
+                         int critical)
 {
     int found_critical;
     GENERAL_NAMES *names = alternative_names(request, &found_critical);
-    const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, 0);
 
     assert_int_equal(found_critical, critical);
-    assert_int_equal(sk_GENERAL_NAME_num(names), 1);
-    assert_int_equal(name->type, GEN_DNS);
-    assert_int_equal(ASN1_STRING_length(name->d.dNSName), strlen(domain));
-    assert_memory_equal(ASN1_STRING_get0_data(name->d.dNSName), domain, strlen(domain));
+    assert_int_equal(sk_GENERAL_NAME_num(names), wanted->count);
+    for (size_t i = 0; i < wanted->count; i++) {
+        const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, (int)i);
+
+        assert_int_equal(name->type, GEN_DNS);
+        assert_string_equal((const char *)ASN1_STRING_get0_data(name->d.dNSName),
+                            wanted->items[i]);
+        assert_int_equal(ASN1_STRING_length(name->d.dNSName), strlen(wanted->items[i]));
+    }
     GENERAL_NAMES_free(names);
+}
+
+static void assert_only_name(X509_REQ *request, const char *domain, int critical)
+{
+    assert_names(request, names_of(domain), critical);
 }
 
 static void the_signed_part_is_that_of_the_python_service(void **state)
@@ -130,6 +141,37 @@ static void longer_names_stand_only_in_a_critical_extension(void **state)
     EVP_PKEY_free(key);
 }
 
+static void more_names_stand_behind_the_first(void **state)
+{
+    static const char names[] = "peer.test www.peer.test other.test";
+    EVP_PKEY *key = vectors_derive(*state, "32x02");
+    X509_REQ *request = build(key, names);
+    char name[100];
+
+    assert_int_equal(X509_NAME_entry_count(X509_REQ_get_subject_name(request)), 1);
+    X509_NAME_get_text_by_NID(X509_REQ_get_subject_name(request), NID_commonName, name,
+                              sizeof name);
+    assert_string_equal(name, "peer.test");
+    assert_names(request, names_of(names), 0);
+    X509_REQ_free(request);
+    request = build(key, TOO_LONG " peer.test");
+    assert_int_equal(X509_NAME_entry_count(X509_REQ_get_subject_name(request)), 0);
+    assert_names(request, names_of(TOO_LONG " peer.test"), 1);
+    X509_REQ_free(request);
+    EVP_PKEY_free(key);
+}
+
+static void a_hundred_of_the_longest_names_fit(void **state)
+{
+    EVP_PKEY *key = vectors_derive(*state, "32x02");
+    struct err err = ERR_INIT;
+    BUF_SCOPED pem;
+
+    buf_init(&pem, CSR_MAX_BYTES);
+    assert_int_equal(csr_build(key, names_of_length(CONFIG_DOMAINS_MAX), &pem, &err), 0);
+    EVP_PKEY_free(key);
+}
+
 static void requests_are_appended(void **state)
 {
     EVP_PKEY *key = vectors_derive(*state, "32x02");
@@ -138,19 +180,19 @@ static void requests_are_appended(void **state)
 
     buf_init(&pem, 16 * 1024);
     assert_int_equal(buf_append_str(&pem, "before\n", &err), 0);
-    assert_int_equal(csr_build(key, "peer.test", &pem, &err), 0);
+    assert_int_equal(csr_build(key, names_of("peer.test"), &pem, &err), 0);
     assert_memory_equal(pem.data, "before\n-----BEGIN CERTIFICATE REQUEST-----\n", 43);
     EVP_PKEY_free(key);
 }
 
-static void assert_refused(EVP_PKEY *key, const char *domain, size_t max,
+static void assert_refused(EVP_PKEY *key, const char *names, size_t max,
                            enum err_kind kind)
 {
     struct err err = ERR_INIT;
     BUF_SCOPED pem;
 
     buf_init(&pem, max);
-    assert_int_equal(csr_build(key, domain, &pem, &err), -1);
+    assert_int_equal(csr_build(key, names_of(names), &pem, &err), -1);
     assert_int_equal(err.kind, kind);
     assert_int_equal(pem.len, 0);
     pki_assert_queue_empty();
@@ -169,6 +211,7 @@ static void what_cannot_be_requested_is_refused(void **state)
 
     assert_refused(key, "", 4096, ERR_CONFIG);
     assert_refused(key, "*.peer.test", 4096, ERR_CONFIG);
+    assert_refused(key, "peer.test *.peer.test", 4096, ERR_CONFIG);
     assert_refused(key, "b\xc3\xbc.test", 4096, ERR_CONFIG);
     assert_refused(key, "peer.test\n", 4096, ERR_CONFIG);
     assert_refused(key, "peer.test", 100, ERR_PEER); /* the buffer's limit */
@@ -189,6 +232,8 @@ int main(void)
         cmocka_unit_test(requests_are_signed_with_ecdsa_and_sha256),
         cmocka_unit_test(the_longest_common_name_has_64_bytes),
         cmocka_unit_test(longer_names_stand_only_in_a_critical_extension),
+        cmocka_unit_test(more_names_stand_behind_the_first),
+        cmocka_unit_test(a_hundred_of_the_longest_names_fit),
         cmocka_unit_test(requests_are_appended),
         cmocka_unit_test(what_cannot_be_requested_is_refused),
     };

@@ -166,6 +166,22 @@ static void a_public_ca_is_not_asked_for_private_names(void **state)
     }
 }
 
+static void patterns_are_names_or_wildcards_of_names(void **state)
+{
+    static const char *const good[] = {"peer.test", "*.peer.test", "*.test"};
+    static const char *const bad[] = {"",          "*", "*.", "*.*.test", "w*.peer.test",
+                                      "*peer.test"};
+    struct err err = ERR_INIT;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        assert_int_equal(hostname_check_pattern(good[i], &err), 0);
+        assert_int_equal(hostname_is_wildcard(good[i]), i > 0);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_int_equal(hostname_check_pattern(bad[i], &err), -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -174,6 +190,7 @@ int main(void)
         cmocka_unit_test(long_names_are_cut_between_characters),
         cmocka_unit_test(passwords_of_urls_are_not_repeated),
         cmocka_unit_test(a_public_ca_is_not_asked_for_private_names),
+        cmocka_unit_test(patterns_are_names_or_wildcards_of_names),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

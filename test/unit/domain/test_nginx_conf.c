@@ -123,6 +123,21 @@ static void port_80(void **state)
     assert_null(strstr(buf_str(&ret), "301"));
 }
 
+static void every_name_is_a_server_name(void **state)
+{
+    struct site_fixture f;
+
+    (void)state;
+    site_fixture_init(&f);
+    site_expect(&f, "${SERVER_NAMES}", "vllm.example.test");
+    site_add_name(&f, "www.example.test");
+    site_add_name(&f, "*.example.org");
+    site_expect(&f, "${DOMAIN}: ${SERVER_NAMES};",
+                "vllm.example.test: vllm.example.test www.example.test *.example.org;");
+    f.names[2] = site_text("*.example.org; evil on");
+    site_expect_refused(&f, "domains: ");
+}
+
 static void resolver(void **state)
 {
     struct site_fixture f;
@@ -190,6 +205,7 @@ static void refusals(void **state)
     REFUSED(domain, site_text("a b.test"), "DOMAIN");
     REFUSED(domain, site_text("a.test; evil on"), "DOMAIN");
     REFUSED(domain, site_text(""), "DOMAIN");
+    REFUSED(domains.items[0], site_text("a.test; evil on"), "domains");
     REFUSED(nginx.http_port, 0, "nginx.http_port");
     REFUSED(nginx.https_port, 65536, "nginx.https_port");
     REFUSED(nginx.https_port, 80, "nginx.https_port");
@@ -375,6 +391,7 @@ int main(void)
         cmocka_unit_test(listens),
         cmocka_unit_test(listens_behind_a_balancer),
         cmocka_unit_test(port_80),
+        cmocka_unit_test(every_name_is_a_server_name),
         cmocka_unit_test(resolver),
         cmocka_unit_test(max_body_size),
         cmocka_unit_test(refusals),

@@ -109,6 +109,24 @@ static void a_served_leaf_is_renewed_when_due(void **state)
            "due since 2026-10-23 18:49:07 UTC, by its lifetime");
 }
 
+static void a_leaf_that_lacks_a_name_is_served_while_it_is_issued_again(void **state)
+{
+    struct plan_facts facts = served();
+
+    (void)state;
+    facts.incomplete = "www.example.org";
+    expect(&facts, PLAN_ISSUE, "the certificate is not for www.example.org yet");
+    facts.retry_at_ms[PLAN_ISSUING] = UPTIME + 5000;
+    expect_wait(&facts, 5000,
+                "the certificate is not for www.example.org yet; not before the time is "
+                "up");
+    facts.candidate = true;
+    expect(&facts, PLAN_APPLY, "a certificate waits to be served");
+    facts.candidate = false;
+    facts.external = true;
+    assert_int_equal(decide(&facts).action, PLAN_WAIT);
+}
+
 /* ---- waiting ---- */
 
 static void the_wait_ends_when_the_renewal_is_due(void **state)
@@ -606,6 +624,7 @@ int main(void)
         cmocka_unit_test(the_keys_come_before_all_else),
         cmocka_unit_test(a_candidate_is_applied_before_another_is_asked_for),
         cmocka_unit_test(a_served_leaf_is_renewed_when_due),
+        cmocka_unit_test(a_leaf_that_lacks_a_name_is_served_while_it_is_issued_again),
         cmocka_unit_test(the_wait_ends_when_the_renewal_is_due),
         cmocka_unit_test(a_far_end_does_not_overflow),
         cmocka_unit_test(a_failed_activity_waits_for_its_time),

@@ -1,5 +1,6 @@
 #include "domain/selfsigned.h"
 
+#include "support/names.h"
 #include "support/pki.h"
 #include "support/vectors.h"
 
@@ -26,7 +27,7 @@ static int teardown(void **state)
     return 0;
 }
 
-static X509 *build_at(EVP_PKEY *key, const char *domain, int64_t now)
+static X509 *build_at(EVP_PKEY *key, const char *names, int64_t now)
 {
     struct err err = ERR_INIT;
     X509 *certificate;
@@ -34,7 +35,7 @@ static X509 *build_at(EVP_PKEY *key, const char *domain, int64_t now)
     BIO *bio;
 
     buf_init(&pem, 16 * 1024);
-    if (selfsigned_build(key, domain, now, &pem, &err) < 0)
+    if (selfsigned_build(key, names_of(names), now, &pem, &err) < 0)
         fail_msg("%s", err.message);
     pki_assert_queue_empty();
     bio = BIO_new_mem_buf(pem.data, (int)pem.len);
@@ -45,10 +46,10 @@ static X509 *build_at(EVP_PKEY *key, const char *domain, int64_t now)
     return certificate;
 }
 
-static X509 *build(void **state, const char *domain)
+static X509 *build(void **state, const char *names)
 {
     EVP_PKEY *key = vectors_derive(*state, "32x01");
-    X509 *certificate = build_at(key, domain, PKI_NOW);
+    X509 *certificate = build_at(key, names, PKI_NOW);
 
     EVP_PKEY_free(key);
     return certificate;
@@ -109,6 +110,10 @@ static void every_name_stands_in_it_once(void **state)
     static const char *const ordinary[] = {"peer.test", "*.peer.test", "localhost", NULL};
     static const char *const local[] = {"localhost", "*.localhost", NULL};
     static const char *const upper[] = {"LocalHost", "*.LocalHost", NULL};
+    static const char *const more[] = {"peer.test",  "*.peer.test", "www.peer.test",
+                                       "other.test", "localhost",   NULL};
+    static const char *const more_local[] = {"peer.test", "*.peer.test", "localhost",
+                                             "a.test", NULL};
     X509 *certificate = build(state, "peer.test");
 
     assert_names(certificate, ordinary);
@@ -118,6 +123,12 @@ static void every_name_stands_in_it_once(void **state)
     X509_free(certificate);
     certificate = build(state, "LocalHost");
     assert_names(certificate, upper);
+    X509_free(certificate);
+    certificate = build(state, "peer.test www.peer.test other.test");
+    assert_names(certificate, more);
+    X509_free(certificate);
+    certificate = build(state, "peer.test localhost a.test");
+    assert_names(certificate, more_local);
     X509_free(certificate);
 }
 
@@ -198,14 +209,14 @@ static void serials_are_random_and_positive(void **state)
     BN_free(last);
 }
 
-static void assert_refused(EVP_PKEY *key, const char *domain, size_t max,
+static void assert_refused(EVP_PKEY *key, const char *names, size_t max,
                            enum err_kind kind)
 {
     struct err err = ERR_INIT;
     BUF_SCOPED pem;
 
     buf_init(&pem, max);
-    assert_int_equal(selfsigned_build(key, domain, PKI_NOW, &pem, &err), -1);
+    assert_int_equal(selfsigned_build(key, names_of(names), PKI_NOW, &pem, &err), -1);
     assert_int_equal(err.kind, kind);
     assert_int_equal(pem.len, 0);
     pki_assert_queue_empty();
@@ -219,12 +230,14 @@ static void what_cannot_be_certified_is_refused(void **state)
     BUF_SCOPED pem;
 
     assert_refused(key, "", 4096, ERR_CONFIG);
+    assert_refused(key, "peer.test *.peer.test", 4096, ERR_CONFIG);
     assert_refused(key, "192.0.2.1", 4096, ERR_CONFIG);
     assert_refused(key, "peer.test", 100, ERR_PEER); /* the buffer's limit */
     assert_refused(rsa, "peer.test", 4096, ERR_CRYPTO);
     buf_init(&pem, 4096); /* beyond the year 9999 */
     assert_int_equal(
-        selfsigned_build(key, "peer.test", INT64_C(253402300799), &pem, &err), -1);
+        selfsigned_build(key, names_of("peer.test"), INT64_C(253402300799), &pem, &err),
+        -1);
     assert_int_equal(err.kind, ERR_CRYPTO);
     pki_assert_queue_empty();
     EVP_PKEY_free(rsa);

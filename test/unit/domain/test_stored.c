@@ -1,5 +1,6 @@
 #include "domain/stored.h"
 
+#include "support/names.h"
 #include "support/pki.h"
 
 #include <stdlib.h>
@@ -75,7 +76,7 @@ static int setup(void **state)
     f->other_key = pki_key();
     f->pair = (struct stored_pair){.present = true, .key = f->key};
     f->rules = (struct stored_rules){
-        .domain = DOMAIN,
+        .domains = names_of(DOMAIN),
         .production = true,
         .derived = f->key,
     };
@@ -234,7 +235,7 @@ static void a_domain_that_is_called_staging_is_served(void **state)
     const struct pki_spec leaf = {.common_name = "staging.example.test",
                                   .names = "DNS:staging.example.test"};
 
-    f->rules.domain = "staging.example.test";
+    f->rules.domains = names_of("staging.example.test");
     use_chain(f, issued(&leaf, f->key, "R11"));
     expect_served(f);
 }
@@ -259,6 +260,25 @@ static void a_leaf_for_another_domain_is_set_aside(void **state)
     expect_set_aside(f, "the certificate does not cover the domain");
     use_issued(f, "DNS:other.example.test," NAMES, "R11");
     expect_served(f);
+}
+
+/* Clients of the domain are served; who asks for the other name has to wait for another leaf. */
+static void a_leaf_that_lacks_another_name_is_served(void **state)
+{
+    struct fixture *f = *state;
+
+    f->rules.domains = names_of(DOMAIN " www.example.test api.example.test");
+    expect(f, STORED_SERVE,
+           "the stored certificate is valid until 2027-02-20 18:49:07 UTC, but not for "
+           "www.example.test");
+    use_issued(f, NAMES ",DNS:www.example.test", "R11");
+    expect(f, STORED_SERVE,
+           "the stored certificate is valid until 2027-02-20 18:49:07 UTC, but not for "
+           "api.example.test");
+    use_issued(f, NAMES ",DNS:*.example.test", "R11");
+    expect_served(f);
+    use_issued(f, "DNS:www.example.test,DNS:api.example.test", "R11");
+    expect_set_aside(f, "the certificate does not cover the domain");
 }
 
 /* A hostile volume must not get a key of its own attested. */
@@ -381,6 +401,7 @@ int main(void)
         stored_test(a_domain_that_is_called_staging_is_served),
         stored_test(a_key_of_another_leaf_is_set_aside),
         stored_test(a_leaf_for_another_domain_is_set_aside),
+        stored_test(a_leaf_that_lacks_another_name_is_served),
         stored_test(a_whole_pair_for_a_foreign_key_is_set_aside),
         stored_test(an_expired_leaf_with_another_fault_is_set_aside),
         stored_test(the_first_rule_that_is_broken_is_the_reason),

@@ -73,6 +73,7 @@ static void configure(struct nginx_fixture *f)
     struct config *config = &f->config;
 
     config->domain = fixture_text("app.example.test");
+    config->domains = (struct config_list){.items = &config->domain, .count = 1};
     config->run_dir = f->run;
     config->tls.dir = f->tls;
     config->nginx.path = fixture_text(NGINX);

@@ -22,6 +22,8 @@ void site_fixture_init(struct site_fixture *f)
 {
     *f = (struct site_fixture){.facts = {.ipv6 = true, .version = 1022001}};
     f->config.domain = site_text("vllm.example.test");
+    f->config.domains.items = f->names;
+    site_add_name(f, f->config.domain);
     f->config.tls.dir = site_text("/etc/nginx/ssl");
     f->config.nginx.webroot = site_text("/acme-challenge");
     f->config.nginx.http_port = 80;
@@ -35,6 +37,12 @@ void site_fixture_init(struct site_fixture *f)
     f->config.cors_origins.items = f->origins;
     f->config.nginx.trusted_proxies.items = f->networks;
     f->config.routes.items = f->routes;
+}
+
+void site_add_name(struct site_fixture *f, const char *name)
+{
+    assert_true(f->config.domains.count < SITE_NAMES_MAX);
+    f->names[f->config.domains.count++] = site_text(name);
 }
 
 void site_add_origin(struct site_fixture *f, const char *regex)

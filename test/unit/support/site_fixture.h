@@ -8,11 +8,17 @@
 #include "base/buf.h"
 #include "domain/nginx_conf.h"
 
-enum { SITE_ORIGINS_MAX = 4, SITE_ROUTES_MAX = 8, SITE_NETWORKS_MAX = 4 };
+enum {
+    SITE_ORIGINS_MAX = 4,
+    SITE_ROUTES_MAX = 8,
+    SITE_NETWORKS_MAX = 4,
+    SITE_NAMES_MAX = 4
+};
 
 struct site_fixture {
     struct config config;
     struct nginx_facts facts;
+    char *names[SITE_NAMES_MAX];
     char *origins[SITE_ORIGINS_MAX];
     char *networks[SITE_NETWORKS_MAX];
     struct config_route routes[SITE_ROUTES_MAX];
@@ -22,6 +28,7 @@ struct site_fixture {
 char *site_text(const char *literal);
 
 void site_fixture_init(struct site_fixture *f);
+void site_add_name(struct site_fixture *f, const char *name);
 void site_add_origin(struct site_fixture *f, const char *regex);
 void site_add_network(struct site_fixture *f, const char *network);
 
