@@ -1,6 +1,7 @@
 #include "adapters/nginx.h"
 
 #include "base/fs.h"
+#include "domain/keys.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -11,7 +12,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { RESOLV_CONF_MAX_BYTES = 64 * 1024 };
+enum {
+    RESOLV_CONF_MAX_BYTES = 64 * 1024,
+    ACCOUNT_LINE_SIZE = KEYS_PATH_SIZE + JOSE_THUMBPRINT_SIZE + 2,
+};
 
 int nginx_include_path(const struct config *config, char *ret, struct err *err)
 {
@@ -221,7 +225,57 @@ bool nginx_has_read_site(const struct config *config)
              site.st_mtim.tv_nsec < pid_file.st_mtim.tv_nsec));
 }
 
-void nginx_machine_facts(struct nginx_facts *ret)
+/* ---- what nginx is told of the machine, and of the account ---- */
+
+static int account_path(const struct config *config, char *ret, struct err *err)
+{
+    return fs_join(ret, config->run_dir, "account.thumbprint", err);
+}
+
+/* Which key it is of, and its thumbprint: "letsencrypt-account/… <thumbprint>". */
+static void account_line(const struct config *config, const char *thumbprint,
+                         char ret[ACCOUNT_LINE_SIZE])
+{
+    char path[KEYS_PATH_SIZE];
+
+    keys_account_path(path, config->domain, config->acme.account_version);
+    snprintf(ret, ACCOUNT_LINE_SIZE, "%s %s\n", path, thumbprint);
+}
+
+int nginx_keep_account(const struct config *config, const char *thumbprint,
+                       struct err *err)
+{
+    char path[FS_PATH_MAX];
+    char line[ACCOUNT_LINE_SIZE];
+
+    account_line(config, thumbprint, line);
+    return account_path(config, path, err) < 0
+               ? -1
+               : fs_replace(path, line, strlen(line), 0644, err);
+}
+
+static void recall_account(const struct config *config, struct nginx_facts *facts)
+{
+    char path[FS_PATH_MAX];
+    char expected[ACCOUNT_LINE_SIZE];
+    char thumbprint[JOSE_THUMBPRINT_SIZE] = "";
+    const char *blank;
+    struct err ignored = ERR_INIT;
+    BUF_SCOPED line = {0};
+
+    if (!config_answers_challenges(config) || account_path(config, path, &ignored) < 0 ||
+        fs_read(path, ACCOUNT_LINE_SIZE, &line, &ignored) < 0)
+        return;
+    blank = strchr(buf_str(&line), ' ');
+    if (blank == NULL)
+        return;
+    snprintf(thumbprint, sizeof thumbprint, "%s", blank + 1);
+    account_line(config, thumbprint, expected);
+    if (nginx_conf_is_thumbprint(thumbprint) && strcmp(buf_str(&line), expected) == 0)
+        memcpy(facts->account_thumbprint, thumbprint, sizeof thumbprint);
+}
+
+void nginx_machine_facts(const struct config *config, struct nginx_facts *ret)
 {
     struct err ignored = ERR_INIT;
     BUF_SCOPED text = {0};
@@ -232,4 +286,5 @@ void nginx_machine_facts(struct nginx_facts *ret)
         close(probe);
     if (fs_read("/etc/resolv.conf", RESOLV_CONF_MAX_BYTES, &text, &ignored) == 0)
         nginx_conf_nameservers(buf_str(&text), ret->nameservers, sizeof ret->nameservers);
+    recall_account(config, ret);
 }

@@ -87,8 +87,18 @@ int nginx_end_orphans(const struct config *config);
 /* SIGHUP to the master. ERR_SYS when there is none. */
 int nginx_ask_reload(const struct config *config, struct err *err);
 
-/* IPv6 and the name servers; fast. The version comes from struct nginx_probe. */
-void nginx_machine_facts(struct nginx_facts *ret);
+/*
+ * IPv6, the name servers, and the ACME account that was kept last; fast. The version comes from
+ * struct nginx_probe.
+ */
+void nginx_machine_facts(const struct config *config, struct nginx_facts *ret);
+
+/*
+ * The thumbprint of the account key, below run_dir, for whoever renders without asking the agent:
+ * `prestart` and `render`. Nothing about it is secret. Of another account it is not taken.
+ */
+int nginx_keep_account(const struct config *config, const char *thumbprint,
+                       struct err *err);
 
 /* ---- `nginx -v`: the version, into facts ---- */
 struct nginx_probe {

@@ -27,7 +27,7 @@ static int render_http_only(const struct config *config, struct err *err)
     const struct nginx_files files = {.site = &site};
     struct err unusable = ERR_INIT;
 
-    nginx_machine_facts(&facts);
+    nginx_machine_facts(config, &facts);
     buf_init(&site, NGINX_CONF_MAX_BYTES);
     if (nginx_render(config, &facts, NGINX_HTTP_ONLY, &site, &include, &unusable) < 0) {
         log_error("prestart: port 80 is served by our own template: %s",

@@ -146,7 +146,12 @@ static int ask(struct questions *questions, const struct config *config,
     bool names = level != NGINX_HTTP_ONLY;
 
     *questions = (struct questions){.open = names ? 2 : 1, .round_over = !names};
-    nginx_machine_facts(&questions->facts);
+    nginx_machine_facts(config, &questions->facts);
+    if (config_answers_challenges(config) &&
+        questions->facts.account_thumbprint[0] == '\0')
+        log_info(
+            "answers to challenges without a file are left out: cert-manager has not "
+            "seen the key of the ACME account here");
     if (evidence_folder_for_nginx(config, questions->evidence, &questions->facts, err) <
         0)
         return -1;

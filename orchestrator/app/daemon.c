@@ -159,14 +159,16 @@ static void log_plan(struct daemon *d, const struct plan *plan)
 
 /*
  * Somebody else may have written default.conf while a flow was at work: then the watch has said so
- * when nothing could be done about it.
+ * when nothing could be done about it. And an nginx that is starting is told soon.
  */
 static uint64_t until_next_look(const struct daemon *d, uint64_t planned_ms)
 {
     bool overwritten = d->served != NULL && !d->site.running &&
                        !d->plan_facts.disturbed && !site_is_intact(&d->site);
+    bool untold = d->served == NULL && d->unread;
 
-    return overwritten && planned_ms > SECOND_LOOK_MS ? SECOND_LOOK_MS : planned_ms;
+    return (overwritten || untold) && planned_ms > SECOND_LOOK_MS ? SECOND_LOOK_MS
+                                                                  : planned_ms;
 }
 
 void daemon_proceed(struct daemon *d)
@@ -251,7 +253,10 @@ static void on_wake(void *owner)
 {
     struct daemon *d = owner;
 
-    if (d->activity != IDLE || d->stopping)
+    if (d->stopping)
+        return;
+    daemon_look_after_http_only(d);
+    if (d->activity != IDLE)
         return;
     look_after_nginx(d);
     daemon_look_at_folder(d);
@@ -266,7 +271,7 @@ static void on_nginx_touched(void *owner, const char *name)
     struct daemon *d = owner;
 
     (void)name;
-    if (d->activity == IDLE && d->served != NULL)
+    if (!d->stopping)
         timer_set(&d->wake, NGINX_SETTLE_MS);
 }
 
@@ -434,7 +439,7 @@ static int set_up(struct daemon *d, struct err *err)
         d->signals[i].data = d;
         uv_signal_start(&d->signals[i], on_stop_signal, stop_signals[i]);
     }
-    nginx_machine_facts(&d->facts);
+    nginx_machine_facts(d->config, &d->facts);
     if (daemon_init_evidence(d, err) < 0)
         return -1;
     if (site_init(&d->site, &d->loop, d->config, &d->facts, &d->store, &site_events, d,

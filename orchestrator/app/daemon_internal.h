@@ -120,6 +120,7 @@ struct daemon {
     uint64_t outdone_at_ms;
     char outdone_by[JOURNAL_LEAF_SIZE];
     bool applied;          /* once in this life: nginx has read what is on disk */
+    bool unread;           /* HTTP alone was installed when no nginx ran to be told */
     bool looks_for_staged; /* an earlier life may have left one, once another is served */
 
     struct renewal_record renewal;      /* of the served leaf */
@@ -204,6 +205,12 @@ void daemon_start_control(struct daemon *d);
 
 void daemon_start_keys(struct daemon *d);
 int daemon_serve_http_only(struct daemon *d, struct err *err);
+
+/*
+ * While nothing else is served, whatever else is at work: `prestart` may have written what it could
+ * without the account, and nginx may have been started with it.
+ */
+void daemon_look_after_http_only(struct daemon *d);
 void daemon_examine(struct daemon *d);
 
 /* For what its watch did not see. */

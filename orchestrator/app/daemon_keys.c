@@ -20,6 +20,12 @@ enum {
 
 /* ---- keys ---- */
 
+static uint64_t keys_pace(const struct daemon *d, enum plan_activity activity)
+{
+    return pace_doubling(PACE_LOCAL_MIN_MS, d->config->agent.retry_max_ms,
+                         d->failures[activity], random_number());
+}
+
 static bool same_secret(const struct secret *a, const struct secret *b)
 {
     return a->len == b->len && CRYPTO_memcmp(a->bytes, b->bytes, a->len) == 0;
@@ -74,6 +80,40 @@ static int take_keys(struct daemon *d, struct keys_flow *keys, struct err *err)
     return 0;
 }
 
+/* ---- the ACME account, whose challenges nginx answers ---- */
+
+static void use_account(struct daemon *d, const char *thumbprint)
+{
+    struct err err = ERR_INIT;
+
+    if (nginx_keep_account(d->config, thumbprint, &err) < 0)
+        log_warning("the account's thumbprint is not kept: %s", err.message);
+    if (strcmp(thumbprint, d->facts.account_thumbprint) == 0)
+        return;
+    memcpy(d->facts.account_thumbprint, thumbprint, sizeof d->facts.account_thumbprint);
+    log_info("nginx answers challenges of the ACME account with key thumbprint %s",
+             thumbprint);
+    if (d->served != NULL)
+        site_note_change(&d->site);
+    else
+        daemon_look_after_http_only(d);
+}
+
+/* What fails here is tried again, and nothing waits for it. */
+static void take_account(struct daemon *d, const struct keys_flow *keys)
+{
+    bool known;
+
+    if (keys->account_thumbprint[0] != '\0')
+        use_account(d, keys->account_thumbprint);
+    known = d->facts.account_thumbprint[0] != '\0';
+    d->plan_facts.account_due = !known && keys->account_err.kind != ERR_NONE;
+    daemon_count(d, PLAN_ACCOUNT, d->plan_facts.account_due);
+    if (d->plan_facts.account_due)
+        daemon_retry_later(d, PLAN_ACCOUNT, &keys->account_err,
+                           keys_pace(d, PLAN_ACCOUNT));
+}
+
 static void on_keys_done(void *owner, const struct err *failure)
 {
     struct daemon *d = owner;
@@ -85,9 +125,9 @@ static void on_keys_done(void *owner, const struct err *failure)
         daemon_recall_accounts(d);
     daemon_count(d, PLAN_KEYS, err.kind != ERR_NONE);
     if (err.kind != ERR_NONE)
-        daemon_retry_later(d, PLAN_KEYS, &err,
-                           pace_doubling(PACE_LOCAL_MIN_MS, d->config->agent.retry_max_ms,
-                                         d->failures[PLAN_KEYS], random_number()));
+        daemon_retry_later(d, PLAN_KEYS, &err, keys_pace(d, PLAN_KEYS));
+    else
+        take_account(d, &d->flow.keys);
     keys_flow_done(&d->flow.keys);
     daemon_flow_ended(d);
 }
@@ -100,37 +140,81 @@ void daemon_start_keys(struct daemon *d)
 
 /* ---- the stored pair ---- */
 
-/* What `prestart` installs, and logs, when nginx cannot be given the deployment's template. */
-static bool stock_serves_http_only(const struct daemon *d)
+static bool has_stock_of(const struct daemon *d, const struct nginx_facts *facts)
 {
-    BUF_SCOPED site = {0};
-    const struct nginx_files files = {.site = &site};
-    struct err ignored = ERR_INIT;
+    BUF_SCOPED stock = {.max = NGINX_CONF_MAX_BYTES};
+    BUF_SCOPED own = {.max = NGINX_CONF_MAX_BYTES};
+    BUF_SCOPED include = {0};
+    const struct nginx_files files = {.site = &stock};
+    struct err unusable = ERR_INIT;
 
-    buf_init(&site, NGINX_CONF_MAX_BYTES);
-    return nginx_render_stock_http_only(d->config, &d->facts, &site, &ignored) == 0 &&
-           nginx_has_files(d->config, &files) && nginx_has_read_site(d->config);
+    if (nginx_render_stock_http_only(d->config, facts, &stock, &unusable) < 0 ||
+        !nginx_has_files(d->config, &files))
+        return false;
+    return nginx_render(d->config, facts, NGINX_HTTP_ONLY, &own, &include, &unusable) <
+               0 ||
+           strcmp(buf_str(&own), buf_str(&stock)) != 0;
+}
+
+/*
+ * Whether nginx has what `prestart` installs, and logs, when it cannot be given the deployment's
+ * template. The account may not have been known then.
+ */
+static bool has_stock(const struct daemon *d)
+{
+    struct nginx_facts before = d->facts;
+
+    before.account_thumbprint[0] = '\0';
+    return has_stock_of(d, &d->facts) || has_stock_of(d, &before);
+}
+
+static int render_http_only(const struct daemon *d, struct buf *ret, struct err *err)
+{
+    BUF_SCOPED include = {0};
+    int failed;
+
+    buf_init(ret, NGINX_CONF_MAX_BYTES);
+    failed = has_stock(d) ? nginx_render_stock_http_only(d->config, &d->facts, ret, err)
+                          : nginx_render(d->config, &d->facts, NGINX_HTTP_ONLY, ret,
+                                         &include, err);
+    return failed == 0 ? 0 : err_wrap(err, "port 80 is not served");
+}
+
+/* A server that is still starting may have read what was there before, and is told when it runs. */
+static int tell_nginx(struct daemon *d, struct err *err)
+{
+    d->unread = nginx_master(d->config) == 0;
+    return d->unread ? 0 : nginx_ask_reload(d->config, err);
 }
 
 /* Port 80 answers, HTTPS is off. Port 80 must not depend on anything else that may be broken. */
 int daemon_serve_http_only(struct daemon *d, struct err *err)
 {
     BUF_SCOPED site = {0};
-    BUF_SCOPED include = {0};
     const struct nginx_files files = {.site = &site};
 
     site_took_http_only(&d->site);
-    if (stock_serves_http_only(d))
-        return 0;
-    buf_init(&site, NGINX_CONF_MAX_BYTES);
-    if (nginx_render(d->config, &d->facts, NGINX_HTTP_ONLY, &site, &include, err) < 0)
-        return err_wrap(err, "port 80 is not served");
+    if (render_http_only(d, &site, err) < 0)
+        return -1;
     if (nginx_has_files(d->config, &files) && nginx_has_read_site(d->config))
         return 0;
     if (nginx_install(d->config, &files, err) < 0)
         return err_wrap(err, "port 80 is not served");
-    /* A server that is still starting reads what was just written. */
-    return nginx_master(d->config) == 0 ? 0 : nginx_ask_reload(d->config, err);
+    return tell_nginx(d, err);
+}
+
+void daemon_look_after_http_only(struct daemon *d)
+{
+    BUF_SCOPED site = {0};
+    const struct nginx_files files = {.site = &site};
+    struct err err = ERR_INIT;
+
+    if (d->served != NULL || d->candidate != NULL || !d->plan_facts.examined)
+        return;
+    if (render_http_only(d, &site, &err) < 0 ||
+        (!nginx_has_files(d->config, &files) && daemon_serve_http_only(d, &err) < 0) ||
+        (d->unread && tell_nginx(d, &err) < 0))
+        log_debug("%s", err.message);
 }
 
 static const EVP_PKEY *required_key(const struct daemon *d)

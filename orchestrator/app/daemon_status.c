@@ -24,6 +24,7 @@ int daemon_status_text(const struct daemon *d, struct buf *ret, struct err *err)
         .level_reason = d->site.refusal,
         .accounts = d->accounts,
         .fallback = &d->fallback,
+        .account_thumbprint = d->facts.account_thumbprint,
         .upstreams = &d->site.upstreams.upstreams,
         .preflight = &d->preflight,
         .challenges = d->challenges.counts,

@@ -84,6 +84,11 @@ void site_took_http_only(struct site *site)
     timer_stop(&site->timer);
 }
 
+void site_note_change(struct site *site)
+{
+    site->due = true;
+}
+
 bool site_is_intact(const struct site *site)
 {
     const struct nginx_files files = {.site = &site->installed,

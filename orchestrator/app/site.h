@@ -72,6 +72,9 @@ void site_took_http_only(struct site *site);
 /* The full default.conf that nginx has taken, or NULL. Borrowed until the next site_took. */
 const struct buf *site_former(const struct site *site);
 
+/* What the configuration is made of has changed: the next flow follows. */
+void site_note_change(struct site *site);
+
 /* Whether default.conf is still the one that was installed. */
 bool site_is_intact(const struct site *site);
 

@@ -66,7 +66,7 @@ static int render_reduced(uv_loop_t *loop, const struct config *config,
     BUF_SCOPED include = {0};
     int result;
 
-    nginx_machine_facts(&facts);
+    nginx_machine_facts(config, &facts);
     buf_init(ret_site, NGINX_CONF_MAX_BYTES);
     if (evidence_folder_for_nginx(config, evidence, &facts, err) < 0)
         return -1;
@@ -128,7 +128,7 @@ static void step_down_http_only(uv_loop_t *loop, const struct config *config,
     BUF_SCOPED stock = {0};
     struct nginx_files files = {.site = &stock};
 
-    nginx_machine_facts(&facts);
+    nginx_machine_facts(config, &facts);
     buf_init(&stock, NGINX_CONF_MAX_BYTES);
     if (nginx_render_stock_http_only(config, &facts, &stock, &err) < 0 ||
         nginx_has_files(config, &files) ||

@@ -435,6 +435,11 @@ void config_report_done(struct config_report *report)
     *report = (struct config_report){.error_count = 0};
 }
 
+bool config_answers_challenges(const struct config *config)
+{
+    return config->acme.stateless && !config->development && !config->tls.external_key;
+}
+
 const char *config_directory(const struct config *config)
 {
     return config->acme.authorities.items[0].directory;

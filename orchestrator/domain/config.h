@@ -62,6 +62,7 @@ struct config {
         struct authorities authorities; /* acme.directory and so on; acme.fallback */
         char *email;                    /* contact of the account, "" for none */
         char *account_version;
+        bool stateless; /* nginx answers challenges of our account without files */
         char *proxy;    /* that CAs are reached through, "http://host:port", or NULL */
         char *no_proxy; /* hosts that are reached without it; loopback is among them once
                            this is loaded */
@@ -160,6 +161,12 @@ int config_load(struct config *config, struct config_report *report,
                 char *const *environment);
 void config_done(struct config *config);
 void config_report_done(struct config_report *report);
+
+/*
+ * Whether nginx is to answer challenges of our ACME account without files: acme.stateless, where
+ * there is an account.
+ */
+bool config_answers_challenges(const struct config *config);
 
 /* URL of the main CA's directory. */
 const char *config_directory(const struct config *config);

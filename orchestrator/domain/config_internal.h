@@ -12,7 +12,7 @@
 
 #include <stdint.h>
 
-enum { CONFIG_SETTING_COUNT = 66 };
+enum { CONFIG_SETTING_COUNT = 67 };
 
 enum config_type {
     CONFIG_HOSTNAME,

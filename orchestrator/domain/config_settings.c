@@ -66,6 +66,8 @@ const struct config_setting config_settings[] = {
     {"acme.account_version", "LETSENCRYPT_ACCOUNT_VERSION", CONFIG_WORD,
      FIELD(acme.account_version), .fallback = "v1",
      .meaning = "last part of the path of the account key"},
+    {"acme.stateless", NULL, CONFIG_BOOL, FIELD(acme.stateless), .fallback = "true",
+     .meaning = "nginx answers any HTTP-01 challenge of our ACME account without a file"},
     {"acme.resolve_wait", "FQDN_RESOLVE_WAIT_SECONDS", CONFIG_DURATION,
      FIELD(acme.resolve_wait_ms), LIMITS(0, HOUR), .fallback = "10s",
      .flags = CONFIG_ENV_SECONDS,

@@ -267,6 +267,8 @@ static const struct placeholder {
     {"CLIENT_MAX_BODY_SIZE", write_max_body_size},
     /* what only our own templates have */
     {"SERVER_NAMES", write_server_names},
+    {"CHALLENGE_TOKENS", nginx_write_challenge_tokens},
+    {"CHALLENGE_ANSWERS", nginx_write_challenge_answers},
     {"HTTP_LISTEN", write_http_listen},
     {"HTTPS_LISTEN", write_https_listen},
     {"HTTP_FALLBACK", write_http_fallback},

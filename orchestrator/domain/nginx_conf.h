@@ -13,6 +13,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "domain/config.h"
+#include "domain/jose.h"
 #include "domain/upstreams.h"
 
 #include <stdbool.h>
@@ -35,8 +36,9 @@ struct nginx_facts {
         [512]; /* for `resolver`: addresses of /etc/resolv.conf, IPv6 in brackets, "" when none */
     const struct upstreams *upstreams; /* NULL: none is known, only at NGINX_HTTP_ONLY */
     const char *evidence;              /* folder that /evidences/ shows, NULL for none */
+    char account_thumbprint[JOSE_THUMBPRINT_SIZE]; /* of the ACME account, "" unknown */
     const char
-        *live_chain; /* filethat workers take a renewed chain from, NULL for none */
+        *live_chain; /* file that workers take a renewed chain from, NULL for none */
 };
 
 /* What the templates folder holds for this mode. */
@@ -64,6 +66,9 @@ int nginx_conf_render(const struct config *config, const struct nginx_facts *fac
 int nginx_conf_render_include(const char *ekm_secret_file,
                               const struct nginx_facts *facts, struct buf *ret,
                               struct err *err);
+
+/* Whether it is a thumbprint in form. */
+bool nginx_conf_is_thumbprint(const char *text);
 
 /* The nameservers of a resolv.conf(5) text in the form of nginx_facts. */
 void nginx_conf_nameservers(const char *resolv_conf, char *ret, size_t size);

@@ -1,6 +1,6 @@
 /*
- * nginx_conf_internal: what nginx_conf.c (the files, and what every site has) and nginx_conf_app.c
- * (the application's part) share.
+ * nginx_conf_internal: what nginx_conf.c (the files, and what every site has), nginx_conf_app.c
+ * (the application's part) and nginx_conf_challenges.c (those of the CA) share.
  */
 #ifndef CM_DOMAIN_NGINX_CONF_INTERNAL_H
 #define CM_DOMAIN_NGINX_CONF_INTERNAL_H
@@ -25,6 +25,13 @@ bool nginx_has_control(const char *text);
 int nginx_append_quoted(struct buf *ret, const char *text, struct err *err);
 
 int nginx_write_hsts(const struct site *site, struct buf *ret, struct err *err);
+
+/* ---- nginx_conf_challenges.c: the values of placeholders ---- */
+
+int nginx_write_challenge_tokens(const struct site *site, struct buf *ret,
+                                 struct err *err);
+int nginx_write_challenge_answers(const struct site *site, struct buf *ret,
+                                  struct err *err);
 
 /* ---- nginx_conf_app.c: the values of placeholders ---- */
 

@@ -165,6 +165,10 @@ static enum plan_action upkeep(const struct plan_facts *facts, int64_t now,
         *ret_reason = "the keys are asked for once a day";
         return PLAN_FETCH_KEYS;
     }
+    if (facts->account_due && is_due(facts, PLAN_ACCOUNT, uptime_ms)) {
+        *ret_reason = "the ACME account is not known to nginx yet";
+        return PLAN_FETCH_KEYS;
+    }
     if (facts->served && facts->unattested && is_due(facts, PLAN_MEASURING, uptime_ms)) {
         *ret_reason = "the served certificate is not attested";
         return PLAN_REAPPLY;
@@ -214,6 +218,7 @@ struct plan plan_next(const struct plan_facts *facts, int64_t now, uint64_t upti
     action = upkeep(facts, now, uptime_ms, &reason);
     if (action != PLAN_WAIT)
         return act(action, reason);
+    shorten(&plan, facts, facts->account_due, PLAN_ACCOUNT, uptime_ms);
     shorten(&plan, facts, facts->served && facts->disturbed, PLAN_REAPPLYING, uptime_ms);
     shorten(&plan, facts, facts->served && facts->unattested, PLAN_MEASURING, uptime_ms);
     shorten(&plan, facts, facts->served && facts->evidence_due, PLAN_GATHERING,

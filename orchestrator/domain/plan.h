@@ -29,6 +29,7 @@ enum plan_action {
 /* Activities that fail and are tried again. */
 enum plan_activity {
     PLAN_KEYS,
+    PLAN_ACCOUNT,
     PLAN_EXAMINING,
     PLAN_APPLYING,
     PLAN_ADOPTING,
@@ -51,6 +52,7 @@ enum { PLAN_ADOPT_PERIOD_MS = 60 * 1000 };
 struct plan_facts {
     bool keys;           /* TLS key and EKM secret are at hand */
     uint64_t keys_at_ms; /* when the agent gave them, on the monotonic clock */
+    bool account_due;    /* nginx is to know the ACME account, and does not yet */
     bool external;       /* certificates are somebody else's: nothing is ordered */
     bool repair;         /* the way back of a failed apply has failed, too */
     bool adopts;         /* what others serve already may be taken instead of an order */

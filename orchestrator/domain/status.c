@@ -147,8 +147,9 @@ static json_t *challenges_of(const struct status_challenges *counts)
 int status_to_json(const struct status *status, struct buf *ret, struct err *err)
 {
     json_t *nginx = json_pack(
-        "{s:s, s:s, s:o}", "configuration", nginx_level_name(status->level), "reason",
-        status->level_reason, "upstreams", upstreams_of(status->upstreams));
+        "{s:s, s:s, s:s, s:o}", "configuration", nginx_level_name(status->level),
+        "reason", status->level_reason, "answers_challenges_of",
+        status->account_thumbprint, "upstreams", upstreams_of(status->upstreams));
     json_t *root =
         json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:s}", "version",
                   CERT_MANAGER_VERSION, "mode", mode_of(status->config), "domain",

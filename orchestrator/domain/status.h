@@ -38,6 +38,7 @@ struct status {
     enum nginx_level level;
     const char *level_reason; /* why it is not the full one, "" when it is */
     const struct upstreams *upstreams;
+    const char *account_thumbprint; /* whose challenges nginx answers, "" for nobody's */
     const struct preflight
         *preflight; /* the checks before the last order, or attempt at one */
     struct status_challenges challenges;

@@ -114,10 +114,51 @@ static int finish_ekm_secret(void *owner, struct err *err)
     return SEQ_NEXT;
 }
 
+/* ---- ACME account ---- */
+
+static void on_account_key(void *owner, const struct err *err)
+{
+    struct keys_flow *flow = owner;
+
+    if (err != NULL)
+        flow->account_err = *err;
+    seq_resume(&flow->seq, NULL);
+}
+
+static int begin_account(void *owner, struct err *err)
+{
+    struct keys_flow *flow = owner;
+
+    (void)err;
+    if (!config_answers_challenges(flow->config))
+        return SEQ_READY;
+    keys_account_path(flow->path, flow->config->domain,
+                      flow->config->acme.account_version);
+    dstack_get_key(&flow->call, flow->agent, flow->path, on_account_key, flow);
+    return SEQ_WAIT;
+}
+
+static int finish_account(void *owner, struct err *err)
+{
+    struct keys_flow *flow = owner;
+    EVP_PKEY *key = NULL;
+
+    (void)err;
+    if (flow->call.key != NULL &&
+        keys_derive(flow->call.key, &key, &flow->account_err) == 0)
+        (void)jose_thumbprint(key, flow->account_thumbprint, &flow->account_err);
+    EVP_PKEY_free(key);
+    dstack_call_done(&flow->call);
+    if (flow->account_err.kind != ERR_NONE)
+        err_wrap(&flow->account_err, "ACME account key");
+    return SEQ_NEXT;
+}
+
 /* Calls have a time limit of their own: agent.timeout. */
 const struct seq_step keys_steps[] = {
     {"get TLS key", begin_tls_key, finish_tls_key, abort_call, 0},
     {"get EKM secret", begin_ekm_secret, finish_ekm_secret, abort_call, 0},
+    {"learn account", begin_account, finish_account, abort_call, 0},
     {0},
 };
 

@@ -1,16 +1,19 @@
 /*
  * keys flow: the TLS key and the EKM secret, from the guest agent or, in development,
- * from fixed material.
+ * from fixed material; and which ACME account is ours, from its key.
  *
- *     get TLS key → get EKM secret
+ *     get TLS key → get EKM secret → learn account
  *
- * Nothing is kept when it fails; it may be run again at any time.
+ * Nothing is kept when it fails; it may be run again at any time. "learn account" never fails:
+ * nginx serves, and answers challenges that have a file, without it. Of the account's key nothing
+ * is left but its thumbprint, which is public.
  */
 #ifndef CM_FLOWS_KEYS_FLOW_H
 #define CM_FLOWS_KEYS_FLOW_H
 
 #include "adapters/dstack.h"
 #include "domain/config.h"
+#include "domain/jose.h"
 #include "domain/keys.h"
 #include "runtime/seq.h"
 
@@ -21,6 +24,8 @@ struct keys_flow {
      * keys_flow_done. */
     EVP_PKEY *tls_key; /* NULL with tls.key: external */
     struct secret *ekm_secret;
+    char account_thumbprint[JOSE_THUMBPRINT_SIZE]; /* "" unless nginx is to have it */
+    struct err account_err;                        /* why it is not known */
 
     /* Private. */
     const struct config *config;

@@ -61,18 +61,6 @@ def account_of(stack, root=None):
     return json.loads(get(stack, "account.json", root).body)
 
 
-def thumbprint(key):
-    """RFC 7638."""
-    point = key.public_key().public_numbers()
-    x, y = (base64url(number.to_bytes(32, "big")) for number in (point.x, point.y))
-    jwk = {"crv": "P-256", "kty": "EC", "x": x, "y": y}
-    return base64url(hashlib.sha256(json.dumps(jwk, separators=(",", ":")).encode()).digest())
-
-
-def base64url(data):
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")
-
-
 def put_another_chain(stack):
     """A certificate for the derived key by another CA. Returns its leaf."""
     chain = AUTHORITY.issue(stack.domain, stack.tls_key)
@@ -97,7 +85,7 @@ def test_account_is_the_one_that_the_ca_knows(served):
     assert account["account"] == url
     assert account["directory"] == served.ca.directory
     path = f"letsencrypt-account/{served.domain}/v1"
-    assert account["thumbprint"] == thumbprint(pki.derived_key(served.seed, path))
+    assert account["thumbprint"] == pki.thumbprint(pki.derived_key(served.seed, path))
 
 
 def test_the_answer_of_the_agent_is_whole(served):

@@ -297,9 +297,9 @@ def tell_rotation(stack, moment, power_cut):
     story = Story(stack, moment, power_cut, after=FIRST_APPLIED, keys_get_old=True)
     certbot, former = Certbot(stack), pki.sha256(put_due_pair(stack))
     stack.settings["agent.timeout"] = "30s"
-    fault = stack.agent.fault(preset="hang", method="GetKey", skip=2)
+    fault = stack.agent.fault(preset="hang", method="GetKey", skip=3)
     stack.start()
-    assert stack.agent.wait(method="GetKey", count=3)
+    assert stack.agent.wait(method="GetKey", count=4)
     stack.agent.rotate_keys(epoch="2")
     stack.seed += "2"
     (leaf,) = certbot.prepare()

@@ -112,12 +112,19 @@ def test_reference_deployment_is_taken_by_nginx(rendering):
 
 
 def test_a_hundred_of_the_longest_names_are_taken_by_nginx(rendering):
+    """With answers to their challenges, of an account that cert-manager has seen here."""
     tail = ".".join([*["a" * 60] * 4, "test"])
     names = [f"n{number:03}.{tail}"[-253:] for number in range(100)]
     assert len(set(names)) == 100 and {len(name) for name in names} == {253}
+    path, thumbprint = f"letsencrypt-account/{names[0]}/v1", "t" * 43
+    account = rendering.run_dir / "account.thumbprint"
+    account.write_text(f"{path} {thumbprint}\n")
     shown = rendering.render_files(settings={"domain": names[0], "domains": names[1:]})
+    account.unlink()
     assert shown.code == 0
-    assert f"server_name {' '.join(names)};" in rendering.read(SITE)
+    site = rendering.read(SITE)
+    assert f"server_name {' '.join(names)};" in site
+    assert site.count(f"$cm_acme_token.{thumbprint}") == 100
     assert rendering.complaint() == ""
 
 

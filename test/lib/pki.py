@@ -3,6 +3,7 @@
 import base64
 import datetime
 import hashlib
+import json
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -132,6 +133,18 @@ def self_signed(domain, key, life=90 * DAY):
     authority = Authority.__new__(Authority)
     authority.key, authority.name = key, name_of(domain)
     return certificate_pem(authority._sign(name_of(domain), key, -DAY, life, domains=[domain]))
+
+
+def thumbprint(key):
+    """RFC 7638."""
+    point = key.public_key().public_numbers()
+    x, y = (_base64url(number.to_bytes(32, "big")) for number in (point.x, point.y))
+    jwk = {"crv": "P-256", "kty": "EC", "x": x, "y": y}
+    return _base64url(hashlib.sha256(json.dumps(jwk, separators=(",", ":")).encode()).digest())
+
+
+def _base64url(data):
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
 def traces(material):

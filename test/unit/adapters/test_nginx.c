@@ -59,13 +59,73 @@ static void the_question_for_the_version_is_canceled(void **state)
 
 static void the_machine_is_looked_at(void **state)
 {
+    const struct nginx_fixture *f = *state;
     struct nginx_facts facts;
 
-    (void)state;
     memset(&facts, 'x', sizeof facts);
-    nginx_machine_facts(&facts);
+    nginx_machine_facts(&f->config, &facts);
     assert_int_equal(facts.version, 0);
     assert_true(strlen(facts.nameservers) < sizeof facts.nameservers);
+    assert_string_equal(facts.account_thumbprint, "");
+}
+
+#define THUMBPRINT "abcdefghijklmnopqrstuvwxyzABCDEFGHIJK-_0123"
+
+static void expect_account(const struct nginx_fixture *f, const char *thumbprint)
+{
+    struct nginx_facts facts;
+
+    nginx_machine_facts(&f->config, &facts);
+    assert_string_equal(facts.account_thumbprint, thumbprint);
+}
+
+static void the_account_is_known_as_long_as_it_is_the_same(void **state)
+{
+    struct nginx_fixture *f = *state;
+    struct err err = ERR_INIT;
+
+    f->config.acme.stateless = true;
+    f->config.acme.account_version = fixture_text("v1");
+    assert_int_equal(nginx_keep_account(&f->config, THUMBPRINT, &err), 0);
+    expect_account(f, THUMBPRINT);
+    f->config.acme.account_version = fixture_text("v2");
+    expect_account(f, "");
+    f->config.acme.account_version = fixture_text("v1");
+    f->config.domain = fixture_text("other.example.test");
+    expect_account(f, "");
+    f->config.domain = fixture_text("app.example.test");
+    expect_account(f, THUMBPRINT);
+    f->config.acme.stateless = false;
+    expect_account(f, "");
+}
+
+static void an_account_that_was_damaged_is_not_taken(void **state)
+{
+    static const char path_of_key[] = "letsencrypt-account/app.example.test/v1";
+    static const char *const ends[] = {"",
+                                       " ",
+                                       " x\n",
+                                       " " THUMBPRINT,
+                                       "\n",
+                                       " " THUMBPRINT "x\n",
+                                       " " THUMBPRINT "\n\n",
+                                       " " THUMBPRINT " \n",
+                                       " abcdefghijklmnopqrstuvwxyzABCDEFGHIJK-_012\"\n"};
+    struct nginx_fixture *f = *state;
+    char path[PATH_SIZE];
+    char text[256];
+
+    f->config.acme.stateless = true;
+    f->config.acme.account_version = fixture_text("v1");
+    fixture_path(path, f->run, "account.thumbprint");
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
+        snprintf(text, sizeof text, "%s%s", path_of_key, ends[i]);
+        fixture_write(path, text);
+        expect_account(f, "");
+    }
+    snprintf(text, sizeof text, "%s %s\n", path_of_key, THUMBPRINT);
+    fixture_write(path, text);
+    expect_account(f, THUMBPRINT);
 }
 
 /* ---- render ---- */
@@ -268,6 +328,8 @@ int main(void)
         nginx_fixture_test(another_program_has_no_version),
         nginx_fixture_test(the_question_for_the_version_is_canceled),
         nginx_fixture_test(the_machine_is_looked_at),
+        nginx_fixture_test(the_account_is_known_as_long_as_it_is_the_same),
+        nginx_fixture_test(an_account_that_was_damaged_is_not_taken),
         nginx_fixture_test(http_only_needs_the_base_template_only),
         nginx_fixture_test(https_has_two_templates_and_an_include),
         nginx_fixture_test(a_missing_template_is_named),

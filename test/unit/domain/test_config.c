@@ -122,6 +122,7 @@ static const struct {
      "o'hara+x@example.org", "o'hara+x@example.org", "EMAIL=a@b.example", "a@b.example"},
     {"acme.account_version", TEXT, AT(acme.account_version), "v1", "v2", "v2",
      "LETSENCRYPT_ACCOUNT_VERSION=2026-01_b.c", "2026-01_b.c"},
+    {"acme.stateless", BOOLEAN, AT(acme.stateless), "true", "false", "false", NULL, NULL},
     {"acme.resolve_wait", NUMBER, AT(acme.resolve_wait_ms), "10000", "500ms", "500",
      "FQDN_RESOLVE_WAIT_SECONDS=3", "3000"},
     {"acme.resolve_max_tries", NUMBER, AT(acme.resolve_max_tries), "60", "5", "5",

@@ -181,6 +181,22 @@ static void a_hundred_names_are_the_most(void **state)
                           "config.yaml:102:5: domains: more than 100 items");
 }
 
+static void challenges_are_answered_where_there_is_an_account(void **state)
+{
+    struct config config = {.acme = {.stateless = true}};
+
+    (void)state;
+    assert_true(config_answers_challenges(&config));
+    config.development = true;
+    assert_false(config_answers_challenges(&config));
+    config.development = false;
+    config.tls.external_key = true;
+    assert_false(config_answers_challenges(&config));
+    config.tls.external_key = false;
+    config.acme.stateless = false;
+    assert_false(config_answers_challenges(&config));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -191,6 +207,7 @@ int main(void)
         cmocka_unit_test(wildcards_need_certificates_of_somebody_else),
         cmocka_unit_test(a_public_ca_is_not_asked_for_private_names),
         cmocka_unit_test(a_hundred_names_are_the_most),
+        cmocka_unit_test(challenges_are_answered_where_there_is_an_account),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -138,6 +138,90 @@ static void every_name_is_a_server_name(void **state)
     site_expect_refused(&f, "domains: ");
 }
 
+#define THUMBPRINT "abcdefghijklmnopqrstuvwxyzABCDEFGHIJK-_0123"
+
+static void know_account(struct site_fixture *f, const char *thumbprint)
+{
+    f->config.acme.stateless = true;
+    snprintf(f->facts.account_thumbprint, sizeof f->facts.account_thumbprint, "%s",
+             thumbprint);
+}
+
+static void challenges_without_files(void **state)
+{
+    struct site_fixture f;
+
+    (void)state;
+    site_fixture_init(&f);
+    know_account(&f, THUMBPRINT);
+    site_expect(
+        &f, "${CHALLENGE_TOKENS}",
+        "location ~ \"^/\\.well-known/acme-challenge/([-_A-Za-z0-9]{22,128})\\z\" {\n"
+        "            set $cm_acme_token $1;\n"
+        "            try_files $uri @cm_acme_answer;\n"
+        "        }");
+    site_add_name(&f, "www.example.test");
+    site_expect(&f, "${CHALLENGE_ANSWERS}",
+                "location @cm_acme_answer {\n"
+                "        types { }\n"
+                "        default_type text/plain;\n"
+                "        add_header X-Content-Type-Options nosniff always;\n"
+                "        if ($request_method !~ \"^(GET|HEAD)\\z\") {\n"
+                "            return 405;\n"
+                "        }\n"
+                "        if ($host = \"vllm.example.test\") {\n"
+                "            return 200 \"$cm_acme_token." THUMBPRINT
+                "\";\n"
+                "        }\n"
+                "        if ($host = \"www.example.test\") {\n"
+                "            return 200 \"$cm_acme_token." THUMBPRINT
+                "\";\n"
+                "        }\n"
+                "        return 404;\n"
+                "    }");
+}
+
+static void challenges_need_files_unless_there_is_an_account(void **state)
+{
+    static const char both[] = "[${CHALLENGE_TOKENS}${CHALLENGE_ANSWERS}]";
+    struct site_fixture f;
+
+    (void)state;
+    site_fixture_init(&f);
+    know_account(&f, "");
+    site_expect(&f, both, "[]");
+    know_account(&f, THUMBPRINT);
+    f.config.acme.stateless = false;
+    site_expect(&f, both, "[]");
+    f.config.acme.stateless = true;
+    f.config.development = true;
+    site_expect(&f, both, "[]");
+    f.config.development = false;
+    f.config.tls.external_key = true;
+    site_expect(&f, both, "[]");
+}
+
+static void a_thumbprint_that_is_none_is_refused(void **state)
+{
+    static const char *const bad[] = {
+        "x",
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJK-_012",
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJK-_012\"",
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJK-_012$",
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJK-_012+",
+    };
+    struct site_fixture f;
+
+    (void)state;
+    site_fixture_init(&f);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        know_account(&f, bad[i]);
+        site_expect_refused(&f, "is not the thumbprint of an account key");
+    }
+    assert_true(nginx_conf_is_thumbprint(THUMBPRINT));
+    assert_false(nginx_conf_is_thumbprint(THUMBPRINT "x"));
+}
+
 static void resolver(void **state)
 {
     struct site_fixture f;
@@ -392,6 +476,9 @@ int main(void)
         cmocka_unit_test(listens_behind_a_balancer),
         cmocka_unit_test(port_80),
         cmocka_unit_test(every_name_is_a_server_name),
+        cmocka_unit_test(challenges_without_files),
+        cmocka_unit_test(challenges_need_files_unless_there_is_an_account),
+        cmocka_unit_test(a_thumbprint_that_is_none_is_refused),
         cmocka_unit_test(resolver),
         cmocka_unit_test(max_body_size),
         cmocka_unit_test(refusals),

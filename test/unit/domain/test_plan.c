@@ -240,6 +240,25 @@ static void a_wait_ends_when_upkeep_is_due(void **state)
     expect(&facts, PLAN_REAPPLY, "the served certificate is not attested");
 }
 
+static void the_account_is_asked_for_again_and_nothing_waits_for_it(void **state)
+{
+    struct plan_facts facts = served();
+
+    (void)state;
+    facts.account_due = true;
+    expect(&facts, PLAN_FETCH_KEYS, "the ACME account is not known to nginx yet");
+    facts.retry_at_ms[PLAN_ACCOUNT] = UPTIME + 2000;
+    expect_wait(&facts, 2000,
+                "the next renewal is due on 2027-01-12 18:49:07 UTC, by its lifetime");
+    facts.candidate = true;
+    expect(&facts, PLAN_APPLY, "a certificate waits to be served");
+    facts = (struct plan_facts){.keys = true, .account_due = true};
+    expect(&facts, PLAN_EXAMINE, "the stored certificate has not been judged yet");
+    facts.examined = true;
+    facts.retry_at_ms[PLAN_ACCOUNT] = UINT64_MAX;
+    expect(&facts, PLAN_ISSUE, "no usable certificate is stored");
+}
+
 static void a_candidate_that_waits_holds_up_no_upkeep(void **state)
 {
     struct plan_facts facts = served();
@@ -632,6 +651,7 @@ int main(void)
         cmocka_unit_test(evidence_is_gathered_when_nothing_else_is_to_be_served),
         cmocka_unit_test(evidence_that_failed_holds_nothing_up_and_is_looked_for_again),
         cmocka_unit_test(a_wait_ends_when_upkeep_is_due),
+        cmocka_unit_test(the_account_is_asked_for_again_and_nothing_waits_for_it),
         cmocka_unit_test(a_candidate_that_waits_holds_up_no_upkeep),
         cmocka_unit_test(the_ca_is_asked_at_its_time_and_before_an_order),
         cmocka_unit_test(what_clients_see_comes_before_a_question),
