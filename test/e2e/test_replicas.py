@@ -3,9 +3,11 @@
 import pki
 import pytest
 from balancer import Balancer
+from loopback import wait_until
 from stack import CERTBOT, NEWER_CERTBOT
 
 REPLICAS = 5
+TOKEN = "a-token-that-no-CA-has-ever-given-out"
 ADOPTED = "is adopted instead of an order"
 
 
@@ -61,3 +63,17 @@ def test_started_one_after_the_other_they_order_once(replicas):
         stack.start().wait_for_https()
         stack.log.wait_for(ADOPTED)
     assert replicas.assert_served() == leaves and replicas.ca.orders() == 1
+
+
+def test_started_at_once_they_order_once_each_at_most(replicas):
+    ca, balancer, path = replicas.ca, replicas.balancer, f"/.well-known/acme-challenge/{TOKEN}"
+    ca.shut()  # until all want the same of it
+    for stack in replicas.stacks:
+        stack.start().wait_for_http()
+    for stack in replicas.stacks:
+        wait_until(lambda: stack.http_get(path).status == 200, "challenges are answered")
+    ca.open()
+    replicas.assert_served()
+    assert ca.accounts() == 1 and ca.orders() <= REPLICAS
+    assert ca.issued() == ca.orders(), "a challenge failed"
+    assert all(balancer.taken[stack.http] for stack in replicas.stacks)
