@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 /* certbot requires the file; the values mean nothing to the CA. */
@@ -245,7 +244,7 @@ static int begin_prepare(void *flow, struct err *err)
 static int record_and_release(struct certbot *c, struct err *err)
 {
     const struct certbot_purpose purpose = certbot_purpose_of(&c->request);
-    struct certbot_record record = {.begun = (int64_t)time(NULL)};
+    struct certbot_record record = {.begun = c->request.begun};
     struct err unnamed = ERR_INIT;
     struct process_name name;
 

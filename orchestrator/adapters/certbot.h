@@ -33,7 +33,10 @@ enum certbot_left {
     CERTBOT_LEFT_RUN,
 };
 
-/* Borrowed until done. certbot_take_over needs no authority, no account and no CSR. */
+/*
+ * Borrowed until done. certbot_take_over needs no account and no CSR, and an authority only when no run
+ * for any other one will do.
+ */
 struct certbot_request {
     uv_loop_t *loop;
     const struct config *config;
@@ -43,16 +46,17 @@ struct certbot_request {
     const char *account_url;
     const char *csr_pem;
     const char *profile; /* that the CA offers, or NULL */
+    int64_t begun;       /* Unix seconds, what the record says */
 };
 
 struct certbot {
     /* Results, valid in done until certbot_done. */
     struct certbot_outcome outcome; /* when certbot ran to an end, good or bad */
     bool ran;                       /* outcome is valid */
+    int64_t taken_over; /* when a run of an earlier life was begun that has ended; or 0 */
     /* Full chain as certbot wrote it, when issued; also when that was no longer wanted. */
     struct buf chain_pem;
-    const struct authority
-        *authority; /* of certbot_take_over, with a chain: who issued it */
+    const struct authority *authority; /* that it was for */
 
     /* Private. */
     struct certbot_request request;

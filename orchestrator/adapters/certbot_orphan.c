@@ -12,17 +12,18 @@ static bool is_of_use(const struct certbot *c)
     return c->left == CERTBOT_LEFT_RUN && c->record.ours && c->chain_pem.len == 0;
 }
 
-/* Whichever of the configured CAs it was asking: what it obtained is as good. */
+/* Whichever of the configured CAs it was asking, what it obtained is as good; or that of one alone. */
 static enum certbot_left look(struct certbot *c, struct certbot_record *ret)
 {
     const struct authorities *authorities = &c->request.config->acme.authorities;
+    const struct authority *wanted = c->request.authority;
     struct certbot_request request = c->request;
     enum certbot_left left = CERTBOT_LEFT_NOTHING;
 
-    for (size_t i = 0; i < authorities->count; i++) {
+    for (size_t i = 0; i < (wanted == NULL ? authorities->count : 1); i++) {
         struct certbot_purpose purpose;
 
-        request.authority = &authorities->items[i];
+        request.authority = wanted == NULL ? &authorities->items[i] : wanted;
         purpose = certbot_purpose_of(&request);
         left = certbot_look(c->found, &purpose, ret);
         if (left == CERTBOT_LEFT_RUN && ret->ours && c->chain_pem.len == 0)
@@ -112,6 +113,7 @@ static int begin_judge(void *flow, struct err *err)
     int failed;
 
     memcpy(c->folder, c->found, sizeof c->folder);
+    c->taken_over = c->record.begun;
     failed = c->ended_by_us.kind == ERR_NONE ? certbot_judge(c, -1, 0, &reason)
                                              : certbot_judge_ended(c, &reason);
     if (failed == 0)
@@ -122,6 +124,7 @@ static int begin_judge(void *flow, struct err *err)
     }
     log_info("it was ended before it had a certificate, and left no reason");
     c->ran = false;
+    c->taken_over = 0;
     c->folder[0] = '\0';
     return SEQ_READY;
 }

@@ -53,18 +53,14 @@ static void log_unread(const struct store *store, const char *name, const struct
 
 static void put_aside(const struct store *store, const char *name, const struct err *why)
 {
-    char from[FS_PATH_MAX];
-    char to[FS_PATH_MAX];
-    char aside[64];
     struct err err = ERR_INIT;
 
-    snprintf(aside, sizeof aside, "%s.damaged", name);
-    if (fs_join(from, store->state, name, &err) < 0 ||
-        fs_join(to, store->state, aside, &err) < 0 || fs_rename(from, to, &err) < 0)
+    if (store_set_state_aside(store, name, &err) < 0)
         log_warning("%s/%s is damaged (%s) and stays where it is: %s", store->state, name,
                     why->message, err.message);
     else
-        log_warning("%s is damaged (%s); it is kept as %s", from, why->message, aside);
+        log_warning("%s/%s is damaged (%s); it is kept as %s.damaged", store->state, name,
+                    why->message, name);
 }
 
 /* What is no file, or too large, is as good as damaged; what cannot be read now may be later. */

@@ -333,15 +333,21 @@ int store_finish_promotion(const struct store *store, bool *ret_finished, struct
     return failed;
 }
 
-int store_read_state(const struct store *store, const char *name, struct buf *ret,
-                     struct err *err)
+int store_read_large_state(const struct store *store, const char *name, size_t max,
+                           struct buf *ret, struct err *err)
 {
     char path[FS_PATH_MAX];
 
-    buf_init(ret, STATE_MAX_BYTES);
+    buf_init(ret, max);
     if (fs_join(path, store->state, name, err) < 0)
         return -1;
-    return has_state(store) ? load_if_there(path, STATE_MAX_BYTES, ret, err) : 0;
+    return has_state(store) ? load_if_there(path, max, ret, err) : 0;
+}
+
+int store_read_state(const struct store *store, const char *name, struct buf *ret,
+                     struct err *err)
+{
+    return store_read_large_state(store, name, STATE_MAX_BYTES, ret, err);
 }
 
 int store_write_state(const struct store *store, const char *name, const char *text,
@@ -362,4 +368,17 @@ int store_remove_state(const struct store *store, const char *name, struct err *
     if (fs_join(path, store->state, name, err) < 0)
         return -1;
     return has_state(store) ? fs_remove(path, err) : 0;
+}
+
+int store_set_state_aside(const struct store *store, const char *name, struct err *err)
+{
+    char from[FS_PATH_MAX];
+    char to[FS_PATH_MAX];
+    char aside[64];
+
+    snprintf(aside, sizeof aside, "%s.damaged", name);
+    return fs_join(from, store->state, name, err) < 0 ||
+                   fs_join(to, store->state, aside, err) < 0
+               ? -1
+               : fs_rename(from, to, err);
 }

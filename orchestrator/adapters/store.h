@@ -109,8 +109,15 @@ int store_finish_promotion(const struct store *store, bool *ret_finished,
  */
 int store_read_state(const struct store *store, const char *name, struct buf *ret,
                      struct err *err);
+
+/* The same for one that may be larger. */
+int store_read_large_state(const struct store *store, const char *name, size_t max,
+                           struct buf *ret, struct err *err);
 int store_write_state(const struct store *store, const char *name, const char *text,
                       struct err *err);
 int store_remove_state(const struct store *store, const char *name, struct err *err);
+
+/* One that is damaged is kept as "<name>.damaged". */
+int store_set_state_aside(const struct store *store, const char *name, struct err *err);
 
 #endif

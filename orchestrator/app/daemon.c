@@ -173,9 +173,10 @@ static uint64_t until_next_look(const struct daemon *d, uint64_t planned_ms)
 
 void daemon_proceed(struct daemon *d)
 {
-    struct plan plan =
-        plan_next(&d->plan_facts, (int64_t)time(NULL), daemon_uptime_ms(d));
+    struct plan plan;
 
+    daemon_ask_ledger(d);
+    plan = plan_next(&d->plan_facts, (int64_t)time(NULL), daemon_uptime_ms(d));
     /* Judging the stored pair is the one action that ends within its call. */
     while (plan.action == PLAN_EXAMINE) {
         daemon_examine(d);
@@ -440,7 +441,7 @@ static int set_up(struct daemon *d, struct err *err)
         uv_signal_start(&d->signals[i], on_stop_signal, stop_signals[i]);
     }
     nginx_machine_facts(d->config, &d->facts);
-    if (daemon_init_evidence(d, err) < 0)
+    if (daemon_init_evidence(d, err) < 0 || daemon_init_ledger(d, err) < 0)
         return -1;
     if (site_init(&d->site, &d->loop, d->config, &d->facts, &d->store, &site_events, d,
                   err) < 0)
@@ -481,6 +482,7 @@ int daemon_run(const struct config *config)
     site_done(&d->site);
     buf_done(&d->status);
     daemon_done_metrics(d);
+    ledger_file_done(&d->ledger);
     EVP_PKEY_free(d->tls_key);
     secret_free(d->ekm_secret);
     daemon_drop_candidate(d);

@@ -1,14 +1,15 @@
 /*
  * daemon_internal: what daemon.c (its life, and what comes next), daemon_keys.c (keys, and the pair in
  * the TLS folder), daemon_preflight.c, daemon_issue.c and daemon_challenges.c (obtaining another one),
- * daemon_apply.c (what is served), daemon_look.c (whether it still is), daemon_renewal.c (until when) and daemon_evidence.c (what proves it)
- * share.
+ * daemon_ledger.c (whether a CA may be asked for it), daemon_apply.c (what is served), daemon_look.c
+ * (whether it still is), daemon_renewal.c (until when) and daemon_evidence.c (what proves it) share.
  */
 #ifndef CM_APP_DAEMON_INTERNAL_H
 #define CM_APP_DAEMON_INTERNAL_H
 
 #include "adapters/challenge.h"
 #include "adapters/dstack.h"
+#include "adapters/ledger_file.h"
 #include "adapters/measure.h"
 #include "adapters/nginx.h"
 #include "adapters/store.h"
@@ -132,6 +133,15 @@ struct daemon {
     struct preflight preflight; /* as found last */
     unsigned resolve_tries;     /* in vain, before the next order */
     struct certbot_version certbot_version;
+
+    struct ledger_file ledger;
+    char names[LEDGER_NAMES_SIZE]; /* of the certificate, as the ledger has them */
+    bool ledger_failed;            /* it was logged that it cannot be used */
+    struct {                       /* the order that comes next, when its time has come */
+        struct ledger_question question;
+        size_t authority; /* of the CAs */
+        bool rehearse;    /* it is to be rehearsed first */
+    } next;
 
     struct plan_facts plan_facts;
     unsigned failures[PLAN_ACTIVITIES];       /* in a row */
@@ -294,6 +304,23 @@ void daemon_start_asking(struct daemon *d);
 
 void daemon_note_account(struct daemon *d, size_t i, const struct account *account);
 void daemon_recall_accounts(struct daemon *d);
+/* ---- daemon_ledger.c ---- */
+
+int daemon_init_ledger(struct daemon *d, struct err *err);
+
+/* The plan's facts: whether an order may be made now, and where. */
+void daemon_ask_ledger(struct daemon *d);
+
+/* What the flow that has ended came to at the CA, which it has asked, is entered. */
+struct ledger_ending {
+    enum ledger_outcome outcome;
+    unsigned in_a_row;
+    uint64_t wait_ms; /* until there may be another try */
+};
+struct ledger_ending daemon_enter_outcome(struct daemon *d, const struct err *err);
+
+struct pace_limits daemon_pace_limits(const struct config *config,
+                                      const struct authority *authority, bool rehearsal);
 
 /* ---- daemon_evidence.c ---- */
 

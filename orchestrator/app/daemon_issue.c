@@ -1,32 +1,17 @@
 /* Obtaining a certificate, from others or from the CA, and what comes of it. */
 #include "app/daemon_internal.h"
 #include "base/log.h"
-#include "base/random.h"
 #include "base/text.h"
-#include "domain/pace.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
-static uint64_t issue_pace(const struct daemon *d, const struct issue_flow *flow,
-                           const struct err *err)
-{
-    const struct config *config = d->config;
-    const struct pace_limits limits = {
-        .min_ms = config->acme.retry_min_ms,
-        .max_ms = config->acme.retry_max_ms,
-        .counts_challenges = authority_is_lets_encrypt(flow->request.authority),
-    };
-    const struct pace_failure failure = {
-        .kind = err->kind,
-        .asked_ca = flow->asked_ca,
-        .outcome = flow->certbot_ran ? &flow->outcome : NULL,
-        .in_a_row = d->fallback.items[d->authority].failures + 1,
-    };
-
-    return pace_issue(&failure, &limits, (int64_t)time(NULL), random_number());
-}
+/*
+ * A time that the ledger keeps is one of the wall clock, which may jump: it is not over before so
+ * much has gone by on ours, too. No longer, since it may become shorter.
+ */
+enum { SURE_WAIT_MS = 3600 * 1000 };
 
 static void rest_after_issue(struct daemon *d, const struct chain_leaf *leaf)
 {
@@ -43,27 +28,58 @@ static void rest_after_issue(struct daemon *d, const struct chain_leaf *leaf)
             text_time(date, leaf->not_after));
 }
 
-/* The next CA is asked at once where that may help; this one is left alone for its own time. */
-static void fall_back(struct daemon *d, const struct issue_flow *flow,
-                      const struct err *err)
+/* Nobody counts what the CA was not asked for, or what it has given and we could not keep. */
+static void fail_locally(struct daemon *d, const struct err *err)
 {
-    bool helps = fallback_helps(err->kind, flow->asked_ca,
-                                flow->certbot_ran ? &flow->outcome : NULL);
     uint64_t now_ms = daemon_uptime_ms(d);
-    uint64_t wait_ms = issue_pace(d, flow, err);
     uint64_t due_ms;
 
-    fallback_failed(&d->fallback, d->authority, helps, now_ms + wait_ms);
+    daemon_count(d, PLAN_ISSUING, true);
+    fallback_failed(&d->fallback, d->authority, fallback_helps(err->kind, false, NULL),
+                    now_ms + daemon_local_pace(d, PLAN_ISSUING));
     due_ms = fallback_due(&d->fallback, now_ms);
-    if (due_ms > now_ms) {
-        daemon_retry_later(d, PLAN_ISSUING, err, due_ms - now_ms);
+    daemon_retry_later(d, PLAN_ISSUING, err, due_ms > now_ms ? due_ms - now_ms : 0);
+}
+
+/* Told to stop is no failure. */
+static void log_next_ca(const struct daemon *d, const struct err *err)
+{
+    if (err->kind != ERR_CANCELED || !d->stopping)
+        log_error("%s (attempt %u; %s is asked now)", err->message,
+                  d->failures[PLAN_ISSUING],
+                  d->config->acme.authorities.items[d->next.authority].directory);
+}
+
+/* The next CA is asked at once where that may help; this one is left alone for its own time. */
+static void fall_back(struct daemon *d, const struct err *err)
+{
+    const struct issue_flow *flow = &d->flow.issue;
+    bool helps = fallback_helps(err->kind, flow->asked_ca,
+                                flow->certbot_ran ? &flow->outcome : NULL);
+    struct ledger_ending ending = daemon_enter_outcome(d, err);
+    uint64_t sure_ms = ending.wait_ms < SURE_WAIT_MS ? ending.wait_ms : SURE_WAIT_MS;
+    uint64_t now_ms = daemon_uptime_ms(d);
+
+    d->failures[PLAN_ISSUING] = ending.in_a_row;
+    fallback_failed(&d->fallback, d->authority, helps, now_ms + sure_ms);
+    d->fallback.items[d->authority].failures = ending.in_a_row;
+    daemon_ask_ledger(d);
+    if (d->next.authority != d->authority &&
+        d->plan_facts.order_from <= (int64_t)time(NULL)) {
+        d->plan_facts.retry_at_ms[PLAN_ISSUING] = 0;
+        log_next_ca(d, err);
         return;
     }
-    if (err->kind == ERR_CANCELED && d->stopping)
-        return;
-    log_error(
-        "%s (attempt %u; %s is asked now)", err->message, d->failures[PLAN_ISSUING],
-        d->config->acme.authorities.items[fallback_next(&d->fallback, now_ms)].directory);
+    daemon_retry_later(d, PLAN_ISSUING, err, ending.wait_ms);
+    d->plan_facts.retry_at_ms[PLAN_ISSUING] = fallback_due(&d->fallback, now_ms);
+}
+
+static void fail(struct daemon *d, const struct err *err)
+{
+    if (d->flow.issue.asked_ca)
+        fall_back(d, err);
+    else
+        fail_locally(d, err);
 }
 
 static void take_candidate(struct daemon *d, struct chain **chain)
@@ -75,46 +91,113 @@ static void take_candidate(struct daemon *d, struct chain **chain)
     d->plan_facts.retry_at_ms[PLAN_APPLYING] = 0;
 }
 
+static void succeed(struct daemon *d)
+{
+    struct issue_flow *flow = &d->flow.issue;
+
+    if (!d->config->development)
+        (void)daemon_enter_outcome(d, NULL);
+    daemon_count(d, PLAN_ISSUING, false);
+    fallback_succeeded(&d->fallback, d->authority);
+    take_candidate(d, &flow->chain);
+    rest_after_issue(d, chain_leaf(d->candidate));
+    daemon_expect_renewal(d, chain_leaf(d->candidate), flow->request.authority, false);
+}
+
+/* Only a failed challenge holds the real order back: a CAA record may well name the real CA alone. */
+static void end_rehearsal(struct daemon *d, const struct err *err)
+{
+    const char *directory = d->next.question.subject.directory;
+    struct err failure = err == NULL ? (struct err)ERR_INIT : *err;
+    struct ledger_ending ending;
+
+    if (err != NULL && !d->flow.issue.asked_ca) {
+        fail_locally(d, err);
+        return;
+    }
+    ending = daemon_enter_outcome(d, err);
+    daemon_count(d, PLAN_ISSUING, false);
+    if (ending.outcome == LEDGER_CHALLENGE_FAILED) {
+        d->failures[PLAN_ISSUING] = ending.in_a_row;
+        err_wrap(&failure, "rehearsal at %s, before %s is asked again",
+                 d->flow.issue.request.authority->directory, directory);
+        daemon_retry_later(d, PLAN_ISSUING, &failure, ending.wait_ms);
+    } else if (err != NULL && err->kind != ERR_CANCELED) {
+        log_warning(
+            "the rehearsal at %s shows nothing about the challenge (%s): %s is "
+            "asked",
+            d->flow.issue.request.authority->directory, err->message, directory);
+    }
+}
+
+static void end_order(struct daemon *d, const struct err *err)
+{
+    const struct issue_flow *flow = &d->flow.issue;
+
+    if (err != NULL && err->kind == ERR_CANCELED && flow->order_at == 0)
+        return; /* told to stop, before there was an order */
+    if (err == NULL && flow->order_at == 0 && !d->config->development)
+        daemon_count(d, PLAN_ISSUING, false); /* nothing was to be taken over */
+    else if (flow->request.rehearsal)
+        end_rehearsal(d, err);
+    else if (err != NULL)
+        fail(d, err);
+    else
+        succeed(d);
+}
+
+/* Which CA it was in the end: an order of another life may have been for another one. */
+static size_t asked_authority(const struct daemon *d)
+{
+    const struct authorities *all = &d->config->acme.authorities;
+
+    for (size_t i = 0; i < all->count; i++) {
+        if (d->flow.issue.request.authority == &all->items[i])
+            return i;
+    }
+    return d->authority;
+}
+
 static void on_issue_done(void *owner, const struct err *err)
 {
     struct daemon *d = owner;
+    struct issue_flow *flow = &d->flow.issue;
 
-    daemon_count(d, PLAN_ISSUING, err != NULL);
-    daemon_note_account(d, d->authority, &d->flow.issue.account);
-    if (err != NULL || d->flow.issue.chain != NULL)
-        daemon_count_issue(d, &d->flow.issue, err);
-    if (d->flow.issue.certbot_ran && !d->flow.issue.request.takes_over_only)
-        daemon_judge_challenges(d, &d->flow.issue.outcome);
-    if (err != NULL) {
-        fall_back(d, &d->flow.issue, err);
-    } else if (d->flow.issue.chain != NULL) {
-        fallback_succeeded(&d->fallback, d->authority);
-        take_candidate(d, &d->flow.issue.chain);
-        rest_after_issue(d, chain_leaf(d->candidate));
-        daemon_expect_renewal(d, chain_leaf(d->candidate),
-                              d->flow.issue.request.authority, false);
-    }
+    d->authority = asked_authority(d);
+    if (!flow->request.rehearsal)
+        daemon_note_account(d, d->authority, &flow->account);
+    if (flow->certbot_ran && !flow->request.takes_over_only)
+        daemon_judge_challenges(d, &flow->outcome);
+    if (err != NULL || flow->chain != NULL)
+        daemon_count_issue(d, flow, err);
+    end_order(d, err);
     /* One that could not be kept still waits in certbot's folder. */
-    d->plan_facts.adopts = d->flow.issue.chain == NULL && adopt_is_on(d->config);
-    issue_flow_done(&d->flow.issue);
+    d->plan_facts.adopts = flow->chain == NULL && adopt_is_on(d->config);
+    issue_flow_done(flow);
     daemon_flow_ended(d);
 }
 
 void daemon_start_order(struct daemon *d, bool takes_over_only)
 {
-    size_t authority = fallback_next(&d->fallback, daemon_uptime_ms(d));
+    const struct authority *authority =
+        d->next.rehearse ? config_rehearsal(d->config)
+                         : &d->config->acme.authorities.items[d->next.authority];
     const struct issue_request request = {
         .loop = &d->loop,
         .http = d->http,
         .config = d->config,
-        .authority = &d->config->acme.authorities.items[authority],
+        .authority = authority,
         .agent = &d->agent,
         .store = &d->store,
         .tls_key = d->tls_key,
         .takes_over_only = takes_over_only,
+        .rehearsal = d->next.rehearse,
+        .ledger = &d->ledger,
+        .question = &d->next.question,
+        .pace = daemon_pace_limits(d->config, authority, d->next.rehearse),
     };
 
-    d->authority = authority;
+    d->authority = d->next.authority;
     d->activity = ISSUING;
     daemon_begin_challenges(d);
     issue_flow_start(&d->flow.issue, &request, on_issue_done, d);
@@ -122,10 +205,10 @@ void daemon_start_order(struct daemon *d, bool takes_over_only)
 
 void daemon_start_issue(struct daemon *d)
 {
-    bool left = !d->config->development && certbot_has_left(d->config);
+    bool settles = d->plan_facts.unsettled;
 
-    if (left || d->config->development)
-        daemon_start_order(d, left);
+    if (settles || d->config->development)
+        daemon_start_order(d, settles);
     else
         daemon_start_preflight(d);
 }

@@ -245,6 +245,12 @@ static int withdraw(void *owner, struct err *err)
     return nginx_master(d->config) != 0 ? 0 : daemon_serve_http_only(d, err);
 }
 
+static const char *why_no_order(const struct daemon *d)
+{
+    return d->plan_facts.order_from > (int64_t)time(NULL) ? d->plan_facts.order_why
+                                                          : NULL;
+}
+
 void daemon_examine(struct daemon *d)
 {
     struct journal_intent intent;
@@ -253,6 +259,7 @@ void daemon_examine(struct daemon *d)
         .config = d->config,
         .tls_key = required_key(d),
         .preferred = "",
+        .no_order = why_no_order(d),
         .withdraw = withdraw,
         .owner = d,
     };

@@ -94,7 +94,7 @@ void daemon_ask_certbot(struct daemon *d)
 
 void daemon_start_preflight(struct daemon *d)
 {
-    size_t authority = fallback_next(&d->fallback, daemon_uptime_ms(d));
+    size_t authority = d->next.authority;
     const struct preflight_request request = {
         .loop = &d->loop,
         .http = d->http,

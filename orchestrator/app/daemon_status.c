@@ -25,6 +25,8 @@ int daemon_status_text(const struct daemon *d, struct buf *ret, struct err *err)
         .accounts = d->accounts,
         .fallback = &d->fallback,
         .account_thumbprint = d->facts.account_thumbprint,
+        .order_from = d->plan_facts.order_from,
+        .order_why = d->plan_facts.order_why,
         .upstreams = &d->site.upstreams.upstreams,
         .preflight = &d->preflight,
         .challenges = d->challenges.counts,

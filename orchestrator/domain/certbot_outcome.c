@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#define TRACEBACK "Traceback (most recent call last):"
 #define PROBLEM_MARK "acme.messages.Error: "
 #define PROBLEM_TYPE "urn:ietf:params:acme:error:"
 
@@ -29,6 +30,13 @@ static const struct mark {
     {"All authorizations were not finalized by the CA", CERTBOT_CA_UNREACHABLE},
 };
 
+/*
+ * Where a traceback shows these, the order had been finalized or was about to be: acme's
+ * finalize_order, begin_finalization and poll_finalization, and certbot's save_certificate.
+ */
+static const char *const late_marks[] = {"finalize_order", "finalization",
+                                         "save_certificate"};
+
 /* Lines of standard error that say nothing about the reason. */
 static const char *const noise[] = {
     "Saving debug log to ",
@@ -38,7 +46,7 @@ static const char *const noise[] = {
     "An unexpected error occurred:",
     "The following error was encountered:",
     "Either run as root, or set --config-dir",
-    "Traceback (most recent call last):",
+    TRACEBACK,
 };
 
 static const char *line_end(const char *line)
@@ -223,10 +231,27 @@ static void read_text(const struct certbot_ending *ending, struct certbot_outcom
     last_line(ending->standard_output, ret->detail, sizeof ret->detail);
 }
 
+/*
+ * Whether there may be a certificate that nobody has got. A CA that says what is wrong has issued
+ * none; everything else is told by the traceback, and status 2 by an option before all of it.
+ */
+static bool may_have_issued(const struct certbot_ending *ending,
+                            const struct certbot_outcome *outcome)
+{
+    if (outcome->problem[0] != '\0' || outcome->verdict == CERTBOT_CHALLENGE_FAILED ||
+        outcome->verdict == CERTBOT_CA_REFUSED || outcome->verdict == CERTBOT_LOCKED)
+        return false;
+    for (size_t i = 0; i < sizeof late_marks / sizeof late_marks[0]; i++) {
+        if (strstr(ending->standard_error, late_marks[i]) != NULL)
+            return true;
+    }
+    return ending->exit_status != 2 && strstr(ending->standard_error, TRACEBACK) == NULL;
+}
+
 void certbot_outcome_read(const struct certbot_ending *ending,
                           struct certbot_outcome *ret)
 {
-    *ret = (struct certbot_outcome){.verdict = CERTBOT_ISSUED};
+    *ret = (struct certbot_outcome){.verdict = CERTBOT_ISSUED, .may_have_issued = true};
     if (ending->exit_status == 0)
         return;
     if (ending->term_signal != 0) {
@@ -237,6 +262,7 @@ void certbot_outcome_read(const struct certbot_ending *ending,
     }
     if (!read_challenge(ending, ret) && !read_problem(ending->standard_error, ret))
         read_text(ending, ret);
+    ret->may_have_issued = may_have_issued(ending, ret);
     if (ret->detail[0] == '\0')
         snprintf(ret->detail, sizeof ret->detail,
                  "certbot ended with status %d and gave no reason", ending->exit_status);

@@ -36,6 +36,7 @@ struct certbot_outcome {
     char identifier[256]; /* the name whose challenge failed, or "" */
     char detail[768];     /* the reason for people, one line, never empty on failure */
     int64_t retry_at;     /* Unix seconds, 0 when the CA named none */
+    bool may_have_issued; /* it got as far as the order's end, or nobody can tell */
 };
 
 /* How certbot ended; texts are never NULL. */

@@ -444,3 +444,10 @@ const char *config_directory(const struct config *config)
 {
     return config->acme.authorities.items[0].directory;
 }
+
+const struct authority *config_rehearsal(const struct config *config)
+{
+    const struct authority *rehearsal = &config->acme.rehearsal;
+
+    return config->acme.rehearse && rehearsal->directory != NULL ? rehearsal : NULL;
+}

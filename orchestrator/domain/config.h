@@ -48,6 +48,12 @@ struct config_routes {
 /* Names on one certificate, as many as Let's Encrypt signs. */
 enum { CONFIG_DOMAINS_MAX = 100 };
 
+/* So many within so long; count 0: it is not set. */
+struct config_rate {
+    unsigned count;
+    unsigned period_ms;
+};
+
 /* Durations in milliseconds. Strings are never NULL except where "or NULL" is said. */
 struct config {
     char *domain;
@@ -79,6 +85,14 @@ struct config {
         char *
             trust; /* PEM file of the CA's roots, or NULL: the system's. Not ca_bundle, since
                         a CA's API may have another root than what it issues */
+        struct { /* of the main CA, beside or instead of those that are known of it */
+            struct config_rate certificates;
+            struct config_rate domain;
+            struct config_rate failures;
+            struct config_rate orders;
+        } limits;
+        bool rehearse;              /* acme.rehearsal */
+        struct authority rehearsal; /* acme.rehearsal_directory: config_rehearsal() */
     } acme;
     struct {
         char *path;
@@ -170,5 +184,8 @@ bool config_answers_challenges(const struct config *config);
 
 /* URL of the main CA's directory. */
 const char *config_directory(const struct config *config);
+
+/* The CA at which orders are rehearsed after failed challenges, or NULL. */
+const struct authority *config_rehearsal(const struct config *config);
 
 #endif

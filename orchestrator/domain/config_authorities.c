@@ -119,6 +119,42 @@ static void decide_proxy(struct config_load *load)
     }
 }
 
+/* It is reached, and its connection verified, like that of the main one. */
+static void decide_rehearsal(struct config_load *load)
+{
+    const struct authority *main_one = &load->config->acme.authorities.items[0];
+    struct authority *rehearsal = &load->config->acme.rehearsal;
+
+    if (rehearsal->directory == NULL && main_one->directory != NULL &&
+        strcmp(main_one->directory, AUTHORITY_PRODUCTION) == 0) {
+        rehearsal->directory = strdup(AUTHORITY_STAGING);
+        if (rehearsal->directory == NULL)
+            config_error(load, "acme.rehearsal_directory: not enough memory");
+    }
+    rehearsal->ca_bundle = main_one->ca_bundle;
+    rehearsal->proxy = main_one->proxy;
+    rehearsal->no_proxy = main_one->no_proxy;
+}
+
+static void check_rehearsal(struct config_load *load)
+{
+    const struct config *config = load->config;
+    size_t i = config_index_of(offsetof(struct config, acme.rehearsal.directory));
+    char name[CONFIG_NAME_SIZE];
+
+    if (config->acme.rehearsal.directory == NULL)
+        return;
+    for (size_t k = 0; k < config->acme.authorities.count; k++) {
+        const char *directory = config->acme.authorities.items[k].directory;
+
+        if (directory != NULL && strcmp(directory, config->acme.rehearsal.directory) == 0)
+            config_error(load,
+                         "%s: certificates are ordered there, too; a rehearsal has "
+                         "to cost nothing",
+                         config_name_of(load, i, name));
+    }
+}
+
 void config_authorities_check(struct config_load *load)
 {
     struct authorities *authorities = &load->config->acme.authorities;
@@ -127,6 +163,8 @@ void config_authorities_check(struct config_load *load)
         authorities->count = 1;
     decide_directory(load);
     decide_proxy(load);
+    decide_rehearsal(load);
+    check_rehearsal(load);
     for (size_t i = 0; i < authorities->count; i++) {
         if (authorities->items[i].directory == NULL) /* bad: reported already */
             continue;

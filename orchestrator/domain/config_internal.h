@@ -12,7 +12,7 @@
 
 #include <stdint.h>
 
-enum { CONFIG_SETTING_COUNT = 67 };
+enum { CONFIG_SETTING_COUNT = 73 };
 
 enum config_type {
     CONFIG_HOSTNAME,
@@ -20,6 +20,7 @@ enum config_type {
     CONFIG_LEVEL,
     CONFIG_DURATION, /* milliseconds */
     CONFIG_COUNT,
+    CONFIG_RATE, /* so many within so long */
     CONFIG_PATH,
     CONFIG_DIRECTORY_URL,
     CONFIG_PROXY,

@@ -99,6 +99,21 @@ const struct config_setting config_settings[] = {
     {"acme.trust", NULL, CONFIG_PATH, FIELD(acme.trust),
      .meaning = "PEM file of the CA's roots, which adopted chains are verified up to; "
                 "unset: the system's"},
+    {"acme.limit_certificates", NULL, CONFIG_RATE, FIELD(acme.limits.certificates),
+     .meaning = "certificates that the CA issues for one set of names, such as 5/7d"},
+    {"acme.limit_domain", NULL, CONFIG_RATE, FIELD(acme.limits.domain),
+     .meaning = "certificates that the CA issues for one registered domain"},
+    {"acme.limit_failures", NULL, CONFIG_RATE, FIELD(acme.limits.failures),
+     .meaning = "failed challenges of one name that the CA puts up with"},
+    {"acme.limit_orders", NULL, CONFIG_RATE, FIELD(acme.limits.orders),
+     .meaning = "orders that the CA takes from one account"},
+    {"acme.rehearsal", NULL, CONFIG_BOOL, FIELD(acme.rehearse), .fallback = "true",
+     .meaning = "after two failed challenges, try at acme.rehearsal_directory first"},
+    {"acme.rehearsal_directory", NULL, CONFIG_DIRECTORY_URL,
+     FIELD(acme.rehearsal.directory),
+     .meaning =
+         "a CA whose certificates are thrown away; unset: the staging directory of "
+         "Let's Encrypt, when that is the CA"},
 
     {"certbot.path", NULL, CONFIG_PATH, FIELD(certbot.path),
      .fallback = "/usr/bin/certbot", .meaning = "program of certbot"},

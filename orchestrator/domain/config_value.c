@@ -19,6 +19,7 @@ enum {
     LIST_MAX_ITEMS = 64,
     LIST_ITEM_MAX_BYTES = 1024,
     SECRET_MAX_BYTES = 1024,
+    RATE_MAX_COUNT = 1000 * 1000,
 };
 
 #define DIGITS "0123456789"
@@ -68,6 +69,7 @@ const char *config_expected(char ret[CONFIG_EXPECTED_SIZE],
         [CONFIG_HOSTNAME] = "a DNS name such as service.example.org",
         [CONFIG_BOOL] = "true or false",
         [CONFIG_LEVEL] = "debug, info, warning, error or fatal",
+        [CONFIG_RATE] = "so many within at most 30 days, such as 5/7d or 300/3h",
         [CONFIG_PATH] =
             ("an absolute path of at most 1024 bytes without spaces and none of "
              "\" ' \\ ; { } $ #"),
@@ -200,6 +202,25 @@ static bool parse_duration(const struct config_setting *setting,
     return true;
 }
 
+/* "5/7d" */
+static bool set_rate(struct config_rate *rate, const char *text)
+{
+    static const struct config_setting period = {.min = 1000,
+                                                 .max = 2592000000U /* 30 days */};
+    size_t digits = strspn(text, DIGITS);
+    uint64_t period_ms;
+    uint64_t count;
+
+    if (!config_parse_number(text, digits, &count) || text[digits] != '/' || count == 0 ||
+        count > RATE_MAX_COUNT ||
+        !parse_duration(&period, CONFIG_FROM_YAML, text + digits + 1, &period_ms) ||
+        period_ms < period.min || period_ms > period.max)
+        return false;
+    *rate =
+        (struct config_rate){.count = (unsigned)count, .period_ms = (unsigned)period_ms};
+    return true;
+}
+
 /* Numbers and enumerations: whether the text is one, and it fits. */
 static bool set_scalar(void *field, const struct config_setting *setting,
                        enum config_source source, const char *text, size_t len)
@@ -224,6 +245,8 @@ static bool set_scalar(void *field, const struct config_setting *setting,
             return false;
         *(enum log_level *)field = level;
         return true;
+    case CONFIG_RATE:
+        return set_rate(field, text);
     case CONFIG_DURATION:
         if (!parse_duration(setting, source, text, &number))
             return false;
@@ -359,6 +382,7 @@ int config_value_set(void *object, const struct config_setting *setting,
     case CONFIG_LEVEL:
     case CONFIG_DURATION:
     case CONFIG_COUNT:
+    case CONFIG_RATE:
     case CONFIG_CHOICE:
         if (!set_scalar(field, setting, source, text, len))
             return refuse(setting, source, text, len, err);
@@ -390,6 +414,7 @@ void config_value_clear(void *object, const struct config_setting *setting)
     case CONFIG_LEVEL:
     case CONFIG_DURATION:
     case CONFIG_COUNT:
+    case CONFIG_RATE:
     case CONFIG_CHOICE:
         break;
     case CONFIG_ROUTES:

@@ -1,7 +1,5 @@
 #include "domain/pace.h"
 
-#include <stddef.h>
-
 /* `part` of every 1,000 of `ms`. */
 static uint64_t share(uint64_t ms, uint64_t part)
 {
@@ -54,32 +52,45 @@ static uint64_t until(int64_t retry_at, int64_t now, uint32_t random)
     return (uint64_t)(retry_at - now) * 1000 + random % RATE_LIMIT_SPREAD_MS;
 }
 
-uint64_t pace_issue(const struct pace_failure *failure, const struct pace_limits *limits,
+/* After what a CA may count as a failed challenge. */
+static uint64_t spaced(unsigned in_a_row, const struct pace_limits *limits,
+                       uint32_t random)
+{
+    return limits->counts_challenges
+               ? pace_challenge(in_a_row, random)
+               : pace_doubling(limits->min_ms, limits->max_ms, in_a_row, random);
+}
+
+uint64_t pace_order(const struct pace_failure *failure, const struct pace_limits *limits,
                     int64_t now, uint32_t random)
 {
-    const struct certbot_outcome *outcome = failure->outcome;
-    bool unreached =
-        outcome == NULL && (failure->kind == ERR_NET || failure->kind == ERR_TIMEOUT);
     uint64_t wait = 0;
 
-    if (!failure->asked_ca) /* nobody counts */
-        return pace_local(failure->in_a_row, random);
-    /* What it issued is of no use to us: to order it again soon is to order it in vain. */
-    if (outcome != NULL && outcome->verdict == CERTBOT_ISSUED)
+    switch (failure->outcome) {
+    case LEDGER_ISSUED: /* of no use to us: to order it again soon is to order it in vain */
+    case LEDGER_CONFIGURATION: /* somebody has to change something */
         return limits->max_ms;
-    if (outcome != NULL && outcome->verdict == CERTBOT_RATE_LIMITED)
-        wait = until(outcome->retry_at, now, random);
-    if (wait > 0)
-        return wait;
-    if (outcome != NULL && outcome->verdict == CERTBOT_CHALLENGE_FAILED &&
-        limits->counts_challenges)
-        return pace_challenge(failure->in_a_row, random);
-    if (failure->kind == ERR_CONFIG) /* somebody has to change something */
-        return limits->max_ms;
-    /* Not reached at all. Once certbot runs, a CA that falls silent may have issued. */
-    if (unreached)
+    case LEDGER_CHALLENGE_FAILED:
+    case LEDGER_CAA_FORBIDS:
+    case LEDGER_DOUBTFUL:
+        return spaced(failure->in_a_row, limits, random);
+    case LEDGER_UNREACHED:
         return pace_doubling(limits->min_ms < NETWORK_MIN_MS ? limits->min_ms
                                                              : NETWORK_MIN_MS,
                              NETWORK_MAX_MS, failure->in_a_row, random);
-    return pace_doubling(limits->min_ms, limits->max_ms, failure->in_a_row, random);
+    case LEDGER_RATE_LIMITED:
+        wait = until(failure->retry_at, now, random);
+        break;
+    default:
+        break;
+    }
+    return wait > 0
+               ? wait
+               : pace_doubling(limits->min_ms, limits->max_ms, failure->in_a_row, random);
+}
+
+uint64_t pace_lost_order(unsigned in_a_row, const struct pace_limits *limits,
+                         uint32_t random)
+{
+    return in_a_row <= 1 ? 0 : spaced(in_a_row - 1, limits, random);
 }

@@ -4,8 +4,7 @@
 #ifndef CM_DOMAIN_PACE_H
 #define CM_DOMAIN_PACE_H
 
-#include "base/err.h"
-#include "domain/certbot_outcome.h"
+#include "domain/ledger_outcome.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -29,7 +28,7 @@ uint64_t pace_challenge(unsigned failures, uint32_t random);
 /* PACE_LOCAL_MIN_MS, doubling to PACE_LOCAL_MAX_MS. */
 uint64_t pace_local(unsigned failures, uint32_t random);
 
-/* What the directory allows; min and max are the settings acme.retry_min and retry_max. */
+/* What the CA wants; min and max are the settings acme.retry_min and retry_max. */
 struct pace_limits {
     uint64_t min_ms;
     uint64_t max_ms;
@@ -37,14 +36,20 @@ struct pace_limits {
 };
 
 struct pace_failure {
-    enum err_kind kind;
-    bool asked_ca;                         /* whether the CA was talked to at all */
-    const struct certbot_outcome *outcome; /* NULL when certbot did not run to its end */
-    unsigned in_a_row;                     /* from 1 */
+    enum ledger_outcome outcome;
+    unsigned in_a_row; /* from 1: how often it came to that since the last certificate */
+    int64_t retry_at;  /* that the CA named, Unix seconds, or 0 */
 };
 
-/* How long to leave the CA alone after a failed issue; `now` in Unix seconds. */
-uint64_t pace_issue(const struct pace_failure *failure, const struct pace_limits *limits,
+/* How long to leave the CA alone after a try that came to nothing; `now` in Unix seconds. */
+uint64_t pace_order(const struct pace_failure *failure, const struct pace_limits *limits,
                     int64_t now, uint32_t random);
+
+/*
+ * The same for orders of an earlier life whose end nobody has seen: the first one may be repeated
+ * at once, since a power cut says nothing about the CA.
+ */
+uint64_t pace_lost_order(unsigned in_a_row, const struct pace_limits *limits,
+                         uint32_t random);
 
 #endif

@@ -56,11 +56,28 @@ static void shorten(struct plan *plan, const struct plan_facts *facts, bool is_w
         plan->wait_ms = left_ms;
 }
 
+/* Both times have to be over: that of the ledger survives a restart, ours a jump of the clock. */
+static struct plan wait_for_ledger(const struct plan_facts *facts, int64_t now,
+                                   const char *reason)
+{
+    char text[PLAN_REASON_SIZE];
+    char date[TEXT_TIME_SIZE];
+
+    if (facts->order_from == INT64_MAX)
+        snprintf(text, sizeof text, "%s; %s", reason, facts->order_why);
+    else
+        snprintf(text, sizeof text, "%s; no order before %s: %s", reason,
+                 text_time(date, facts->order_from), facts->order_why);
+    if (facts->order_from - now > PLAN_LONGEST_WAIT_MS / 1000)
+        return wait_ms(PLAN_LONGEST_WAIT_MS, text);
+    return wait_ms((uint64_t)(facts->order_from - now) * 1000, text);
+}
+
 /*
  * An order is for the key that the agent derives now, and comes after the pre-flight checks, which
  * have a pace of their own. Others may have what it is for, also while the CA must not be asked yet.
  */
-static struct plan issue(const struct plan_facts *facts, uint64_t uptime_ms,
+static struct plan issue(const struct plan_facts *facts, int64_t now, uint64_t uptime_ms,
                          const char *reason)
 {
     uint64_t checks_at_ms = facts->retry_at_ms[PLAN_PREFLIGHT];
@@ -68,7 +85,9 @@ static struct plan issue(const struct plan_facts *facts, uint64_t uptime_ms,
     uint64_t retry_at_ms = order_at_ms > checks_at_ms ? order_at_ms : checks_at_ms;
     struct plan plan = act_or_wait(PLAN_ISSUE, retry_at_ms, uptime_ms, reason);
 
-    if (plan.action == PLAN_WAIT && checks_at_ms > order_at_ms)
+    if (!facts->unsettled && facts->order_from != 0 && facts->order_from > now)
+        plan = wait_for_ledger(facts, now, reason);
+    else if (plan.action == PLAN_WAIT && checks_at_ms > order_at_ms)
         snprintf(plan.reason, sizeof plan.reason,
                  "%s; pre-flight checks hold the order back", reason);
     if (plan.action == PLAN_ISSUE && uptime_ms - facts->keys_at_ms > PLAN_KEYS_FRESH_MS)
@@ -115,7 +134,7 @@ static struct plan renew_in_time(const struct plan_facts *facts, int64_t now,
     if (now >= renewal.at) {
         snprintf(reason, sizeof reason, "the certificate expires on %s; due since %s, %s",
                  text_time(date, facts->not_after), due, rules[renewal.rule]);
-        return issue(facts, uptime_ms, reason);
+        return issue(facts, now, uptime_ms, reason);
     }
     snprintf(reason, sizeof reason, "the next renewal is due on %s, %s", due,
              rules[renewal.rule]);
@@ -136,13 +155,13 @@ static struct plan renew(const struct plan_facts *facts, int64_t now, uint64_t u
         return wait_ms(PLAN_LONGEST_WAIT_MS, reason);
     }
     if (facts->rekeyed)
-        return issue(facts, uptime_ms, "the agent derives another key now");
+        return issue(facts, now, uptime_ms, "the agent derives another key now");
     if (renewal_is_before_life(facts->not_before, now))
         return wait_for_clock(facts);
     if (facts->incomplete != NULL) {
         snprintf(reason, sizeof reason, "the certificate is not for %s yet",
                  facts->incomplete);
-        return issue(facts, uptime_ms, reason);
+        return issue(facts, now, uptime_ms, reason);
     }
     return renew_in_time(facts, now, uptime_ms);
 }
@@ -194,7 +213,7 @@ static struct plan advance(const struct plan_facts *facts, int64_t now,
         return wait_ms(PLAN_LONGEST_WAIT_MS,
                        "no usable pair is stored; tls.key is external, so it is somebody "
                        "else who brings one");
-    return issue(facts, uptime_ms, "no usable certificate is stored");
+    return issue(facts, now, uptime_ms, "no usable certificate is stored");
 }
 
 struct plan plan_next(const struct plan_facts *facts, int64_t now, uint64_t uptime_ms)

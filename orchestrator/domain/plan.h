@@ -70,6 +70,12 @@ struct plan_facts {
     bool asks;      /* the CA is asked for renewal information of it, the next time */
     int64_t ask_at; /* from then on (Unix seconds, 0: at once) */
     uint64_t retry_at_ms[PLAN_ACTIVITIES]; /* 0: at once */
+
+    /* What the ledger of orders says (domain/ledger.h). */
+    int64_t order_from;    /* Unix seconds before which no CA may be asked; 0: at once */
+    const char *order_why; /* that is, never NULL then */
+    bool
+        unsettled; /* an order is not accounted for: looked after whatever is to wait for */
 };
 
 enum { PLAN_REASON_SIZE = 400, PLAN_LONGEST_WAIT_MS = 60 * 1000 };

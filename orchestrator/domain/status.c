@@ -144,19 +144,30 @@ static json_t *challenges_of(const struct status_challenges *counts)
                      (json_int_t)counts->succeeded, "failed", (json_int_t)counts->failed);
 }
 
+/* From when on the ledger lets a CA be asked, and why not before. */
+static json_t *orders_of(const struct status *status)
+{
+    bool is_known = status->order_from != INT64_MAX;
+
+    return json_pack("{s:o, s:s}", "from",
+                     is_known ? json_integer((json_int_t)status->order_from)
+                              : json_null(),
+                     "reason", status->order_why == NULL ? "" : status->order_why);
+}
+
 int status_to_json(const struct status *status, struct buf *ret, struct err *err)
 {
     json_t *nginx = json_pack(
         "{s:s, s:s, s:s, s:o}", "configuration", nginx_level_name(status->level),
         "reason", status->level_reason, "answers_challenges_of",
         status->account_thumbprint, "upstreams", upstreams_of(status->upstreams));
-    json_t *root =
-        json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:s}", "version",
-                  CERT_MANAGER_VERSION, "mode", mode_of(status->config), "domain",
-                  status->config->domain, "domains", texts_of(&status->config->domains),
-                  "certificate", certificate_of(status->leaf), "renewal",
-                  renewal_of_leaf(status), "measurement", measurement_of(status), "nginx",
-                  nginx, "authorities", authorities_of(status), "next", status->next);
+    json_t *root = json_pack(
+        "{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s}", "version",
+        CERT_MANAGER_VERSION, "mode", mode_of(status->config), "domain",
+        status->config->domain, "domains", texts_of(&status->config->domains),
+        "certificate", certificate_of(status->leaf), "renewal", renewal_of_leaf(status),
+        "measurement", measurement_of(status), "nginx", nginx, "authorities",
+        authorities_of(status), "orders", orders_of(status), "next", status->next);
     char *text;
     int failed;
 

@@ -44,6 +44,8 @@ struct status {
     struct status_challenges challenges;
     const struct account *accounts; /* one for each CA of the configuration */
     const struct fallback *fallback;
+    int64_t order_from; /* Unix seconds, INT64_MAX: not known; see domain/plan.h */
+    const char *order_why;
     const char *next; /* what the daemon is waiting for, and why */
 };
 

@@ -115,11 +115,11 @@ static int set_aside(const struct examine_request *request, const char *reason,
 }
 
 /*
- * FORCE_RM_CERT_FILES acts when its mark can be kept; otherwise every restart would order a
- * certificate. When it cannot act the pair is judged without it: HTTPS comes first.
+ * FORCE_RM_CERT_FILES acts when its mark can be kept, otherwise every restart would order a
+ * certificate, and when the CA may be asked. When it cannot act the pair is judged without it: HTTPS comes first.
  */
 static void decide_force(const struct store *store, struct stored_rules *rules,
-                         const struct loaded *loaded, int64_t now)
+                         const struct loaded *loaded, const char *no_order, int64_t now)
 {
     struct err err = ERR_INIT;
 
@@ -130,10 +130,10 @@ static void decide_force(const struct store *store, struct stored_rules *rules,
             log_warning(
                 "FORCE_RM_CERT_FILES is still set; it acts at most once in 24 "
                 "hours, so the stored pair is kept. Remove the setting");
-    } else if (mark_forced(store, now, &err) < 0) {
+    } else if (no_order != NULL || mark_forced(store, now, &err) < 0) {
         rules->force_rm = false;
         log_warning("FORCE_RM_CERT_FILES cannot act, the stored pair is kept: %s",
-                    err.message);
+                    no_order != NULL ? no_order : err.message);
     }
 }
 
@@ -237,7 +237,7 @@ static int judge(const struct examine_request *request, struct stored_rules *rul
     enum stored_verdict verdict;
     struct chain *staged;
 
-    decide_force(store, rules, loaded, now);
+    decide_force(store, rules, loaded, request->no_order, now);
     verdict = stored_judge(&loaded->pair, rules, now, reason);
     if (verdict != STORED_SET_ASIDE)
         log_info("%s", reason);

@@ -24,6 +24,8 @@ struct examine_request {
     const EVP_PKEY *tls_key; /* NULL with tls.key: external */
     /* Leaf that an intent of before wants to be served, taken where it can be found; "": none. */
     const char *preferred;
+    const char
+        *no_order; /* why FORCE_RM_CERT_FILES could not lead to an order now, or NULL */
     /* Called before the pair is moved: an nginx that starts must not need it any more. */
     int (*withdraw)(void *owner, struct err *err);
     void *owner;

@@ -1,4 +1,4 @@
-#include "flows/issue_flow.h"
+#include "flows/issue_internal.h"
 
 #include "adapters/account_memory.h"
 #include "base/log.h"
@@ -38,10 +38,12 @@ static int read_chain(struct issue_flow *flow, struct err *err)
     return 0;
 }
 
+/* Entered before it is staged: from then on nobody looks for its order any more. */
 static int keep_chain(struct issue_flow *flow, struct err *err)
 {
     BUF_SCOPED pem = {0};
 
+    issue_enter_issued(flow);
     buf_init(&pem, CHAIN_PEM_MAX_BYTES);
     if (chain_to_pem(flow->chain, &pem, err) < 0 ||
         store_stage(flow->request.store, &pem, NULL, err) < 0)
@@ -72,6 +74,16 @@ static int begin_keep_chain(void *owner, struct err *err)
     return -1;
 }
 
+/* ---- a rehearsal ---- */
+
+/* Its chain has served its purpose. */
+static int finish_rehearsal(struct issue_flow *flow)
+{
+    log_info("the rehearsal at %s has succeeded", flow->request.authority->directory);
+    certbot_discard(&flow->certbot);
+    return SEQ_END;
+}
+
 /* ---- a certbot that outlived us ---- */
 
 /* What a CA says of a request that is signed for an account that it does not have. */
@@ -93,7 +105,10 @@ static void on_take_over_done(void *owner, const struct err *err)
 {
     struct issue_flow *flow = owner;
 
+    if (flow->certbot.taken_over != 0)
+        flow->request.authority = flow->certbot.authority;
     flow->certbot_ran = flow->certbot.ran;
+    flow->order_at = flow->certbot.taken_over;
     flow->asked_ca = flow->certbot_ran || (err != NULL && err->kind == ERR_TIMEOUT);
     flow->outcome = flow->certbot.outcome;
     flow->account_forgotten = flow->certbot_ran && is_about_account(&flow->outcome);
@@ -106,9 +121,11 @@ static int begin_take_over(void *owner, struct err *err)
     const struct certbot_request request = {
         .loop = flow->request.loop,
         .config = flow->request.config,
+        .authority = flow->request.rehearsal ? flow->request.authority : NULL,
         .key_id = flow->key_id,
     };
 
+    flow->chosen = flow->request.authority;
     if (keys_id(flow->request.tls_key, flow->key_id, err) < 0)
         return -1;
     certbot_take_over(&flow->certbot, &request, on_take_over_done, flow);
@@ -121,22 +138,26 @@ static int finish_take_over(void *owner, struct err *err)
     struct err unusable = ERR_INIT;
 
     (void)err;
-    if (flow->certbot.chain_pem.len > 0 && read_chain(flow, &unusable) == 0) {
-        flow->request.authority = flow->certbot.authority;
+    if (flow->certbot.chain_pem.len > 0 && flow->request.rehearsal)
+        return finish_rehearsal(flow);
+    if (flow->certbot.chain_pem.len > 0 && read_chain(flow, &unusable) == 0)
         return seq_go_to(&flow->seq, "keep chain");
-    }
-    if (unusable.kind != ERR_NONE)
+    if (unusable.kind != ERR_NONE) {
         log_warning("%s", unusable.message);
-    if (flow->account_forgotten)
+        issue_enter_issued(flow);
+        flow->order_at = 0;
+    }
+    if (flow->account_forgotten) {
         log_warning("the CA does not accept the remembered account (%s)",
                     flow->outcome.detail);
+        issue_withdraw_order(flow);
+    }
     certbot_discard(&flow->certbot);
     flow->certbot_ran = false;
-    if (!flow->request.takes_over_only)
-        return SEQ_NEXT;
-    if (flow->account_forgotten)
+    flow->request.authority = flow->chosen;
+    if (flow->request.takes_over_only && flow->account_forgotten)
         account_memory_forget(flow->request.store);
-    return SEQ_END;
+    return SEQ_NEXT;
 }
 
 static void abort_certbot(void *owner)
@@ -311,6 +332,7 @@ static int begin_certbot(void *owner, struct err *err)
         .account_key = flow->account_key,
         .account_url = flow->account.url,
         .profile = flow->profile,
+        .begun = flow->order_at,
     };
 
     buf_done(&flow->csr);
@@ -319,8 +341,9 @@ static int begin_certbot(void *owner, struct err *err)
         return -1;
     request.csr_pem = buf_str(&flow->csr);
     flow->asked_ca = true;
-    log_info("asking %s for a certificate for %s%s", flow->request.authority->directory,
-             config->domain, config->domains.count > 1 ? " and others" : "");
+    log_info("asking %s for a certificate for %s%s%s", flow->request.authority->directory,
+             config->domain, config->domains.count > 1 ? " and others" : "",
+             flow->request.rehearsal ? ", as a rehearsal" : "");
     certbot_start(&flow->certbot, &request, on_certbot_done, flow);
     return SEQ_WAIT;
 }
@@ -331,10 +354,11 @@ static int finish_certbot(void *owner, struct err *err)
 
     (void)err;
     if (!account_is_in_doubt(flow))
-        return SEQ_NEXT;
+        return flow->request.rehearsal ? finish_rehearsal(flow) : SEQ_NEXT;
     log_warning(
         "the CA does not accept the remembered account %s (%s); asking for it anew",
         flow->account.url, flow->outcome.detail);
+    issue_withdraw_order(flow);
     flow->account_forgotten = true;
     return seq_go_to(&flow->seq, "find account");
 }
@@ -343,8 +367,10 @@ static int finish_certbot(void *owner, struct err *err)
 const struct seq_step issue_steps[] = {
     {"check disk", begin_check_disk, NULL, NULL, 0},
     {"take over an earlier certbot", begin_take_over, finish_take_over, abort_certbot, 0},
+    {"ask ledger", issue_begin_ask_ledger, issue_finish_ask_ledger, NULL, 0},
     {"get account key", begin_account_key, finish_account_key, abort_account_key, 0},
     {"find account", begin_account, finish_account, abort_account, 0},
+    {"enter order", issue_begin_enter_order, NULL, NULL, 0},
     {"run certbot", begin_certbot, finish_certbot, abort_certbot, 0},
     {"check chain", begin_check_chain, NULL, NULL, 0},
     {"keep chain", begin_keep_chain, NULL, NULL, 0},
@@ -377,11 +403,11 @@ const struct seq_step issue_development_steps[] = {
 static void keep_what_came_late(struct issue_flow *flow)
 {
     struct err err = ERR_INIT;
-    bool usable = read_chain(flow, &err) == 0;
+    bool usable = !flow->request.rehearsal && read_chain(flow, &err) == 0;
 
     if (!usable)
         certbot_discard(&flow->certbot);
-    if (!usable || keep_chain(flow, &err) < 0)
+    if (!flow->request.rehearsal && (!usable || keep_chain(flow, &err) < 0))
         log_warning("%s", err.message);
 }
 

@@ -301,6 +301,11 @@ class Stack:
         except FileNotFoundError:
             return {}
 
+    def ledger_outcomes(self):
+        """What became of each try at a CA, oldest first."""
+        ledger = json.loads((self.state / "ledger.json").read_text())
+        return [entry["outcome"] for entry in ledger["entries"]]
+
     def stored_chain(self):
         return pki.read_chain(self.chain_file.read_text())
 

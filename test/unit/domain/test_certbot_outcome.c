@@ -614,6 +614,57 @@ static void the_end_was_not_seen(void **state)
     assert_string_equal(outcome.detail, "OSError: No space left");
 }
 
+/* Of what nobody has got: whether there may be a certificate all the same. */
+static void how_far_an_order_came_is_seen_in_the_traceback(void **state)
+{
+    static const struct {
+        int exit_status;
+        const char *standard_error;
+        bool may_have_issued;
+    } endings[] = {
+        {1,
+         ABNORMAL "    orderr = self._get_order_and_authorizations(csr.data)\n"
+                  "requests.exceptions.ConnectionError: refused\n",
+         false},
+        {1,
+         ABNORMAL "    orderr = self.acme.finalize_order(\n"
+                  "requests.exceptions.ConnectionError: reset\n",
+         true},
+        {1,
+         ABNORMAL "    return self.poll_finalization(orderr, deadline)\n"
+                  "acme.errors.TimeoutError\n",
+         true},
+        {1,
+         ABNORMAL "    orderr = self.acme.finalize_order(\n"
+                  "acme.errors.IssuanceError\n",
+         false},
+        {1,
+         ABNORMAL "    orderr = self.acme.finalize_order(\n" PROBLEM
+                  "badCSR :: refused :: weak key\n",
+         false},
+        {1,
+         ABNORMAL "    path = self.save_certificate(cert, chain)\n"
+                  "FileExistsError: [Errno 17] File exists: '/out/cert.pem'\n",
+         true},
+        {1, ABNORMAL "certbot.errors.AuthorizationError: Some challenges have failed.\n",
+         false},
+        {1, "Another instance of Certbot is already running.\n", false},
+        {2, "certbot: error: unrecognized arguments: --x\n", false},
+        {1, "a failure without a traceback\n", true},
+        {-1, LOG_LINE, true},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++) {
+        struct certbot_outcome outcome =
+            read_ending(endings[i].exit_status, 0, REQUESTING, endings[i].standard_error);
+
+        if (outcome.may_have_issued != endings[i].may_have_issued)
+            fail_msg("%s", endings[i].standard_error);
+    }
+    assert_true(read_ending(-1, SIGKILL, "", "").may_have_issued);
+}
+
 static void control_characters_and_broken_text_become_blanks(void **state)
 {
     (void)state;
@@ -823,6 +874,7 @@ int main(void)
         cmocka_unit_test(a_signal_ended_certbot),
         cmocka_unit_test(a_failure_without_words_is_told),
         cmocka_unit_test(the_end_was_not_seen),
+        cmocka_unit_test(how_far_an_order_came_is_seen_in_the_traceback),
         cmocka_unit_test(control_characters_and_broken_text_become_blanks),
         cmocka_unit_test(long_text_is_cut_between_characters),
         cmocka_unit_test(a_type_of_other_characters_is_not_a_type),

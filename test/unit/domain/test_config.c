@@ -138,6 +138,7 @@ static const struct {
     {"acme.adopt", BOOLEAN, AT(acme.adopt), "true", "false", "false", NULL, NULL},
     {"acme.trust", TEXT, AT(acme.trust), NULL, "/etc/roots.pem", "/etc/roots.pem", NULL,
      NULL},
+    {"acme.rehearsal", BOOLEAN, AT(acme.rehearse), "true", "false", "false", NULL, NULL},
     {"certbot.path", TEXT, AT(certbot.path), "/usr/bin/certbot", "/opt/certbot",
      "/opt/certbot", NULL, NULL},
     {"certbot.user", TEXT, AT(certbot.user), "certbot", "_acme-2", "_acme-2", NULL, NULL},
@@ -261,7 +262,7 @@ static bool is_tested_elsewhere(const struct config_setting *setting)
 {
     return setting->type == CONFIG_SECRET || config_is_list(setting) ||
            setting->type == CONFIG_ROUTES || setting->type == CONFIG_AUTHORITIES ||
-           setting->type == CONFIG_DIRECTORY_URL ||
+           setting->type == CONFIG_DIRECTORY_URL || setting->type == CONFIG_RATE ||
            (setting->key != NULL && strncmp(setting->key, "acme.eab_", 9) == 0) ||
            setting->type == CONFIG_HOSTS ||
            setting->offset == offsetof(struct config, nginx.proxy_protocol);

@@ -224,6 +224,87 @@ static void a_proxy_has_no_password_that_could_leak(void **state)
                           "all");
 }
 
+/* ---- what a CA allows ---- */
+
+static void expect_rate(const struct config_rate *rate, unsigned count,
+                        unsigned period_ms)
+{
+    assert_int_equal(rate->count, count);
+    assert_int_equal(rate->period_ms, period_ms);
+}
+
+static void limits_are_so_many_within_so_long(void **state)
+{
+    struct settings settings;
+
+    (void)state;
+    settings_load_good(&settings,
+                       "acme:\n  limit_certificates: 5/7d\n"
+                       "  limit_domain: 50/30d\n  limit_failures: 5/1h\n"
+                       "  limit_orders: 1000000/1s\n",
+                       NULL);
+    expect_rate(&settings.config.acme.limits.certificates, 5, 7 * 86400000U);
+    expect_rate(&settings.config.acme.limits.domain, 50, 30 * 86400000U);
+    expect_rate(&settings.config.acme.limits.failures, 5, 3600000);
+    expect_rate(&settings.config.acme.limits.orders, 1000000, 1000);
+    settings_done(&settings);
+    settings_load_good(&settings, "{}", NULL);
+    expect_rate(&settings.config.acme.limits.orders, 0, 0);
+    settings_done(&settings);
+}
+
+static void limits_of_another_form_are_refused(void **state)
+{
+    static const char *const texts[] = {
+        "5",     "5/",         "/7d",   "0/7d",   "5/7",   "5/0s",   "5/31d",
+        "5/1ms", "1000001/7d", "-1/7d", "5 / 7d", "5/7d/", "five/7d"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        char file[128];
+        char message[256];
+
+        snprintf(file, sizeof file, "acme:\n  limit_orders: \"%s\"\n", texts[i]);
+        snprintf(message, sizeof message,
+                 "config.yaml:2:17: acme.limit_orders: found \"%s\", expected so many "
+                 "within at most 30 days, such as 5/7d or 300/3h",
+                 texts[i]);
+        settings_expect_error(file, NULL, message);
+    }
+}
+
+/* ---- rehearsals ---- */
+
+static void expect_rehearsal(const char *file, const char *directory)
+{
+    struct settings settings;
+    const struct authority *rehearsal;
+
+    settings_load_good(&settings, file, NULL);
+    rehearsal = config_rehearsal(&settings.config);
+    if (directory == NULL)
+        assert_null(rehearsal);
+    else
+        assert_string_equal(rehearsal->directory, directory);
+    settings_done(&settings);
+}
+
+static void production_is_rehearsed_at_staging(void **state)
+{
+    (void)state;
+    expect_rehearsal("{}", AUTHORITY_STAGING);
+    expect_rehearsal("acme:\n  rehearsal: false\n", NULL);
+    expect_rehearsal("acme:\n  staging: true\n", NULL);
+    expect_rehearsal("acme:\n  directory: " OTHER "\n", NULL);
+    expect_rehearsal("acme:\n  directory: " OTHER
+                     "\n  rehearsal_directory: https://staging.example.org/\n",
+                     "https://staging.example.org/");
+    settings_expect_error("acme:\n  rehearsal_directory: " AUTHORITY_PRODUCTION "\n",
+                          NULL,
+                          "config.yaml:2:24: acme.rehearsal_directory: certificates are "
+                          "ordered there, too; a rehearsal has to cost nothing");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -236,6 +317,9 @@ int main(void)
         cmocka_unit_test(their_number_has_a_limit),
         cmocka_unit_test(every_ca_is_reached_through_the_proxy),
         cmocka_unit_test(a_proxy_has_no_password_that_could_leak),
+        cmocka_unit_test(limits_are_so_many_within_so_long),
+        cmocka_unit_test(limits_of_another_form_are_refused),
+        cmocka_unit_test(production_is_rehearsed_at_staging),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

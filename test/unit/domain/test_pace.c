@@ -112,92 +112,86 @@ static void challenges_are_only_ever_delayed(void **state)
     }
 }
 
-/* ---- after a failed issue ---- */
+/* ---- after a try that came to nothing ---- */
 
-enum { MINUTE_MS = 60 * 1000, DAY_S = 24 * 3600 };
+enum { DAY_S = 24 * 3600 };
 static const struct pace_limits limits = {
-    .min_ms = 30 * 1000, .max_ms = 60 * MINUTE_MS, .counts_challenges = true};
+    .min_ms = 30 * 1000, .max_ms = 60 * MINUTE, .counts_challenges = true};
+static const struct pace_limits uncounted = {.min_ms = 30 * 1000, .max_ms = 60 * MINUTE};
 #define NOW INT64_C(1795459748)
 
 /* With 100 the doubling is not spread, and nothing is added to the others but 100 ms. */
-static uint64_t wait_after(struct pace_failure failure)
+static uint64_t wait_after(enum ledger_outcome outcome, unsigned in_a_row)
 {
-    if (failure.in_a_row == 0)
-        failure.in_a_row = 1;
-    return pace_issue(&failure, &limits, NOW, 100);
+    const struct pace_failure failure = {.outcome = outcome, .in_a_row = in_a_row};
+
+    return pace_order(&failure, &limits, NOW, 100);
 }
 
-static void a_failure_before_the_ca_was_asked_costs_little(void **state)
+static uint64_t wait_until(int64_t retry_at, unsigned in_a_row)
 {
-    (void)state;
-    assert_int_equal(wait_after((struct pace_failure){.kind = ERR_SYS}), 1000);
-    assert_int_equal(
-        wait_after((struct pace_failure){.kind = ERR_CONFIG, .in_a_row = 20}), MINUTE_MS);
+    const struct pace_failure failure = {
+        .outcome = LEDGER_RATE_LIMITED, .in_a_row = in_a_row, .retry_at = retry_at};
+
+    return pace_order(&failure, &limits, NOW, 100);
 }
 
 static void a_ca_that_is_not_reached_is_asked_again_soon(void **state)
 {
     (void)state;
-    assert_int_equal(wait_after((struct pace_failure){.kind = ERR_NET, .asked_ca = true}),
-                     5000);
-    assert_int_equal(wait_after((struct pace_failure){
-                         .kind = ERR_TIMEOUT, .asked_ca = true, .in_a_row = 20}),
-                     10 * MINUTE_MS);
-}
-
-static void a_ca_that_falls_silent_under_certbot_may_have_issued(void **state)
-{
-    const struct certbot_outcome silent = {.verdict = CERTBOT_CA_UNREACHABLE};
-
-    (void)state;
-    assert_int_equal(wait_after((struct pace_failure){
-                         .kind = ERR_NET, .asked_ca = true, .outcome = &silent}),
-                     limits.min_ms);
+    assert_int_equal(wait_after(LEDGER_UNREACHED, 1), 5000);
+    assert_int_equal(wait_after(LEDGER_UNREACHED, 20), 10 * MINUTE);
 }
 
 static void a_rate_limit_holds_until_the_time_that_the_ca_names(void **state)
 {
-    struct certbot_outcome limited = {.verdict = CERTBOT_RATE_LIMITED};
-    struct pace_failure failure = {
-        .kind = ERR_PEER, .asked_ca = true, .outcome = &limited};
-
     (void)state;
-    limited.retry_at = NOW + 7200;
-    assert_int_equal(wait_after(failure), 7200 * 1000 + 100);
-    limited.retry_at = NOW + INT64_C(1000) * DAY_S; /* not for ever */
-    assert_int_equal(wait_after(failure), INT64_C(7) * DAY_S * 1000 + 100);
-    limited.retry_at = NOW - 1; /* our clock is ahead */
-    assert_int_equal(wait_after(failure), limits.min_ms);
-    failure.in_a_row = 3;
-    assert_int_equal(wait_after(failure), 4 * limits.min_ms);
-    limited.retry_at = 0;
-    assert_int_equal(wait_after(failure), 4 * limits.min_ms);
+    assert_int_equal(wait_until(NOW + 7200, 1), 7200 * 1000 + 100);
+    /* not for ever */
+    assert_int_equal(wait_until(NOW + INT64_C(1000) * DAY_S, 1),
+                     INT64_C(7) * DAY_S * 1000 + 100);
+    assert_int_equal(wait_until(NOW - 1, 1), limits.min_ms); /* our clock is ahead */
+    assert_int_equal(wait_until(NOW - 1, 3), 4 * limits.min_ms);
+    assert_int_equal(wait_until(0, 3), 4 * limits.min_ms);
 }
 
-static void a_failed_challenge_is_counted_by_some_cas(void **state)
+static void what_may_be_a_failed_challenge_is_counted_by_some_cas(void **state)
 {
-    const struct certbot_outcome failed = {.verdict = CERTBOT_CHALLENGE_FAILED};
-    const struct pace_failure failure = {
-        .kind = ERR_PEER, .asked_ca = true, .outcome = &failed, .in_a_row = 2};
-    struct pace_limits uncounted = limits;
+    static const enum ledger_outcome outcomes[] = {LEDGER_CHALLENGE_FAILED,
+                                                   LEDGER_CAA_FORBIDS, LEDGER_DOUBTFUL};
 
     (void)state;
-    uncounted.counts_challenges = false;
-    assert_int_equal(pace_issue(&failure, &limits, NOW, 0), 10 * MINUTE_MS);
-    assert_int_equal(pace_issue(&failure, &uncounted, NOW, 100), 2 * limits.min_ms);
+    for (size_t i = 0; i < sizeof outcomes / sizeof outcomes[0]; i++) {
+        const struct pace_failure failure = {.outcome = outcomes[i], .in_a_row = 2};
+
+        assert_int_equal(pace_order(&failure, &limits, NOW, 0), 10 * MINUTE);
+        assert_int_equal(pace_order(&failure, &uncounted, NOW, 100),
+                         2 * uncounted.min_ms);
+    }
+}
+
+static void a_refusal_is_waited_for_longer_each_time(void **state)
+{
+    (void)state;
+    assert_int_equal(wait_after(LEDGER_REFUSED, 1), limits.min_ms);
+    assert_int_equal(wait_after(LEDGER_REFUSED, 20), limits.max_ms);
 }
 
 static void what_only_a_person_can_mend_waits_longest(void **state)
 {
-    const struct certbot_outcome issued = {.verdict = CERTBOT_ISSUED};
-
     (void)state;
-    assert_int_equal(
-        wait_after((struct pace_failure){.kind = ERR_CONFIG, .asked_ca = true}),
-        limits.max_ms);
-    assert_int_equal(wait_after((struct pace_failure){
-                         .kind = ERR_CRYPTO, .asked_ca = true, .outcome = &issued}),
-                     limits.max_ms);
+    assert_int_equal(wait_after(LEDGER_CONFIGURATION, 1), limits.max_ms);
+    assert_int_equal(wait_after(LEDGER_ISSUED, 1), limits.max_ms); /* and is of no use */
+}
+
+static void one_lost_order_costs_no_time_but_a_row_of_them_does(void **state)
+{
+    (void)state;
+    assert_int_equal(pace_lost_order(1, &limits, 0), 0);
+    assert_int_equal(pace_lost_order(2, &limits, 0), MINUTE);
+    assert_int_equal(pace_lost_order(9, &limits, 0), DAY);
+    assert_int_equal(pace_lost_order(1, &uncounted, 100), 0);
+    assert_int_equal(pace_lost_order(3, &uncounted, 100), 2 * uncounted.min_ms);
 }
 
 int main(void)
@@ -211,12 +205,12 @@ int main(void)
         cmocka_unit_test(no_millisecond_is_lost_to_rounding),
         cmocka_unit_test(challenges_are_spaced_as_the_ca_advises),
         cmocka_unit_test(challenges_are_only_ever_delayed),
-        cmocka_unit_test(a_failure_before_the_ca_was_asked_costs_little),
         cmocka_unit_test(a_ca_that_is_not_reached_is_asked_again_soon),
-        cmocka_unit_test(a_ca_that_falls_silent_under_certbot_may_have_issued),
         cmocka_unit_test(a_rate_limit_holds_until_the_time_that_the_ca_names),
-        cmocka_unit_test(a_failed_challenge_is_counted_by_some_cas),
+        cmocka_unit_test(what_may_be_a_failed_challenge_is_counted_by_some_cas),
+        cmocka_unit_test(a_refusal_is_waited_for_longer_each_time),
         cmocka_unit_test(what_only_a_person_can_mend_waits_longest),
+        cmocka_unit_test(one_lost_order_costs_no_time_but_a_row_of_them_does),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

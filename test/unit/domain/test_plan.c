@@ -419,6 +419,55 @@ static void a_jump_of_the_wall_clock_leaves_retries_alone(void **state)
     }
 }
 
+/* ---- the ledger of orders ---- */
+
+static void an_order_waits_for_the_time_of_the_ledger(void **state)
+{
+    static const char why[] =
+        "no usable certificate is stored; no order before 2026-11-23 18:49:17 UTC: the "
+        "last "
+        "challenge failed";
+    struct plan_facts facts = {.keys = true, .examined = true};
+
+    (void)state;
+    facts.order_from = NOW + 10;
+    facts.order_why = "the last challenge failed";
+    expect_wait(&facts, 10 * 1000, why);
+    facts.order_from = NOW;
+    assert_int_equal(decide(&facts).action, PLAN_ISSUE);
+    /* What is under way is found out about at once. */
+    facts.order_from = NOW + 10 * DAY;
+    assert_int_equal(decide(&facts).wait_ms, longest_ms);
+    facts.unsettled = true;
+    assert_int_equal(decide(&facts).action, PLAN_ISSUE);
+}
+
+static void nothing_is_ordered_without_a_ledger(void **state)
+{
+    struct plan_facts facts = {.keys = true, .examined = true};
+
+    (void)state;
+    facts.order_from = INT64_MAX;
+    facts.order_why = "there is no ledger";
+    expect_wait(&facts, longest_ms,
+                "no usable certificate is stored; there is no ledger");
+}
+
+static void the_ledger_holds_nothing_but_orders(void **state)
+{
+    struct plan_facts facts = served();
+
+    (void)state;
+    facts.order_from = INT64_MAX;
+    facts.order_why = "there is no ledger";
+    assert_non_null(strstr(decide(&facts).reason, "the next renewal is due"));
+    facts.candidate = true;
+    assert_int_equal(decide(&facts).action, PLAN_APPLY);
+    facts.candidate = false;
+    facts.disturbed = true;
+    assert_int_equal(decide(&facts).action, PLAN_REAPPLY);
+}
+
 /* ---- whatever the facts ---- */
 
 /* xorshift64*: the same numbers in every run. */
@@ -671,6 +720,9 @@ int main(void)
         cmocka_unit_test(another_key_is_a_reason_to_order_at_once),
         cmocka_unit_test(nothing_is_ordered_for_keys_of_somebody_else),
         cmocka_unit_test(a_tenth_of_the_life_is_nearly_over),
+        cmocka_unit_test(an_order_waits_for_the_time_of_the_ledger),
+        cmocka_unit_test(nothing_is_ordered_without_a_ledger),
+        cmocka_unit_test(the_ledger_holds_nothing_but_orders),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
