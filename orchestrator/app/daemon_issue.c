@@ -65,6 +65,7 @@ static void fall_back(struct daemon *d, const struct err *err)
     d->fallback.items[d->authority].failures = ending.in_a_row;
     daemon_ask_ledger(d);
     if (d->next.authority != d->authority &&
+        d->fallback.items[d->next.authority].retry_at_ms <= now_ms &&
         d->plan_facts.order_from <= (int64_t)time(NULL)) {
         d->plan_facts.retry_at_ms[PLAN_ISSUING] = 0;
         log_next_ca(d, err);

@@ -91,27 +91,40 @@ static bool is_everywhere(enum ledger_outcome outcome)
     return outcome == LEDGER_CHALLENGE_FAILED || outcome == LEDGER_DOUBTFUL;
 }
 
+/* Until it may be asked: by the ledger, and by our own clock. */
+static uint64_t until_due_ms(const struct daemon *d, const struct ledger_answer *answer,
+                             size_t i, int64_t now, uint64_t uptime_ms)
+{
+    uint64_t resting_ms = d->fallback.items[i].retry_at_ms > uptime_ms
+                              ? d->fallback.items[i].retry_at_ms - uptime_ms
+                              : 0;
+    uint64_t held_ms = answer->from > now ? (uint64_t)(answer->from - now) * 1000 : 0;
+
+    return held_ms > resting_ms ? held_ms : resting_ms;
+}
+
 /*
- * The CA with an order that is not accounted for, else the first one whose time has come by the
- * ledger and by our own clock, else the one that may be asked soonest.
+ * The CA with an order that is not accounted for, else the first one that may be asked now, else the
+ * one that may be soonest.
  */
 static size_t choose(const struct daemon *d, const struct ledger_answer *answers,
                      int64_t now, uint64_t uptime_ms)
 {
+    uint64_t least_ms = UINT64_MAX;
     size_t best = 0;
 
     for (size_t i = 0; i < d->fallback.count; i++) {
         if (is_unsettled(&answers[i]))
             return i;
     }
-    for (size_t i = 0; i < d->fallback.count; i++) {
-        bool is_resting = d->fallback.items[i].retry_at_ms > uptime_ms;
+    for (size_t i = 0; i < d->fallback.count && least_ms > 0; i++) {
+        uint64_t left_ms = until_due_ms(d, &answers[i], i, now, uptime_ms);
 
-        if (answers[i].from <= now && !is_resting)
-            return i;
-        if (answers[i].from < answers[best].from)
+        if (left_ms < least_ms) {
+            least_ms = left_ms;
             best = i;
-        if (answers[i].from > now && is_everywhere(answers[i].last))
+        }
+        if (left_ms > 0 && is_everywhere(answers[i].last))
             break;
     }
     return best;
@@ -220,7 +233,7 @@ static int enter(struct daemon *d, const struct ledger_entry *entry, struct err 
 
     if (at == 0 && ledger_begin(&d->ledger.ledger, &subject, now, &at, err) < 0)
         return -1;
-    if (ledger_end(&d->ledger.ledger, &subject, at, entry, err) < 0)
+    if (ledger_end(&d->ledger.ledger, &subject, at, entry, now, err) < 0)
         return -1;
     return ledger_file_save(&d->ledger, now, err);
 }

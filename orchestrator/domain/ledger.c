@@ -12,6 +12,7 @@ enum {
     ROW_LIFE_S = 8 * DAY, /* longer than any waiting time */
     ROW_KEPT = 16,        /* the pace changes no more after so many failures */
     UNKNOWN_LIFE_S = 31 * DAY,
+    LONGEST_TRY_S = 31 * DAY, /* whatever the clock says */
 };
 
 void ledger_done(struct ledger *ledger)
@@ -173,17 +174,20 @@ int ledger_begin(struct ledger *ledger, const struct ledger_subject *subject, in
 }
 
 int ledger_end(struct ledger *ledger, const struct ledger_subject *subject, int64_t at,
-               const struct ledger_entry *result, struct err *err)
+               const struct ledger_entry *result, int64_t now, struct err *err)
 {
     struct ledger_entry *entry = find(ledger, subject, at);
+    struct ledger_entry ended = *result;
 
+    if (ended.wait_s > 0 && now > at)
+        ended.wait_s += now - at < LONGEST_TRY_S ? now - at : LONGEST_TRY_S;
     if (entry == NULL)
-        return append(ledger, subject, result, at, err);
+        return append(ledger, subject, &ended, at, err);
     if (entry->outcome != LEDGER_PENDING) /* it was taken over, and is counted already */
         return 0;
-    entry->outcome = result->outcome;
-    entry->wait_s = result->wait_s;
-    entry->context = result->context;
+    entry->outcome = ended.outcome;
+    entry->wait_s = ended.wait_s;
+    entry->context = ended.context;
     return 0;
 }
 

@@ -40,7 +40,7 @@ struct ledger_subject {
 struct ledger_entry {
     int64_t at;       /* Unix seconds, when it began; with its subject it is unique */
     int64_t seen;     /* when it was seen to be from the future; 0: it never was */
-    int64_t wait_s;   /* not to be repeated for so long */
+    int64_t wait_s;   /* not to be repeated for so long since then */
     uint32_t context; /* see ledger_question */
     unsigned short subject; /* index in ledger.subjects */
     unsigned short outcome; /* enum ledger_outcome */
@@ -73,9 +73,12 @@ int ledger_names(const char *const *names, size_t count, struct buf *ret,
 int ledger_begin(struct ledger *ledger, const struct ledger_subject *subject, int64_t now,
                  int64_t *ret_at, struct err *err);
 
-/* How it ended. One that is not known, say because the ledger was lost, is entered now. */
+/*
+ * How it ended: outcome, context, and a wait_s that counts from `now`. One that is not known, say because
+ * the ledger was lost, is entered as it is.
+ */
 int ledger_end(struct ledger *ledger, const struct ledger_subject *subject, int64_t at,
-               const struct ledger_entry *result, struct err *err);
+               const struct ledger_entry *result, int64_t now, struct err *err);
 
 /* It came to nothing before anything was asked for. */
 void ledger_withdraw(struct ledger *ledger, const struct ledger_subject *subject,

@@ -7,8 +7,9 @@
  *
  * "check disk" comes first: without it an order is a lost certificate, and CAs limit them. What
  * else can be known before comes before (flows/preflight_flow.h), but what an earlier certbot has
- * obtained needs none of that: it can be taken over alone. "find account" is skipped while the account URL of an earlier run is remembered; when the CA does not accept that
- * account, the URL is forgotten and found anew, once.
+ * obtained needs none of that: it can be taken over alone. "find account" is skipped while the
+ * account URL of an earlier run is remembered; when the CA does not accept that account, the URL is
+ * forgotten and found anew, once.
  *
  * Wherever we are killed, there is at most one order: a certbot of an earlier life is waited
  * for, and what it obtained goes to "keep chain" at once. "keep chain" stages it in the TLS

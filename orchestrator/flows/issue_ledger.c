@@ -79,9 +79,10 @@ void issue_enter_issued(struct issue_flow *flow)
     static const struct ledger_entry issued = {.outcome = LEDGER_ISSUED};
     const struct ledger_subject subject = issue_flow_subject(flow);
     struct ledger_file *file = flow->request.ledger;
+    int64_t now = (int64_t)time(NULL);
     struct err err = ERR_INIT;
 
-    if (ledger_end(&file->ledger, &subject, flow->order_at, &issued, &err) < 0 ||
-        ledger_file_save(file, (int64_t)time(NULL), &err) < 0)
+    if (ledger_end(&file->ledger, &subject, flow->order_at, &issued, now, &err) < 0 ||
+        ledger_file_save(file, now, &err) < 0)
         log_warning("%s", err.message);
 }

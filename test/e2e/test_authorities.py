@@ -85,6 +85,20 @@ def test_failed_challenge_is_not_tried_at_the_next_ca(new_ca, new_stack):
     assert other.orders() == 0
 
 
+def test_failed_challenge_holds_the_next_ca_back_after_a_restart_too(new_ca, new_stack):
+    main = new_ca()
+    other = new_ca(http_port_of=main)
+    stack = new_stack(main, settings=fallback_to(other))
+    stack.settings |= {"acme.retry_min": "30m", "acme.retry_max": "1h"}
+    main.break_dns(stack.domain)
+    stack.start()
+    stack.log.wait_for(r"ERROR - .*challenge failed.*\(attempt 1, next in \d+ minutes", 30)
+    mark = stack.log.mark()
+    stack.restart()
+    stack.log.wait_for(r"no order before \S+ \S+ UTC: the last challenge failed", since=mark)
+    assert main.orders() == 1 and other.orders() == 0
+
+
 # External account binding
 
 

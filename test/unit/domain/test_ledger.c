@@ -40,7 +40,7 @@ static void enter(struct ledger *ledger, const struct ledger_subject *of, int64_
     int64_t name;
 
     assert_int_equal(ledger_begin(ledger, of, at, &name, &err), 0);
-    assert_int_equal(ledger_end(ledger, of, name, &result, &err), 0);
+    assert_int_equal(ledger_end(ledger, of, name, &result, name, &err), 0);
 }
 
 static struct buf text_of(const struct ledger *ledger)
@@ -116,7 +116,7 @@ static void a_try_is_entered_before_and_after(void **state)
     assert_int_equal(ledger_begin(&ledger, &subject, NOW, &at, &err), 0);
     assert_int_equal(at, NOW);
     assert_int_equal(ledger.entries[0].outcome, LEDGER_PENDING);
-    assert_int_equal(ledger_end(&ledger, &subject, at, &failed, &err), 0);
+    assert_int_equal(ledger_end(&ledger, &subject, at, &failed, NOW, &err), 0);
     assert_int_equal(ledger.count, 1);
     assert_int_equal(ledger.entries[0].outcome, LEDGER_CHALLENGE_FAILED);
     assert_int_equal(ledger.entries[0].wait_s, 60);
@@ -150,14 +150,37 @@ static void an_order_that_is_taken_over_is_counted_once(void **state)
 
     (void)state;
     assert_int_equal(ledger_begin(&ledger, &subject, NOW, &at, &err), 0);
-    assert_int_equal(ledger_end(&ledger, &subject, at, &issued, &err), 0);
-    assert_int_equal(ledger_end(&ledger, &subject, at, &failed, &err), 0);
+    assert_int_equal(ledger_end(&ledger, &subject, at, &issued, NOW, &err), 0);
+    assert_int_equal(ledger_end(&ledger, &subject, at, &failed, NOW, &err), 0);
     assert_int_equal(ledger.count, 1);
     assert_int_equal(ledger.entries[0].outcome, LEDGER_ISSUED);
     /* One that a lost ledger had. */
-    assert_int_equal(ledger_end(&ledger, &subject, NOW - HOUR, &issued, &err), 0);
+    assert_int_equal(ledger_end(&ledger, &subject, NOW - HOUR, &issued, NOW, &err), 0);
     assert_int_equal(ledger.count, 2);
     ledger_done(&ledger);
+}
+
+/* certbot may have been at it for minutes, and an order of another life for days. */
+static void a_wait_begins_with_the_end_of_a_try(void **state)
+{
+    static const struct {
+        int64_t lasted_s;
+        int64_t wait_s;
+    } cases[] = {{0, 60}, {600, 660}, {-600, 60}, {400 * DAY, 60 + 31 * DAY}};
+    const struct ledger_entry failed = {.outcome = LEDGER_RATE_LIMITED, .wait_s = 60};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct ledger ledger = {0};
+        struct err err = ERR_INIT;
+        int64_t at;
+
+        assert_int_equal(ledger_begin(&ledger, &subject, NOW, &at, &err), 0);
+        assert_int_equal(
+            ledger_end(&ledger, &subject, at, &failed, NOW + cases[i].lasted_s, &err), 0);
+        assert_int_equal(ledger.entries[0].wait_s, cases[i].wait_s);
+        ledger_done(&ledger);
+    }
 }
 
 static void an_order_that_was_none_is_withdrawn(void **state)
@@ -450,6 +473,7 @@ int main(void)
         cmocka_unit_test(a_try_is_entered_before_and_after),
         cmocka_unit_test(tries_of_one_second_are_told_apart),
         cmocka_unit_test(an_order_that_is_taken_over_is_counted_once),
+        cmocka_unit_test(a_wait_begins_with_the_end_of_a_try),
         cmocka_unit_test(an_order_that_was_none_is_withdrawn),
         cmocka_unit_test(only_orders_of_the_subject_are_given_up),
         cmocka_unit_test(a_row_counts_what_came_to_the_same_since_the_last_certificate),

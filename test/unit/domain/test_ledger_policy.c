@@ -48,7 +48,7 @@ static void enter_wait(struct ledger *ledger, const struct ledger_subject *subje
     int64_t name;
 
     assert_int_equal(ledger_begin(ledger, subject, at, &name, &err), 0);
-    assert_int_equal(ledger_end(ledger, subject, name, &result, &err), 0);
+    assert_int_equal(ledger_end(ledger, subject, name, &result, name, &err), 0);
 }
 
 static void enter(struct ledger *ledger, const struct ledger_subject *subject, int64_t at,

@@ -171,7 +171,7 @@ static void end_order(struct world *world, struct ledger *ledger,
         wait_ms = pace_lost_order(failure.in_a_row, &pace, number(world, UINT32_MAX));
     entry.wait_s = (int64_t)(wait_ms + 999) / 1000;
     world->earliest = world->now + (int64_t)(wait_ms / 1000);
-    assert_int_equal(ledger_end(ledger, subject, at, &entry, &err), 0);
+    assert_int_equal(ledger_end(ledger, subject, at, &entry, world->now, &err), 0);
     save(world, ledger, world->now);
 }
 
