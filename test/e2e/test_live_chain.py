@@ -1041,6 +1041,7 @@ def fixture_quote(request, make):
     settings = {
         "HTTPS_LISTEN": f"listen LISTEN ssl http2 {SHARE}; add_header Worker $pid;",
         "DOMAIN": "a.test",
+        "SERVER_NAMES": "a.test",
         "TLS_DIR": "FOLDER",
         "ATTESTATION_UPSTREAM": "LISTEN2",
         "CORS_HEADERS": "add_header Vary Origin always;",
