@@ -63,9 +63,9 @@ def test_all_is_well(ca, stack):
 # Port 80
 
 
-def test_port_80_that_serves_another_folder_costs_no_order(ca, stack, tmp_path):
-    """As with a template of the deployment's own. An answer that is computed would make up for it."""
-    stack.settings["acme.stateless"] = False
+def test_port_80_that_serves_another_folder_costs_no_order(ca, new_stack, tmp_path):
+    """As with a template of the deployment's own, without answers that need no file."""
+    stack = new_stack(settings={"acme.stateless": False})
     template = (REPOSITORY / "nginx_conf/base.conf.tmpl").read_text()
     assert 'root "${WEBROOT}"' in template
     broken = template.replace('root "${WEBROOT}"', f'root "{tmp_path}"')
