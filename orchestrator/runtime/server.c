@@ -12,7 +12,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { BACKLOG = 16, ANSWER_MAX_BYTES = 1024 * 1024, LINGER_MS = 1000 };
+enum { BACKLOG = 128, ANSWER_MAX_BYTES = 1024 * 1024, LINGER_MS = 1000 };
 
 /* What a connection is at. What comes in while it lingers is of no interest any more. */
 enum phase { READING, ANSWERING, LINGERING, CLOSING };

@@ -27,8 +27,9 @@ class Socket(http.client.HTTPConnection):
 
     def connect(self):
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
+        # With a time limit it would not wait, should others be waiting to be accepted.
         self.sock.connect(str(self._path))
+        self.sock.settimeout(self.timeout)
 
 
 def ask(stack, method, path):
