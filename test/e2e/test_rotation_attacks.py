@@ -12,6 +12,7 @@ import subprocess
 import pki
 import pytest
 from loopback import wait_until
+from preload import preload
 from processes import environment
 from rotation import (
     SETTLED,
@@ -24,7 +25,7 @@ from rotation import (
     serve,
     without_repeats,
 )
-from stack import BUILD, PROGRAM
+from stack import PROGRAM
 from test_apply_failures import (
     assert_advances,
     folder_in_the_way,
@@ -89,17 +90,8 @@ def test_event_of_another_program_and_an_nginx_that_is_started_again(stack, payl
 
 def make_time_pass(stack):
     """A function: two minutes go by in no time, for a daemon whose log tells of challenge files."""
-    conf, preload = stack.supervisord_conf, BUILD / "test/clock_jump.so"
-    section = "[program:cert-manager]\n"
     stack.variables["LOG_LEVEL"] = "debug"
-
-    def preload_into_daemon():
-        text = conf.read_text()
-        assert section in text
-        line = f'environment=JUMP_AT="challenge file jump",LD_PRELOAD="{preload}"\n'
-        conf.write_text(text.replace(section, section + line))
-
-    stack.alter_image = preload_into_daemon
+    preload(stack, "clock_jump", JUMP_AT="challenge file jump")
     return lambda: (stack.folder["webroot"] / ".well-known/acme-challenge/jump").touch()
 
 
