@@ -86,6 +86,7 @@ static void on_changed(void *owner, const char *name)
     struct challenge_seen *seen = find(c, name);
     bool there;
 
+    log_debug("challenge file %s came or went", name);
     if (d->activity != ISSUING || d->stopping || !challenge_is_token(name))
         return;
     there = has_text(d, name);
