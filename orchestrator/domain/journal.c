@@ -1,9 +1,8 @@
 #include "domain/journal.h"
 
-#include "base/secret.h"
 #include "base/text.h"
+#include "domain/json_text.h"
 
-#include <jansson.h>
 #include <string.h>
 
 enum { VERSION = 1 };
@@ -13,17 +12,7 @@ enum { VERSION = 1 };
 /* `root` is consumed. */
 static int append_json(json_t *root, struct buf *ret, struct err *err)
 {
-    char *text = root == NULL ? NULL : json_dumps(root, JSON_INDENT(1));
-    int failed;
-
-    json_decref(root);
-    if (text == NULL)
-        return err_set(err, ERR_SYS, "no memory left for the journal");
-    failed = buf_append_str(ret, text, err);
-    if (failed == 0)
-        failed = buf_append_str(ret, "\n", err);
-    wipe_free(text);
-    return failed;
+    return json_to_text(root, 1, "no memory left for the journal", ret, err);
 }
 
 int journal_intent_write(const struct journal_intent *intent, struct buf *ret,

@@ -1,9 +1,7 @@
 /* The ledger as JSON. */
+#include "domain/json_text.h"
 #include "domain/ledger_internal.h"
 
-#include "base/secret.h"
-
-#include <jansson.h>
 #include <string.h>
 
 enum { VERSION = 1 };
@@ -51,24 +49,17 @@ int ledger_write(const struct ledger *ledger, struct buf *ret, struct err *err)
 {
     json_t *root = json_pack("{s:i, s:o, s:o}", "version", VERSION, "subjects",
                              subjects_of(ledger), "entries", entries_of(ledger));
-    char *text;
-    int failed;
+    bool is_whole;
 
     set_unless_zero(root, "unknown_before", ledger->unknown_before);
-    text = root == NULL ||
-                   json_array_size(json_object_get(root, "subjects")) !=
-                       ledger->subject_count ||
-                   json_array_size(json_object_get(root, "entries")) != ledger->count
-               ? NULL
-               : json_dumps(root, JSON_INDENT(1));
-    json_decref(root);
-    if (text == NULL)
-        return err_set(err, ERR_SYS, "the ledger cannot be written as JSON");
-    failed = buf_append_str(ret, text, err);
-    if (failed == 0)
-        failed = buf_append_str(ret, "\n", err);
-    wipe_free(text);
-    return failed;
+    is_whole =
+        json_array_size(json_object_get(root, "subjects")) == ledger->subject_count &&
+        json_array_size(json_object_get(root, "entries")) == ledger->count;
+    if (!is_whole) {
+        json_decref(root);
+        root = NULL;
+    }
+    return json_to_text(root, 1, "the ledger cannot be written as JSON", ret, err);
 }
 
 /* ---- reading ---- */

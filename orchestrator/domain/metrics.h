@@ -21,15 +21,13 @@ enum metric {
     METRIC_CERTIFICATE_NOT_AFTER,  /* Unix seconds */
     METRIC_HTTPS_UP,
     METRIC_ATTESTED,
-    METRIC_ISSUES,     /* obtained and failed, by result: "issued" or kind of failure */
-    METRIC_CHALLENGES, /* by result */
+    METRIC_ISSUES,         /* obtained and failed, by result: "ok" or kind of failure */
+    METRIC_CHALLENGES,     /* by result */
     METRIC_NGINX_RELOADS,  /* by result */
     METRIC_NGINX_LEVEL,    /* by level, one of them 1 */
     METRIC_AGENT_REQUESTS, /* by method and result */
     METRIC_AGENT_UP,
     METRIC_CERTBOT_DURATION,
-    METRIC_EVENTS,           /* certificate events made, by result */
-    METRIC_LIMIT_LEFT,       /* by limit */
     METRIC_NEXT_ACTION_TIME, /* Unix seconds, by action */
     METRIC_PREFLIGHT,        /* by check, 1 when it is well */
     METRIC_STEP_DURATION,    /* by flow and step */

@@ -1,9 +1,8 @@
 #include "domain/renewal_record.h"
 
-#include "base/secret.h"
 #include "base/text.h"
+#include "domain/json_text.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -57,17 +56,8 @@ int renewal_record_write(const struct renewal_record *record, struct buf *ret,
         window_of(&record->info.window), "explanation", record->info.explanation,
         "asked_at", (json_int_t)record->asked_at, "ask_at", (json_int_t)record->ask_at,
         "failures", (json_int_t)record->failures);
-    char *text = root == NULL ? NULL : json_dumps(root, JSON_INDENT(1));
-    int failed;
 
-    json_decref(root);
-    if (text == NULL)
-        return err_set(err, ERR_SYS, "the renewal cannot be written as JSON");
-    failed = buf_append_str(ret, text, err);
-    if (failed == 0)
-        failed = buf_append_str(ret, "\n", err);
-    wipe_free(text);
-    return failed;
+    return json_to_text(root, 1, "the renewal cannot be written as JSON", ret, err);
 }
 
 /* ---- reading ---- */

@@ -1,8 +1,6 @@
 #include "domain/status.h"
 
-#include "base/secret.h"
-
-#include <jansson.h>
+#include "domain/json_text.h"
 
 static const char *mode_of(const struct config *config)
 {
@@ -168,18 +166,8 @@ int status_to_json(const struct status *status, struct buf *ret, struct err *err
         "certificate", certificate_of(status->leaf), "renewal", renewal_of_leaf(status),
         "measurement", measurement_of(status), "nginx", nginx, "authorities",
         authorities_of(status), "orders", orders_of(status), "next", status->next);
-    char *text;
-    int failed;
 
     json_object_set_new(root, "preflight", preflight_of(status->preflight));
     json_object_set_new(root, "challenges", challenges_of(&status->challenges));
-    text = root == NULL ? NULL : json_dumps(root, JSON_INDENT(2));
-    json_decref(root);
-    if (text == NULL)
-        return err_set(err, ERR_SYS, "the status cannot be written as JSON");
-    failed = buf_append_str(ret, text, err);
-    if (failed == 0)
-        failed = buf_append_str(ret, "\n", err);
-    wipe_free(text);
-    return failed;
+    return json_to_text(root, 2, "the status cannot be written as JSON", ret, err);
 }
