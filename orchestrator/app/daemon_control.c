@@ -5,41 +5,50 @@
 #include "app/daemon_internal.h"
 
 #include "base/log.h"
+#include "domain/json_text.h"
 
 #include <string.h>
 
 enum { CONNECTIONS_MAX = 16, BODY_MAX_BYTES = 256 * 1024, TIMEOUT_MS = 5000 };
 
-static int answer_status(struct daemon *d, struct server_answer *ret, struct err *err)
+static int answer_status(struct daemon *d, const struct server_request *request,
+                         struct server_answer *ret, struct err *err)
 {
+    (void)request;
     ret->type = "application/json";
     return daemon_status_text(d, &ret->body, err);
 }
 
-static int answer_metrics(struct daemon *d, struct server_answer *ret, struct err *err)
+static int answer_metrics(struct daemon *d, const struct server_request *request,
+                          struct server_answer *ret, struct err *err)
 {
+    (void)request;
     ret->type = "text/plain; version=0.0.4";
     return daemon_metrics_text(d, &ret->body, err);
 }
 
+/*
+ * A handler fills body and type, and sets another status than 200 where that is right. When it fails,
+ * the client gets the error: 400 where the request is to blame (ERR_CONFIG), else 500.
+ */
 static const struct {
     const char *method;
     const char *path;
-    int (*answer)(struct daemon *d, struct server_answer *ret, struct err *err);
+    int (*answer)(struct daemon *d, const struct server_request *request,
+                  struct server_answer *ret, struct err *err);
 } routes[] = {
     {"GET", "/v1/status", answer_status},
     {"GET", "/metrics", answer_metrics},
 };
 
-/* Status 200 when it goes well. */
 static void refuse(struct server_answer *ret, int status, const char *message)
 {
     struct err ignored = ERR_INIT;
 
     ret->status = status;
-    ret->type = "text/plain";
+    ret->type = "application/json";
     buf_clear(&ret->body);
-    (void)buf_printf(&ret->body, &ignored, "%s\n", message);
+    (void)json_to_text(json_pack("{s:s}", "error", message), 0, "", &ret->body, &ignored);
 }
 
 static void answer(void *owner, const struct server_request *request,
@@ -56,8 +65,8 @@ static void answer(void *owner, const struct server_request *request,
         if (strcmp(method, routes[i].method) != 0)
             continue;
         ret->status = 200;
-        if (routes[i].answer(owner, ret, &err) < 0)
-            refuse(ret, 500, err.message);
+        if (routes[i].answer(owner, request, ret, &err) < 0)
+            refuse(ret, err.kind == ERR_CONFIG ? 400 : 500, err.message);
         return;
     }
     refuse(ret, known ? 405 : 404, known ? "not by this method" : "no such resource");

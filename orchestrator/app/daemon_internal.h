@@ -35,6 +35,7 @@
 #include "runtime/timer.h"
 #include "runtime/watch.h"
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -78,6 +79,22 @@ struct challenges {
     struct challenge_fetch fetch;
     char name[CHALLENGE_NAME_SIZE]; /* of the one that is fetched */
     struct buf text;                /* which it ought to have */
+};
+
+/* What is asked for over the control socket and takes its time: the last of each kind. */
+enum request_kind { REQUEST_RENEW, REQUEST_DEPLOY, REQUEST_RELOAD, REQUEST_KINDS };
+enum request_state {
+    REQUEST_NONE,
+    REQUEST_WAITING, /* for what is at work */
+    REQUEST_RUNNING,
+    REQUEST_DONE,
+    REQUEST_FAILED,
+};
+
+struct control_request {
+    unsigned id; /* from 1, of its kind */
+    enum request_state state;
+    char text[ERR_MESSAGE_MAX]; /* what came of it, or is waited for */
 };
 
 struct daemon {
@@ -153,6 +170,7 @@ struct daemon {
     struct buf status; /* as it was published last */
     struct metrics metrics;
     struct server control;
+    struct control_request requests[REQUEST_KINDS];
 
     enum activity activity;
     enum subject subject;
@@ -210,6 +228,20 @@ int daemon_metrics_text(struct daemon *d, struct buf *ret, struct err *err);
 /* ---- daemon_control.c ---- */
 
 void daemon_start_control(struct daemon *d);
+
+/* ---- daemon_requests.c ---- */
+
+/*
+ * Over the socket: one that waits or runs is what the next of its kind gets, too. The answer is
+ * 202 with its id, and GET /v1/status tells below "requests" what comes of it.
+ */
+void daemon_request_accept(struct control_request *request);
+int daemon_request_answer(const struct control_request *request,
+                          struct server_answer *ret, struct err *err);
+bool daemon_request_is_open(const struct control_request *request);
+void daemon_request_set(struct control_request *request, enum request_state state,
+                        const char *format, ...) __attribute__((format(printf, 3, 4)));
+json_t *daemon_requests_json(const struct daemon *d);
 
 /* ---- daemon_keys.c ---- */
 

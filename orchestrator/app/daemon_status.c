@@ -30,6 +30,7 @@ int daemon_status_text(const struct daemon *d, struct buf *ret, struct err *err)
         .upstreams = &d->site.upstreams.upstreams,
         .preflight = &d->preflight,
         .challenges = d->challenges.counts,
+        .requests = daemon_requests_json(d),
         .next = d->last_reason,
     };
 

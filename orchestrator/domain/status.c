@@ -169,5 +169,6 @@ int status_to_json(const struct status *status, struct buf *ret, struct err *err
 
     json_object_set_new(root, "preflight", preflight_of(status->preflight));
     json_object_set_new(root, "challenges", challenges_of(&status->challenges));
+    json_object_set_new(root, "requests", status->requests);
     return json_to_text(root, 2, "the status cannot be written as JSON", ret, err);
 }

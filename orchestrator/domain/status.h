@@ -16,6 +16,7 @@
 #include "domain/preflight.h"
 #include "domain/renewal_record.h"
 
+#include <jansson.h>
 #include <stdbool.h>
 
 /* Challenges since the start. Those of an order that failed otherwise have no end. */
@@ -46,6 +47,7 @@ struct status {
     const struct fallback *fallback;
     int64_t order_from; /* Unix seconds, INT64_MAX: not known; see domain/plan.h */
     const char *order_why;
+    json_t *requests; /* over the control socket; consumed */
     const char *next; /* what the daemon is waiting for, and why */
 };
 
