@@ -56,6 +56,16 @@ int store_check_writable(const struct store *store, struct err *err)
     return 0;
 }
 
+void store_clean_up(const struct store *store, time_t now)
+{
+    enum { WRITTEN_BY_NOW_S = 60 };
+    struct err err = ERR_INIT;
+
+    if (fs_remove_leftovers(store->state, now - WRITTEN_BY_NOW_S, &err) < 0 ||
+        fs_remove_leftovers(store->folder, now - WRITTEN_BY_NOW_S, &err) < 0)
+        log_warning("what an earlier run has left half-written stays: %s", err.message);
+}
+
 /* A missing file leaves an empty buffer. */
 static int load_if_there(const char *path, size_t max, struct buf *ret, struct err *err)
 {

@@ -21,6 +21,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
 struct store {
     char folder[FS_PATH_MAX]; /* the TLS folder */
@@ -44,6 +45,9 @@ int store_init(struct store *store, const struct config *config, struct err *err
  * succeeds nothing may be ordered from a CA, because the result could not be kept.
  */
 int store_check_writable(const struct store *store, struct err *err);
+
+/* Removes what a kill in the middle of writing a file has left; a failure is logged. */
+void store_clean_up(const struct store *store, time_t now);
 
 /*
  * What is there; a missing file leaves an empty buffer or NULL. Other failures are

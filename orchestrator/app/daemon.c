@@ -385,6 +385,7 @@ static void take_over(struct daemon *d)
         log_error("an extension of RTMR3 was cut off, and cannot be settled: %s",
                   err.message);
 
+    store_clean_up(&d->store, time(NULL));
     if (store_finish_promotion(&d->store, &finished, &err) < 0)
         log_error("cannot finish the promotion of a pair: %s", err.message);
     else if (finished)

@@ -1,5 +1,7 @@
 #include "base/fs.h"
 
+#include "base/text.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -205,6 +207,9 @@ static int sync_parent(const char *path, struct err *err)
     return fs_sync_folder(folder, err);
 }
 
+/* Between a file's name and what mkostemp(3) adds, for fs_remove_leftovers to know it by. */
+#define NEW_MARK ".new-"
+
 int fs_replace(const char *path, const void *data, size_t len, mode_t mode,
                struct err *err)
 {
@@ -214,7 +219,7 @@ int fs_replace(const char *path, const void *data, size_t len, mode_t mode,
     int fd;
     int put;
 
-    put = snprintf(temporary, sizeof temporary, "%s.XXXXXX", path);
+    put = snprintf(temporary, sizeof temporary, "%s" NEW_MARK "XXXXXX", path);
     if (put < 0 || put >= FS_PATH_MAX)
         return err_set(err, ERR_CONFIG, "path is longer than %d bytes: %.80s…",
                        FS_PATH_MAX, path);
@@ -393,6 +398,34 @@ int fs_remove_tree(const char *path, struct err *err)
     if (rmdir(path) < 0)
         return err_sys(err, errno, "%s: cannot remove", path);
     return 0;
+}
+
+static bool is_leftover(int folder_fd, const char *name, time_t before)
+{
+    static const size_t tail = sizeof NEW_MARK - 1 + 6;
+    size_t len = strlen(name);
+    struct stat status;
+
+    return len > tail && text_starts_with(name + len - tail, NEW_MARK) &&
+           fstatat(folder_fd, name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+           S_ISREG(status.st_mode) && status.st_mtime < before;
+}
+
+int fs_remove_leftovers(const char *path, time_t before, struct err *err)
+{
+    DIR *folder = opendir(path);
+    struct dirent *entry;
+    int failed = 0;
+
+    if (folder == NULL)
+        return errno == ENOENT ? 0 : err_sys(err, errno, "%s", path);
+    while (failed == 0 && (entry = readdir(folder)) != NULL) {
+        if (is_leftover(dirfd(folder), entry->d_name, before) &&
+            unlinkat(dirfd(folder), entry->d_name, 0) < 0 && errno != ENOENT)
+            failed = err_sys(err, errno, "%s/%s: cannot remove", path, entry->d_name);
+    }
+    closedir(folder);
+    return failed;
 }
 
 static int take_lock(const char *path, int operation, int *ret_fd, struct err *err)

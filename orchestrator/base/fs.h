@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
+#include <time.h>
 
 #define FS_PATH_MAX 4096
 
@@ -62,6 +63,12 @@ int fs_make_folder(const char *path, mode_t mode, struct err *err);
 /* Remove a folder and all below it, following no link, or whatever else is at the path; a
  * missing one is no error. */
 int fs_remove_tree(const char *path, struct err *err);
+
+/*
+ * What a kill inside fs_replace has left in the folder, and was written before `before` (so that
+ * nobody is at it any more), is removed: it may have a key in it. No folder: nothing to do.
+ */
+int fs_remove_leftovers(const char *path, time_t before, struct err *err);
 
 /* fsync of a folder, after changes to its entries. */
 int fs_sync_folder(const char *path, struct err *err);

@@ -561,6 +561,53 @@ static void test_remove_tree_is_bounded(void **state)
 
 /* ---- folders ---- */
 
+/* SIGXFSZ comes in the middle of the write. */
+static void be_killed_while_replacing(const char *path)
+{
+    const struct rlimit few = {.rlim_cur = 4, .rlim_max = 4};
+    const struct rlimit none = {0};
+    struct err err = ERR_INIT;
+    pid_t pid = fork();
+    int status;
+
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        setrlimit(RLIMIT_CORE, &none);
+        setrlimit(RLIMIT_FSIZE, &few);
+        signal(SIGXFSZ, SIG_DFL);
+        fs_replace(path, "key material", 12, 0600, &err);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status));
+}
+
+static void test_remove_leftovers(void **state)
+{
+    const time_t now = time(NULL);
+    struct err err = ERR_INIT;
+
+    (void)state;
+    write_file("key.pem", "old");
+    write_file("key.pem.new-one", "of somebody else");
+    assert_int_equal(mkdir("folder.new-abcdef", 0700), 0);
+    be_killed_while_replacing("key.pem");
+    expect_file("key.pem", "old");
+    assert_int_equal(count_entries("."), 4);
+
+    /* Somebody may still be at it. */
+    assert_int_equal(fs_remove_leftovers(".", now - 60, &err), 0);
+    assert_int_equal(count_entries("."), 4);
+
+    assert_int_equal(fs_remove_leftovers(".", now + 60, &err), 0);
+    assert_int_equal(count_entries("."), 3);
+    expect_file("key.pem", "old");
+    expect_file("key.pem.new-one", "of somebody else");
+    assert_int_equal(fs_remove_leftovers("missing", now, &err), 0);
+    assert_int_equal(fs_remove_leftovers("key.pem", now, &err), -1);
+    assert_int_equal(err.code, ENOTDIR);
+}
+
 static void test_make_folder(void **state)
 {
     struct err err = ERR_INIT;
@@ -750,6 +797,7 @@ int main(void)
         TEST(test_remove),
         TEST(test_remove_tree),
         TEST(test_remove_tree_is_bounded),
+        TEST(test_remove_leftovers),
         TEST(test_make_folder),
         TEST(test_sync_folder),
         TEST(test_lock),
