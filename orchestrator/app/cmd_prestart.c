@@ -5,6 +5,7 @@
 #include "app/log_prefix.h"
 #include "app/setup.h"
 #include "app/step_down.h"
+#include "app/wake.h"
 #include "base/fs.h"
 #include "base/log.h"
 #include "domain/chain.h"
@@ -133,6 +134,7 @@ static void prepare(const struct config *config, bool boot)
 static int run(const struct command_line *line)
 {
     const char *log_prefix = command_value(line, "log-prefix");
+    const char *wake = command_value(line, "wake");
     const bool boot = command_has(line, "boot");
     struct config config;
     struct err err = ERR_INIT;
@@ -153,6 +155,9 @@ static int run(const struct command_line *line)
         log_error("prestart: %s starts with the configuration of before",
                   line->operands[0]);
     umask(old_umask);
+    if (wake != NULL && wake_when_listening(wake, &err) < 0)
+        log_warning("prestart: %s begins a second later: %s", line->operands[0],
+                    err.message);
     if (log_prefix != NULL && log_prefix_attach(log_prefix, &err) < 0)
         log_error("prestart: %s", err.message);
     execvp(line->operands[0], line->operands);
@@ -166,6 +171,10 @@ static const struct command_option options[] = {
      "certificate was measured again",
      NULL},
     {"log-prefix", "TEXT", "put TEXT before every line that COMMAND writes", NULL},
+    {"wake", "SOCKET",
+     "connect to that unix socket once COMMAND listens there: supervisord starts its "
+     "programs at once then, and not after a second",
+     NULL},
     {"config", "FILE", "settings file, as for `cert-manager run`", NULL},
     {0},
 };

@@ -1,12 +1,11 @@
 #include "app/log_prefix.h"
 
+#include "app/bystander.h"
+
 #include <errno.h>
-#include <signal.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 enum { LINE_BYTES = 16 * 1024 };
@@ -58,40 +57,34 @@ static void copy_lines(int from, const char *prefix)
         put_line(prefix, held, used);
 }
 
+struct copying {
+    int pipe_ends[2];
+    const char *prefix;
+};
+
+/* It lives as long as its writers. */
+static void copy(void *argument)
+{
+    const struct copying *copying = argument;
+
+    close(copying->pipe_ends[1]);
+    copy_lines(copying->pipe_ends[0], copying->prefix);
+}
+
 int log_prefix_attach(const char *prefix, struct err *err)
 {
-    int pipe_ends[2];
-    pid_t child;
+    struct copying copying = {.prefix = prefix};
 
-    if (pipe(pipe_ends) < 0)
+    if (pipe(copying.pipe_ends) < 0)
         return err_sys(err, errno, "cannot make a pipe for the log");
-    child = fork();
-    if (child < 0) {
-        err_sys(err, errno, "cannot start the log prefixer");
-        close(pipe_ends[0]);
-        close(pipe_ends[1]);
-        return -1;
+    if (bystander_start(copy, &copying, err) < 0) {
+        close(copying.pipe_ends[0]);
+        close(copying.pipe_ends[1]);
+        return err_wrap(err, "cannot start the log prefixer");
     }
-    if (child == 0) {
-        if (fork() == 0) {
-            close(pipe_ends[1]);
-            /*
-             * It lives as long as its writers: signals to the whole session are for
-             * them.
-             */
-            signal(SIGINT, SIG_IGN);
-            signal(SIGTERM, SIG_IGN);
-            signal(SIGQUIT, SIG_IGN);
-            signal(SIGPIPE, SIG_IGN);
-            copy_lines(pipe_ends[0], prefix);
-        }
-        _exit(EXIT_SUCCESS);
-    }
-    while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
-        continue;
-    dup2(pipe_ends[1], STDOUT_FILENO);
-    dup2(pipe_ends[1], STDERR_FILENO);
-    close(pipe_ends[0]);
-    close(pipe_ends[1]);
+    dup2(copying.pipe_ends[1], STDOUT_FILENO);
+    dup2(copying.pipe_ends[1], STDERR_FILENO);
+    close(copying.pipe_ends[0]);
+    close(copying.pipe_ends[1]);
     return 0;
 }

@@ -126,7 +126,8 @@ class Stack:
             self.agent.start()
         self._lay_out()
         self.alter_image()
-        command = [PROGRAM, "prestart", "--boot", "--", SUPERVISORD, "-c", self.supervisord_conf]
+        command = [PROGRAM, "prestart", "--boot", "--wake", self.folder["run"] / "supervisor.sock"]
+        command += ["--", SUPERVISORD, "-c", self.supervisord_conf]
         self._container = spawn(
             self._in_namespace(command),
             cwd=self.root,
@@ -409,6 +410,7 @@ class Stack:
             "/usr/bin/cert-manager": str(PROGRAM),
             NGINX: f"{NGINX} -e stderr -c {conf}",
             "/run/supervisord.pid": str(self.folder["run"] / "supervisord.pid"),
+            "/run/supervisor.sock": str(self.folder["run"] / "supervisor.sock"),
         }
         if not IS_ROOT:
             replacements["user=root"] = ""
