@@ -40,7 +40,8 @@ static int help(const struct command_line *line)
             return EXIT_SUCCESS;
         }
     }
-    return command_wrong_use(line, "no such command: %s", name);
+    command_print_unknown(commands, name, stderr);
+    return COMMAND_WRONG_USE;
 }
 
 static const struct command_option help_options[] = {

@@ -143,8 +143,7 @@ static int run(const struct command_line *line)
 
     if (line->operands[0] == NULL)
         return command_wrong_use(line, "the command to become is missing");
-    code = setup_load(&config, command_value(line, "config"),
-                      boot ? SETUP_LOG_WARNINGS : SETUP_SKIP_WARNINGS);
+    code = setup_load(&config, line, boot ? SETUP_LOG_WARNINGS : SETUP_SKIP_WARNINGS);
     if (code == 0)
         prepare(&config, boot);
     config_done(&config);
@@ -175,7 +174,7 @@ static const struct command_option options[] = {
      "connect to that unix socket once COMMAND listens there: supervisord starts its "
      "programs at once then, and not after a second",
      NULL},
-    {"config", "FILE", "settings file, as for `cert-manager run`", NULL},
+    SETUP_OPTIONS,
     {0},
 };
 

@@ -19,7 +19,6 @@
 #include <unistd.h>
 
 struct arguments {
-    const char *config_file;
     const char *folder;
     enum nginx_level level;
 };
@@ -55,7 +54,6 @@ static int read_line(const struct command_line *line, struct arguments *ret)
     const char *level = command_value(line, "level");
 
     *ret = (struct arguments){
-        .config_file = command_value(line, "config"),
         .folder = command_value(line, "output"),
         .level = NGINX_HTTPS,
     };
@@ -293,7 +291,7 @@ static int run(const struct command_line *line)
         return code;
     signal(SIGPIPE, SIG_IGN); /* a reader that has seen enough is a failed write */
     setup_log_to(STDERR_FILENO);
-    code = setup_load(&config, arguments.config_file, SETUP_LOG_WARNINGS);
+    code = setup_load(&config, line, SETUP_LOG_WARNINGS);
     if (code == 0)
         code = ask_and_render(&config, &arguments);
     config_done(&config);
@@ -301,7 +299,7 @@ static int run(const struct command_line *line)
 }
 
 static const struct command_option options[] = {
-    {"config", "FILE", "settings file, as for `cert-manager run`", NULL},
+    SETUP_OPTIONS,
     {"level", "LEVEL",
      "full (the default), reduced (what HTTPS steps down to when nginx refuses the full "
      "one) or http-only (while there is no certificate)",

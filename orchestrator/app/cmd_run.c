@@ -28,7 +28,7 @@ static int run(const struct command_line *line)
     int code;
 
     setup_harden();
-    code = setup_load(&config, command_value(line, "config"), SETUP_LOG_WARNINGS);
+    code = setup_load(&config, line, SETUP_LOG_WARNINGS);
     if (code == 0)
         code = daemon_run(&config);
     config_done(&config);
@@ -38,16 +38,14 @@ static int run(const struct command_line *line)
 }
 
 static const struct command_option options[] = {
-    {"config", "FILE",
-     "the settings; else $CERT_MANAGER_CONFIG, else " SETUP_DEFAULT_CONFIG
-     " when it exists. The environment wins over it",
-     NULL},
+    SETUP_OPTIONS,
     {0},
 };
 
 static const char *const examples[] = {
     "DOMAIN=app.example.com cert-manager run",
     "cert-manager run --config deploy/config.yaml",
+    "cert-manager run --set log.level=debug --set acme.staging=true",
     NULL,
 };
 

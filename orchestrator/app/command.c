@@ -1,6 +1,7 @@
 #include "app/command.h"
 
 #include "base/err.h"
+#include "base/guess.h"
 #include "base/text.h"
 
 #include <assert.h>
@@ -61,6 +62,22 @@ const char *command_value(const struct command_line *line, const char *option)
     return line->values[index_of(line->command, option)];
 }
 
+/* As in the usage of other programs: "FILE…". */
+static bool may_repeat(const struct command_option *option)
+{
+    static const char sign[] = "…";
+    size_t len = option->argument == NULL ? 0 : strlen(option->argument);
+
+    return len >= sizeof sign - 1 &&
+           strcmp(option->argument + len - (sizeof sign - 1), sign) == 0;
+}
+
+const char *const *command_values(const struct command_line *line, const char *option)
+{
+    assert(may_repeat(&line->command->options[index_of(line->command, option)]));
+    return line->repeated;
+}
+
 bool command_has(const struct command_line *line, const char *option)
 {
     return command_value(line, option) != NULL;
@@ -89,10 +106,36 @@ static void make_options(const struct command *command,
     ret[i] = (struct option){.name = NULL};
 }
 
+/* An option that nobody has, or one that was cut short too much to say which. */
+static int refuse_option(const struct command_line *line, const char *said)
+{
+    const struct command_option *options = line->command->options;
+    struct guess guess;
+    char name[64];
+    size_t fitting = 0;
+
+    if (strncmp(said, "--", 2) != 0)
+        return command_wrong_use(line, "no such option: %s", said);
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(said + 2, "="), said + 2);
+    guess = guess_of(name);
+    for (size_t i = 0; options[i].name != NULL; i++) {
+        guess_try(&guess, options[i].name);
+        fitting += text_starts_with(options[i].name, name);
+    }
+    guess_try(&guess, "help");
+    if (fitting > 1)
+        return command_wrong_use(line, "--%s is the beginning of several options", name);
+    if (guess.name != NULL)
+        return command_wrong_use(line, "no such option: --%s (did you mean --%s?)", name,
+                                 guess.name);
+    return command_wrong_use(line, "no such option: --%s", name);
+}
+
 /* 0 to go on, else the exit code plus one: --help ends with success. */
 static int read_options(struct command_line *line, int argc, char **argv)
 {
     struct option options[COMMAND_OPTIONS_MAX + 2];
+    size_t repeated = 0;
     int option;
 
     make_options(line->command, options);
@@ -104,18 +147,19 @@ static int read_options(struct command_line *line, int argc, char **argv)
             command_print_help(line->command, stdout);
             return EXIT_SUCCESS + 1;
         case UNUSABLE:
-            return command_wrong_use(line,
-                                     optopt >= 1 && optopt <= HELP
-                                         ? "no argument belongs to %s"
-                                         : "no such option: %s",
-                                     argv[optind - 1]) +
-                   1;
+            if (optopt >= 1 && optopt <= HELP)
+                return command_wrong_use(line, "no argument belongs to %s",
+                                         argv[optind - 1]) +
+                       1;
+            return refuse_option(line, argv[optind - 1]) + 1;
         case MISSING:
             return command_wrong_use(line, "%s: its argument is missing",
                                      argv[optind - 1]) +
                    1;
         default:
             line->values[option - 1] = optarg != NULL ? optarg : "";
+            if (may_repeat(&line->command->options[option - 1]))
+                line->repeated[repeated++] = optarg;
             break;
         }
     }
@@ -123,14 +167,48 @@ static int read_options(struct command_line *line, int argc, char **argv)
     return 0;
 }
 
-int command_run(const struct command *command, int argc, char **argv)
+static int read_and_run(struct command_line *line, int argc, char **argv)
 {
-    struct command_line line = {.command = command, .operands = argv + argc};
-    int code = read_options(&line, argc, argv);
+    int code = read_options(line, argc, argv);
 
     if (code != 0)
         return code - 1;
-    if (command->operands == NULL && line.operands[0] != NULL)
-        return command_wrong_use(&line, "surplus argument: %s", line.operands[0]);
-    return command->run(&line);
+    if (line->command->operands == NULL && line->operands[0] != NULL)
+        return command_wrong_use(line, "surplus argument: %s", line->operands[0]);
+    return line->command->run(line);
+}
+
+int command_run(const struct command *command, int argc, char **argv)
+{
+    struct command_line line = {
+        .command = command,
+        .repeated = calloc((size_t)argc + 1, sizeof *line.repeated),
+        .operands = argv + argc,
+    };
+    int code;
+
+    if (line.repeated == NULL) {
+        command_complain(&line, "not enough memory");
+        return EXIT_FAILURE;
+    }
+    code = read_and_run(&line, argc, argv);
+    free(line.repeated);
+    return code;
+}
+
+/* ---- which command ---- */
+
+void command_print_unknown(const struct command *const *commands, const char *name,
+                           FILE *out)
+{
+    struct guess guess = guess_of(name);
+    char safe[128];
+
+    for (size_t i = 0; commands[i] != NULL; i++)
+        guess_try(&guess, commands[i]->name);
+    text_escape(safe, sizeof safe, name, strlen(name));
+    fprintf(out, "cert-manager: no such command: %s", safe);
+    if (guess.name != NULL)
+        fprintf(out, " (did you mean \"%s\"?)", guess.name);
+    fputc('\n', out);
 }

@@ -13,8 +13,9 @@
 enum { COMMAND_WRONG_USE = 2, COMMAND_OPTIONS_MAX = 12 };
 
 struct command_option {
-    const char *name;     /* "config" for --config */
-    const char *argument; /* "FILE", or NULL for a switch */
+    const char *name; /* "config" for --config */
+    const char
+        *argument; /* "FILE", or NULL for a switch; "WORD…" may be said repeatedly */
     const char *meaning;
     const char *words; /* that a shell may complete, "full reduced", or NULL: files */
 };
@@ -24,18 +25,21 @@ struct command;
 /* What was said. Borrowed from argv. */
 struct command_line {
     const struct command *command;
-    const char *values[COMMAND_OPTIONS_MAX]; /* NULL: not given; "" for a switch */
-    char **operands;                         /* ends with NULL */
+    const char
+        *values[COMMAND_OPTIONS_MAX]; /* the last; NULL: not given; "" for a switch */
+    const char **repeated;            /* every value of the option that may repeat */
+    char **operands;                  /* ends with NULL */
 };
 
 struct command {
     const char *name;
     const char *summary;
     const char *description;
-    const struct command_option *options; /* ends with one without a name */
-    const char *operands;                 /* "-- COMMAND…", or NULL when there are none */
-    const char *exit_status;              /* a line each */
-    const char *const *examples;          /* ends with NULL */
+    const struct command_option
+        *options;                /* ends with one without a name; one may repeat */
+    const char *operands;        /* "-- COMMAND…", or NULL when there are none */
+    const char *exit_status;     /* a line each */
+    const char *const *examples; /* ends with NULL */
     int (*run)(const struct command_line *line);
 };
 
@@ -46,6 +50,9 @@ int command_run(const struct command *command, int argc, char **argv);
 const char *command_value(const struct command_line *line, const char *option);
 bool command_has(const struct command_line *line, const char *option);
 
+/* Everything that was said to an option that may repeat, in its order; ends with NULL. */
+const char *const *command_values(const struct command_line *line, const char *option);
+
 /* "cert-manager NAME: …" on standard error, without control characters: COMMAND_WRONG_USE. */
 int command_wrong_use(const struct command_line *line, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
@@ -53,6 +60,10 @@ int command_wrong_use(const struct command_line *line, const char *format, ...)
 /* The same for what is no matter of use. */
 void command_complain(const struct command_line *line, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+/* "cert-manager: no such command: stauts (did you mean "status"?)" */
+void command_print_unknown(const struct command *const *commands, const char *name,
+                           FILE *out);
 
 /* ---- command_help.c ---- */
 

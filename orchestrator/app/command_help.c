@@ -51,13 +51,14 @@ static void wrap(FILE *out, const char *text, size_t column, size_t indent)
     fputc('\n', out);
 }
 
+/* Its width. */
 static size_t heading_of(const struct command_option *option, char *ret, size_t size)
 {
     int len = snprintf(ret, size, "  --%s%s%s", option->name,
                        option->argument != NULL ? " " : "",
                        option->argument != NULL ? option->argument : "");
 
-    return len < 0 ? 0 : (size_t)len;
+    return len < 0 ? 0 : columns_of(ret, (size_t)len);
 }
 
 static void print_option(const struct command_option *option, FILE *out)

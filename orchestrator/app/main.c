@@ -15,7 +15,7 @@ int main(int argc, char **argv)
             return command_run(commands[i], argc - 1, argv + 1);
     }
     if (name[0] != '\0')
-        fprintf(stderr, "cert-manager: no such command: %s\n", name);
+        command_print_unknown(commands, name, stderr);
     fputs(
         "usage: cert-manager COMMAND [OPTION]…\n"
         "cert-manager help lists the commands.\n",

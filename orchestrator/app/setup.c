@@ -95,13 +95,16 @@ void setup_log_to(int fd)
     log_fd = fd;
 }
 
-int setup_load(struct config *config, const char *config_file,
+int setup_load(struct config *config, const struct command_line *line,
                enum setup_warnings warnings)
 {
+    struct config_sources sources = {
+        .environment = environ,
+        .flags = command_values(line, "set"),
+    };
     struct config_report report;
     struct err err = ERR_INIT;
     BUF_SCOPED text = {0};
-    const char *path = NULL;
     int failed;
 
     log_open(log_fd, LOG_INFO);
@@ -111,11 +114,13 @@ int setup_load(struct config *config, const char *config_file,
         return EXIT_FAILURE;
     }
     json_set_alloc_funcs(wipe_malloc, wipe_free);
-    failed = read_file(config_file, &path, &text);
+    failed = read_file(command_value(line, "config"), &sources.yaml_name, &text);
     if (failed != 0)
         return failed;
-    failed = config_load(config, &report, path, path == NULL ? NULL : buf_str(&text),
-                         text.len, environ);
+    if (sources.yaml_name != NULL)
+        sources.yaml = buf_str(&text);
+    sources.yaml_len = text.len;
+    failed = config_load(config, &report, &sources);
     if (failed == 0)
         log_open(log_fd, config->log_level);
     log_report(&report, warnings);

@@ -5,12 +5,27 @@
 #ifndef CM_APP_SETUP_H
 #define CM_APP_SETUP_H
 
+#include "app/command.h"
 #include "domain/config.h"
 
 /* Exit codes, documented in README.md; 78 is EX_CONFIG of sysexits.h. */
 enum { EXIT_CONFIG = 78 };
 
 #define SETUP_DEFAULT_CONFIG "/etc/cert-manager/config.yaml"
+
+/* The options of every command that calls setup_load(). */
+#define SETUP_OPTIONS                                                                    \
+    {"config", "FILE",                                                                   \
+     "the settings; else $CERT_MANAGER_CONFIG, else " SETUP_DEFAULT_CONFIG               \
+     " when it exists. The environment wins over it",                                    \
+     NULL},                                                                              \
+    {                                                                                    \
+        "set", "KEY=VALUE…",                                                             \
+            "a setting, by its key in the file, such as log.level=debug; wins over "     \
+            "file and environment, and a later one over an earlier. A list is written "  \
+            "as in the file: domains=[a.example.com, b.example.com]",                    \
+            NULL                                                                         \
+    }
 
 /* Commands that repeat what another one has just logged skip them: level debug. */
 enum setup_warnings { SETUP_LOG_WARNINGS, SETUP_SKIP_WARNINGS };
@@ -19,11 +34,11 @@ enum setup_warnings { SETUP_LOG_WARNINGS, SETUP_SKIP_WARNINGS };
 void setup_log_to(int fd);
 
 /*
- * `config_file` as given on the command line, or NULL: then CERT_MANAGER_CONFIG unless it
- * is empty, then SETUP_DEFAULT_CONFIG when that exists. 0, or the exit code after the
- * reasons were logged. `config` is released with config_done in either case.
+ * By what was said to the SETUP_OPTIONS of a command. The file is that of --config, else
+ * CERT_MANAGER_CONFIG unless it is empty, else SETUP_DEFAULT_CONFIG when that exists. 0, or the exit
+ * code after the reasons were logged. `config` is released with config_done in either case.
  */
-int setup_load(struct config *config, const char *config_file,
+int setup_load(struct config *config, const struct command_line *line,
                enum setup_warnings warnings);
 
 /* No core dumps, not dumpable, umask 077, SIGPIPE ignored. */

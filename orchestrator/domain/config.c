@@ -1,5 +1,6 @@
 #include "domain/config.h"
 
+#include "base/guess.h"
 #include "domain/config_internal.h"
 
 #include <assert.h>
@@ -83,9 +84,12 @@ const char *config_name_of(const struct config_load *load, size_t i,
     if (origin->source == CONFIG_FROM_YAML)
         snprintf(ret, CONFIG_NAME_SIZE, "%s:%zu:%zu: %s", load->yaml_name, origin->line,
                  origin->column, setting->key);
+    else if (origin->source == CONFIG_FROM_FLAG)
+        snprintf(ret, CONFIG_NAME_SIZE, "--set %s", setting->key);
+    else if (setting->variable != NULL)
+        config_variable_of(setting, origin->upper, ret);
     else
-        snprintf(ret, CONFIG_NAME_SIZE, "%s",
-                 setting->variable != NULL ? setting->variable : setting->key);
+        snprintf(ret, CONFIG_NAME_SIZE, "%s", setting->key);
     return ret;
 }
 
@@ -102,20 +106,25 @@ static const char *lookup(char *const *environment, const char *name)
     return NULL;
 }
 
+const char *config_variable_of(const struct config_setting *setting, bool upper,
+                               char ret[CONFIG_VARIABLE_SIZE])
+{
+    snprintf(ret, CONFIG_VARIABLE_SIZE, "%s", setting->variable);
+    for (char *letter = ret; upper && *letter != '\0'; letter++)
+        *letter = (char)toupper((unsigned char)*letter);
+    return ret;
+}
+
 /* Of one with CONFIG_ENV_UPPER, the lower-case name first, as curl and certbot do. */
 static const char *lookup_setting(char *const *environment,
-                                  const struct config_setting *setting)
+                                  const struct config_setting *setting, bool *ret_upper)
 {
     const char *text = lookup(environment, setting->variable);
-    char name[64];
-    size_t i;
+    char name[CONFIG_VARIABLE_SIZE];
 
-    if (text != NULL || (setting->flags & CONFIG_ENV_UPPER) == 0)
-        return text;
-    for (i = 0; setting->variable[i] != '\0' && i < sizeof name - 1; i++)
-        name[i] = (char)toupper((unsigned char)setting->variable[i]);
-    name[i] = '\0';
-    return lookup(environment, name);
+    *ret_upper = text == NULL && (setting->flags & CONFIG_ENV_UPPER) != 0;
+    return *ret_upper ? lookup(environment, config_variable_of(setting, true, name))
+                      : text;
 }
 
 /* Stands beside https_proxy wherever that is set, and says nothing to us. */
@@ -160,7 +169,7 @@ static void warn_mistyped(struct config_load *load, const char *entry)
 
         if (variable == NULL || strlen(variable) < SHORTEST)
             continue;
-        distance = config_distance(name, variable);
+        distance = guess_distance(name, variable);
         /* Two letters of five are half a word: too little to go by. */
         if (distance > 1 && strlen(variable) < SURE)
             continue;
@@ -231,7 +240,9 @@ static void set_from_variable(struct config_load *load, size_t i, const char *te
     const struct config_setting *setting = &config_settings[i];
     struct config_origin *origin = &load->origins[i];
     struct err err = ERR_INIT;
+    char name[CONFIG_VARIABLE_SIZE];
 
+    config_variable_of(setting, origin->upper, name);
     origin->source = CONFIG_FROM_ENVIRONMENT;
     origin->bad = false;
     if (setting->type == CONFIG_LIST) {
@@ -243,14 +254,14 @@ static void set_from_variable(struct config_load *load, size_t i, const char *te
         strcasecmp(text, "false") != 0) {
         char quoted[CONFIG_QUOTED_SIZE];
 
-        config_warn(load, "%s: %s is neither true nor false, taken as false",
-                    setting->variable, config_quoted(quoted, text, strlen(text)));
+        config_warn(load, "%s: %s is neither true nor false, taken as false", name,
+                    config_quoted(quoted, text, strlen(text)));
         text = "false";
     }
     if (config_value_set(load->config, setting, CONFIG_FROM_ENVIRONMENT, text,
                          strlen(text), &err) < 0) {
         origin->bad = true;
-        config_error(load, "%s: %s", setting->variable, err.message);
+        config_error(load, "%s: %s", name, err.message);
     }
 }
 
@@ -258,14 +269,18 @@ static void apply_environment(struct config_load *load, char *const *environment
 {
     for (size_t i = 0; i < CONFIG_SETTING_COUNT; i++) {
         const struct config_setting *setting = &config_settings[i];
-        const char *text =
-            setting->variable == NULL ? NULL : lookup_setting(environment, setting);
+        bool upper = false;
+        const char *text = setting->variable == NULL
+                               ? NULL
+                               : lookup_setting(environment, setting, &upper);
 
         /* The secret has a rule of its own: see decide_ekm_secret. */
         if (text == NULL || setting->type == CONFIG_SECRET)
             continue;
-        if (text[0] != '\0' || (setting->flags & CONFIG_ENV_EMPTY) != 0)
-            set_from_variable(load, i, text);
+        if (text[0] == '\0' && (setting->flags & CONFIG_ENV_EMPTY) == 0)
+            continue;
+        load->origins[i].upper = upper;
+        set_from_variable(load, i, text);
     }
     for (char *const *entry = environment; *entry != NULL; entry++)
         warn_mistyped(load, *entry);
@@ -351,7 +366,8 @@ static void decide_ekm_secret(struct config_load *load, char *const *environment
     size_t secret = config_index_of(offsetof(struct config, ekm_secret));
     size_t file = config_index_of(offsetof(struct config, ekm_secret_file));
     const char *text = lookup(environment, config_settings[secret].variable);
-    bool given = text != NULL && text[0] != '\0';
+    bool given = text != NULL && text[0] != '\0' &&
+                 (load->origins[file].source != CONFIG_FROM_FLAG || !config->development);
     char name[CONFIG_NAME_SIZE];
 
     if (!config->development) {
@@ -391,22 +407,38 @@ static void apply_defaults(struct config_load *load)
     }
 }
 
+static int keep_origins(struct config_load *load)
+{
+    struct config *config = load->config;
+
+    config->origins = calloc(CONFIG_SETTING_COUNT, sizeof *config->origins);
+    if (load->yaml_name != NULL)
+        config->file = strdup(load->yaml_name);
+    load->origins = config->origins;
+    if (config->origins != NULL && (load->yaml_name == NULL || config->file != NULL))
+        return 0;
+    config_error(load, "not enough memory for the settings");
+    return -1;
+}
+
 int config_load(struct config *config, struct config_report *report,
-                const char *yaml_name, const char *yaml, size_t yaml_len,
-                char *const *environment)
+                const struct config_sources *sources)
 {
     struct config_load load = {
         .config = config,
         .report = report,
-        .yaml_name = yaml_name,
+        .yaml_name = sources->yaml_name,
     };
 
     *config = (struct config){.development = false};
     *report = (struct config_report){.error_count = 0};
+    if (keep_origins(&load) < 0)
+        return -1;
     apply_defaults(&load);
-    if (yaml != NULL)
-        config_yaml_apply(&load, yaml, yaml_len);
-    apply_environment(&load, environment);
+    if (sources->yaml != NULL)
+        config_yaml_apply(&load, sources->yaml, sources->yaml_len);
+    apply_environment(&load, sources->environment);
+    config_flags_apply(&load, sources->flags);
     config_domains_check(&load);
     config_authorities_check(&load);
     check_directory(&load);
@@ -414,7 +446,7 @@ int config_load(struct config *config, struct config_report *report,
     check_proxies(&load);
     config_routes_check(&load);
     decide_log_level(&load);
-    decide_ekm_secret(&load, environment);
+    decide_ekm_secret(&load, sources->environment);
     return load.failed ? -1 : 0;
 }
 
@@ -422,6 +454,10 @@ void config_done(struct config *config)
 {
     for (size_t i = 0; i < CONFIG_SETTING_COUNT; i++)
         config_value_clear(config, &config_settings[i]);
+    free(config->origins);
+    free(config->file);
+    config->origins = NULL;
+    config->file = NULL;
 }
 
 void config_report_done(struct config_report *report)

@@ -1,10 +1,10 @@
 /*
- * config: every setting of the program, from defaults, a YAML file and the environment
- * (which wins). Pure: the texts come as arguments.
+ * config: every setting of the program, from defaults, a YAML file, the environment and the
+ * flags of the command line; what comes later wins. Pure: the texts come as arguments.
  *
  * One table in config_settings.c names, for every setting, its YAML key, its variable, its type,
  * its limits and its meaning. A value that cannot be used is an error that names the
- * variable, or the file with line and column, what was found, and what is allowed; every
+ * flag, the variable, or the file with line and column, what was found, and what is allowed; every
  * error of a load is reported, not only the first. Values of secrets never appear.
  */
 #ifndef CM_DOMAIN_CONFIG_H
@@ -154,6 +154,9 @@ struct config {
     /* Development only, and at most one of them; both NULL otherwise. */
     struct secret *ekm_secret; /* EKM_SHARED_SECRET or the placeholder */
     char *ekm_secret_file; /* ekm.secret_file: the owner of the configuration reads it */
+
+    char *file; /* that was read, by the name that it was given; or NULL */
+    struct config_origin *origins; /* of each setting: see config_show.h */
 };
 
 /* Lines to log once logging is set up, and errors; each without a newline. */
@@ -164,15 +167,21 @@ struct config_report {
     size_t warning_count;
 };
 
+/* What is said, by whom. Borrowed during config_load() only. */
+struct config_sources {
+    const char *yaml_name; /* what errors call the file */
+    const char *yaml;      /* NULL: there is no file */
+    size_t yaml_len;
+    char *const *environment; /* in the form of environ */
+    const char *const *flags; /* "key=value" of each --set, ends with NULL; or NULL */
+};
+
 /*
- * `yaml` may be NULL (no file); `yaml_name` is what errors call the file. `environment`
- * is in the form of environ. 0, or -1 with at least one error in the report. Both
- * `config` and `report` are initialised here and released with their done functions in
- * either case.
+ * 0, or -1 with at least one error in the report. Both `config` and `report` are initialised
+ * here and released with their done functions in either case.
  */
 int config_load(struct config *config, struct config_report *report,
-                const char *yaml_name, const char *yaml, size_t yaml_len,
-                char *const *environment);
+                const struct config_sources *sources);
 void config_done(struct config *config);
 void config_report_done(struct config_report *report);
 

@@ -32,6 +32,14 @@ void config_authorities_clear(struct authorities *authorities)
 
 /* ---- rules ---- */
 
+static const char *text_of_fallback(const struct config_load *load)
+{
+    size_t fallback = config_index_of(offsetof(struct config, acme.authorities));
+
+    return load->origins[fallback].source == CONFIG_FROM_FLAG ? "--set acme.fallback"
+                                                              : load->yaml_name;
+}
+
 /* How a person would name one: "config.yaml:12:5: CA https://…", or the setting's name. */
 static const char *name_of(const struct config_load *load,
                            const struct authority *authority, size_t setting_offset,
@@ -39,7 +47,7 @@ static const char *name_of(const struct config_load *load,
 {
     if (authority->line == 0)
         return config_name_of(load, config_index_of(setting_offset), ret);
-    snprintf(ret, CONFIG_NAME_SIZE, "%s:%zu:%zu: this CA", load->yaml_name,
+    snprintf(ret, CONFIG_NAME_SIZE, "%s:%zu:%zu: this CA", text_of_fallback(load),
              authority->line, authority->column);
     return ret;
 }

@@ -1,6 +1,7 @@
 /*
- * config_internal: what config.c (table, environment, rules between settings),
- * config_settings.c (the tables), config_value.c (one value from its text),
+ * config_internal: what config.c (the order of the sources, environment, rules between settings),
+ * config_settings.c (the tables), config_keys.c (their keys), config_value.c (one value from its
+ * text), config_flags.c (the command line),
  * config_form.c (whether a text is one; nginx_conf.c asks it, too), config_yaml.c (the file),
  * config_routes.c (the rules of routes), config_authorities.c (those of CAs) and
  * config_domains.c (those of the certificate's names) share.
@@ -77,23 +78,30 @@ extern const struct config_setting config_route_settings[];
 enum { CONFIG_AUTHORITY_SETTING_COUNT = 6 };
 extern const struct config_setting config_authority_settings[];
 
-enum config_source { CONFIG_FROM_DEFAULT, CONFIG_FROM_YAML, CONFIG_FROM_ENVIRONMENT };
+enum config_source {
+    CONFIG_FROM_DEFAULT,
+    CONFIG_FROM_YAML,
+    CONFIG_FROM_ENVIRONMENT,
+    CONFIG_FROM_FLAG
+};
 
 /* Where the value in force comes from. */
 struct config_origin {
     enum config_source source;
     size_t line; /* in the file, from 1; 0: the file does not have the key */
     size_t column;
-    bool bad; /* the value could not be used */
+    bool upper; /* the variable's name was in upper case */
+    bool bad;   /* the value could not be used */
 };
 
 struct config_load {
     struct config *config;
     struct config_report *report;
     const char *yaml_name;
+    const char *reading; /* what errors call the YAML that is being read */
     bool failed;
     bool unread; /* part of the file was not understood: any setting may be in it */
-    struct config_origin origins[CONFIG_SETTING_COUNT];
+    struct config_origin *origins; /* those of config */
 };
 
 /* ---- config.c ---- */
@@ -112,6 +120,34 @@ size_t config_index_of(size_t offset);
 enum { CONFIG_NAME_SIZE = 512 };
 const char *config_name_of(const struct config_load *load, size_t i,
                            char ret[CONFIG_NAME_SIZE]);
+
+/* The name that the variable of a setting has, or had when it was found. */
+enum { CONFIG_VARIABLE_SIZE = 64 };
+const char *config_variable_of(const struct config_setting *setting, bool upper,
+                               char ret[CONFIG_VARIABLE_SIZE]);
+
+/* ---- config_keys.c ---- */
+
+enum { CONFIG_KEY_SIZE = 64 };
+
+bool config_find_key(const char *key, size_t *ret);
+
+/* The first setting in the section, such as "nginx". */
+bool config_find_section(const char *section, size_t *ret);
+
+/* Behind the last dot. */
+const char *config_last_part(const char *key);
+
+/*
+ * The key that was probably meant: the one spelled nearly so, else the one of the same
+ * name in another section. A section that was probably meant is named without its
+ * settings.
+ */
+bool config_suggest_key(const char *key, char ret[CONFIG_KEY_SIZE]);
+
+/* ---- config_flags.c ---- */
+
+void config_flags_apply(struct config_load *load, const char *const *flags);
 
 /* ---- config_value.c ---- */
 
@@ -146,13 +182,6 @@ bool config_parse_number(const char *text, size_t len, uint64_t *ret);
 #define CONFIG_QUOTED_SIZE 128
 const char *config_quoted(char ret[CONFIG_QUOTED_SIZE], const char *text, size_t len);
 
-/*
- * How many letters must be changed, added, left out or swapped with their neighbour to
- * make the one of the other, whatever the case. Texts that are too long for a name are
- * far away.
- */
-unsigned config_distance(const char *a, const char *b);
-
 /* ---- config_domains.c ---- */
 
 /* The names of the certificate are put together, and checked. */
@@ -183,5 +212,8 @@ void config_authorities_check(struct config_load *load);
 /* ---- config_yaml.c ---- */
 
 void config_yaml_apply(struct config_load *load, const char *yaml, size_t len);
+
+/* A list in the form of YAML into the setting, in place of what is there; whether it is good. */
+bool config_yaml_set(struct config_load *load, size_t i, const char *yaml, size_t len);
 
 #endif

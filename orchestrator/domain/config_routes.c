@@ -46,10 +46,18 @@ void config_routes_clear(struct config_routes *routes)
 
 /* ---- rules ---- */
 
+static const char *text_of_routes(const struct config_load *load)
+{
+    size_t routes = config_index_of(offsetof(struct config, routes));
+
+    return load->origins[routes].source == CONFIG_FROM_FLAG ? "--set routes"
+                                                            : load->yaml_name;
+}
+
 /* An error at the route: "config.yaml:12:5: route /v1/: …". */
 #define ROUTE_FORMAT "%s:%zu:%zu: route %s: "
 #define ROUTE(load, route)                                                               \
-    (load)->yaml_name, (route)->line, (route)->column, (route)->path
+    text_of_routes(load), (route)->line, (route)->column, (route)->path
 
 static void check_reserved(struct config_load *load, const struct config_route *route)
 {

@@ -1,9 +1,9 @@
 #include "domain/config_yaml.h"
 
+#include "base/guess.h"
+
 #include <stdio.h>
 #include <string.h>
-
-enum { PATH_SIZE = 64 };
 
 struct walk {
     struct config_load *load;
@@ -187,38 +187,25 @@ static const struct config_setting *find_entry_setting(const struct entry_kind *
     return NULL;
 }
 
-/* From there on a word is another one: of a short word two letters are half of it. */
-static unsigned least_distance(const char *word)
-{
-    return strlen(word) < 5 ? 2 : 3;
-}
-
 static void report_unknown_of_entry(struct walk *walk, const struct entry_kind *kind,
                                     const yaml_node_t *key)
 {
     char quoted[CONFIG_QUOTED_SIZE];
-    const char *meant = NULL;
-    unsigned least;
+    struct guess guess;
 
     if (key->type != YAML_SCALAR_NODE) {
         config_error(walk->load, AT_FORMAT "found %s as a key, expected a name",
                      AT(walk->load, key->start_mark), kind_of(key));
         return;
     }
-    least = least_distance(text_of(key));
-    for (size_t i = 0; i < kind->setting_count; i++) {
-        unsigned distance = config_distance(text_of(key), kind->settings[i].key);
-
-        if (distance < least) {
-            least = distance;
-            meant = kind->settings[i].key;
-        }
-    }
+    guess = guess_of(text_of(key));
+    for (size_t i = 0; i < kind->setting_count; i++)
+        guess_try(&guess, kind->settings[i].key);
     config_quoted(quoted, text_of(key), key->data.scalar.length);
-    if (meant != NULL)
+    if (guess.name != NULL)
         config_error(walk->load,
                      AT_FORMAT "unknown key %s of a %s (did you mean \"%s\"?)",
-                     AT(walk->load, key->start_mark), quoted, kind->noun, meant);
+                     AT(walk->load, key->start_mark), quoted, kind->noun, guess.name);
     else
         config_error(walk->load, AT_FORMAT "unknown key %s of a %s",
                      AT(walk->load, key->start_mark), quoted, kind->noun);
@@ -287,6 +274,7 @@ static bool set_entries(struct walk *walk, const struct config_setting *setting,
         refuse_node(walk, setting, node, is_nothing(node) ? "nothing" : kind_of(node));
         return false;
     }
+    config_value_clear(walk->load->config, setting);
     for (const yaml_node_item_t *item = node->data.sequence.items.start;
          item < node->data.sequence.items.top && !config_errors_full(walk->load);
          item++) {
@@ -331,86 +319,11 @@ static void apply_setting(struct walk *walk, size_t i, const yaml_node_t *key,
 
 /* ---- keys ---- */
 
-static bool find_setting(const char *path, size_t *ret)
-{
-    for (size_t i = 0; i < CONFIG_SETTING_COUNT; i++) {
-        if (config_settings[i].key != NULL && strcmp(config_settings[i].key, path) == 0) {
-            *ret = i;
-            return true;
-        }
-    }
-    return false;
-}
-
-/* The first setting in the section `path`. */
-static bool find_section(const char *path, size_t *ret)
-{
-    size_t len = strlen(path);
-
-    for (size_t i = 0; i < CONFIG_SETTING_COUNT; i++) {
-        const char *key = config_settings[i].key;
-
-        if (key != NULL && strncmp(key, path, len) == 0 && key[len] == '.') {
-            *ret = i;
-            return true;
-        }
-    }
-    return false;
-}
-
-static const char *last_part(const char *path)
-{
-    const char *dot = strrchr(path, '.');
-
-    return dot == NULL ? path : dot + 1;
-}
-
-/*
- * The key that was probably meant: the one spelled nearly so, else the one of the same
- * name in another section. A section that was probably meant is named without its
- * settings.
- */
-static bool suggest(const char *path, char ret[PATH_SIZE])
-{
-    unsigned least = least_distance(path);
-    bool found = false;
-
-    for (size_t i = 0; i < CONFIG_SETTING_COUNT; i++) {
-        const char *key = config_settings[i].key;
-        char section[PATH_SIZE];
-        size_t len;
-
-        if (key == NULL)
-            continue;
-        if (config_distance(path, key) < least) {
-            least = config_distance(path, key);
-            snprintf(ret, PATH_SIZE, "%s", key);
-            found = true;
-        }
-        len = strcspn(key, ".");
-        snprintf(section, sizeof section, "%.*s", (int)len, key);
-        if (key[len] == '.' && config_distance(path, section) < least) {
-            least = config_distance(path, section);
-            snprintf(ret, PATH_SIZE, "%s", section);
-            found = true;
-        }
-    }
-    for (size_t i = 0; !found && i < CONFIG_SETTING_COUNT; i++) {
-        const char *key = config_settings[i].key;
-
-        if (key != NULL && strcmp(last_part(key), last_part(path)) == 0) {
-            snprintf(ret, PATH_SIZE, "%s", key);
-            found = true;
-        }
-    }
-    return found;
-}
-
 static void report_unknown(struct walk *walk, const yaml_node_t *key, const char *section)
 {
     char quoted[CONFIG_QUOTED_SIZE];
-    char path[PATH_SIZE];
-    char meant[PATH_SIZE];
+    char path[CONFIG_KEY_SIZE];
+    char meant[CONFIG_KEY_SIZE];
     int len = snprintf(path, sizeof path, "%s%s", section, text_of(key));
     bool whole = len >= 0 && (size_t)len < sizeof path &&
                  strlen(text_of(key)) == key->data.scalar.length;
@@ -425,14 +338,14 @@ static void report_unknown(struct walk *walk, const yaml_node_t *key, const char
         config_error(walk->load, AT_FORMAT "unknown key %s",
                      AT(walk->load, key->start_mark),
                      config_quoted(quoted, text_of(key), key->data.scalar.length));
-    else if (suggest(path, meant) && strcmp(path, meant) == 0)
+    else if (config_suggest_key(path, meant) && strcmp(path, meant) == 0)
         /* "log.level: debug" instead of a section. */
         config_error(walk->load,
                      AT_FORMAT
                      "unknown key \"%s\": write \"%s\" inside the section \"%.*s\"",
-                     AT(walk->load, key->start_mark), path, last_part(path),
+                     AT(walk->load, key->start_mark), path, config_last_part(path),
                      (int)strcspn(path, "."), path);
-    else if (suggest(path, meant))
+    else if (config_suggest_key(path, meant))
         config_error(walk->load, AT_FORMAT "unknown key %s (did you mean \"%s\"?)",
                      AT(walk->load, key->start_mark),
                      config_quoted(quoted, path, (size_t)len), meant);
@@ -449,7 +362,7 @@ static void walk_section(struct walk *walk, size_t first, const yaml_node_t *key
 static void walk_pair(struct walk *walk, const char *section, const yaml_node_t *key,
                       const yaml_node_t *value)
 {
-    char path[PATH_SIZE];
+    char path[CONFIG_KEY_SIZE];
     size_t i;
     int len;
 
@@ -464,9 +377,9 @@ static void walk_pair(struct walk *walk, const char *section, const yaml_node_t 
     if (len < 0 || (size_t)len >= sizeof path || strchr(text_of(key), '.') != NULL ||
         strlen(text_of(key)) != key->data.scalar.length)
         report_unknown(walk, key, section);
-    else if (find_setting(path, &i))
+    else if (config_find_key(path, &i))
         apply_setting(walk, i, key, value);
-    else if (find_section(path, &i))
+    else if (config_find_section(path, &i))
         walk_section(walk, i, key, value);
     else
         report_unknown(walk, key, section);
@@ -489,7 +402,7 @@ static void walk_section(struct walk *walk, size_t first, const yaml_node_t *key
 {
     const char *name = config_settings[first].key;
     size_t *line = &walk->section_lines[first];
-    char section[PATH_SIZE];
+    char section[CONFIG_KEY_SIZE];
 
     snprintf(section, sizeof section, "%.*s.", (int)strcspn(name, "."), name);
     if (*line != 0) {
@@ -510,43 +423,71 @@ static void walk_section(struct walk *walk, size_t first, const yaml_node_t *key
     }
 }
 
-static void walk_document(struct walk *walk, const char *yaml, size_t len)
+/* false: the reasons are in the report; otherwise yaml_document_delete() is due. */
+static bool open_document(struct walk *walk, const char *yaml, size_t len)
 {
-    const yaml_node_t *root;
+    struct config_load *load = walk->load;
     yaml_parser_t parser;
+    bool good;
 
+    if (len > CONFIG_YAML_MAX_BYTES) {
+        config_error(load, "%s: larger than the %d bytes allowed", load->reading,
+                     CONFIG_YAML_MAX_BYTES);
+        return false;
+    }
+    if (!config_yaml_check(load, yaml, len))
+        return false;
     if (yaml_parser_initialize(&parser) == 0) {
-        config_error(walk->load, "%s: not enough memory to read it",
-                     walk->load->yaml_name);
-        return;
+        config_error(load, "%s: not enough memory to read it", load->reading);
+        return false;
     }
     config_yaml_start_parser(&parser, yaml, len);
-    if (yaml_parser_load(&parser, &walk->document) == 0) {
-        config_yaml_report_syntax(walk->load, &parser);
-        yaml_parser_delete(&parser);
-        return;
-    }
-    root = yaml_document_get_root_node(&walk->document);
-    walk->load->unread = false;
-    if (root != NULL && root->type == YAML_MAPPING_NODE) {
-        walk_mapping(walk, "", root);
-    } else if (root != NULL && !is_nothing(root)) {
-        config_error(walk->load, AT_FORMAT "found %s, expected a mapping of settings",
-                     AT(walk->load, root->start_mark), kind_of(root));
-        walk->load->unread = true;
-    }
-    yaml_document_delete(&walk->document);
+    good = yaml_parser_load(&parser, &walk->document) != 0;
+    if (!good)
+        config_yaml_report_syntax(load, &parser);
     yaml_parser_delete(&parser);
+    return good;
 }
 
 void config_yaml_apply(struct config_load *load, const char *yaml, size_t len)
 {
     struct walk walk = {.load = load};
+    const yaml_node_t *root;
 
+    load->reading = load->yaml_name;
     load->unread = true; /* until the document stands */
-    if (len > CONFIG_YAML_MAX_BYTES)
-        config_error(load, "%s: larger than the %d bytes allowed", load->yaml_name,
-                     CONFIG_YAML_MAX_BYTES);
-    else if (config_yaml_check(load, yaml, len))
-        walk_document(&walk, yaml, len);
+    if (!open_document(&walk, yaml, len))
+        return;
+    root = yaml_document_get_root_node(&walk.document);
+    load->unread = false;
+    if (root != NULL && root->type == YAML_MAPPING_NODE) {
+        walk_mapping(&walk, "", root);
+    } else if (root != NULL && !is_nothing(root)) {
+        config_error(load, AT_FORMAT "found %s, expected a mapping of settings",
+                     AT(load, root->start_mark), kind_of(root));
+        load->unread = true;
+    }
+    yaml_document_delete(&walk.document);
+}
+
+bool config_yaml_set(struct config_load *load, size_t i, const char *yaml, size_t len)
+{
+    const struct config_setting *setting = &config_settings[i];
+    struct walk walk = {.load = load};
+    const yaml_node_t *root;
+    char name[CONFIG_KEY_SIZE + sizeof "--set "];
+    char expected[CONFIG_EXPECTED_SIZE];
+    bool good;
+
+    snprintf(name, sizeof name, "--set %s", setting->key);
+    load->reading = name;
+    if (!open_document(&walk, yaml, len))
+        return false;
+    root = yaml_document_get_root_node(&walk.document);
+    good = root != NULL && set_value(&walk, setting, root);
+    if (root == NULL)
+        config_error(load, "%s: found nothing, expected %s, or []", name,
+                     config_expected(expected, setting, CONFIG_FROM_FLAG));
+    yaml_document_delete(&walk.document);
+    return good;
 }

@@ -12,7 +12,7 @@
 
 /* Where a mark of libyaml is, for config_error(). It counts from 0, people from 1. */
 #define AT_FORMAT "%s:%zu:%zu: "
-#define AT(load, mark) (load)->yaml_name, (mark).line + 1, (mark).column + 1
+#define AT(load, mark) (load)->reading, (mark).line + 1, (mark).column + 1
 
 /* Whether the text can be loaded as a document; otherwise the reasons are in the report. */
 bool config_yaml_check(struct config_load *load, const char *yaml, size_t len);

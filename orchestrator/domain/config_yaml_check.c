@@ -16,7 +16,7 @@ void config_yaml_start_parser(yaml_parser_t *parser, const char *yaml, size_t le
 void config_yaml_report_syntax(struct config_load *load, const yaml_parser_t *parser)
 {
     if (parser->error == YAML_MEMORY_ERROR || parser->problem == NULL)
-        config_error(load, "%s: not enough memory to read it", load->yaml_name);
+        config_error(load, "%s: not enough memory to read it", load->reading);
     else if (parser->context != NULL)
         config_error(load, AT_FORMAT "%s: %s", AT(load, parser->problem_mark),
                      parser->context, parser->problem);
@@ -37,12 +37,12 @@ static bool check_characters(struct config_load *load, const char *yaml, size_t 
 
         size = text_character(yaml + i, len - i, &code);
         if (size == 0) {
-            config_error(load, "%s:%zu:%zu: not valid UTF-8", load->yaml_name, line,
+            config_error(load, "%s:%zu:%zu: not valid UTF-8", load->reading, line,
                          column);
             return false;
         }
         if (text_is_control(code) && code != '\n' && code != '\r' && code != '\t') {
-            config_error(load, "%s:%zu:%zu: control character 0x%02x", load->yaml_name,
+            config_error(load, "%s:%zu:%zu: control character 0x%02x", load->reading,
                          line, column, code);
             return false;
         }
@@ -114,7 +114,7 @@ static bool check_events(struct config_load *load, const char *yaml, size_t len)
     bool whole = false;
 
     if (yaml_parser_initialize(&parser) == 0) {
-        config_error(load, "%s: not enough memory to read it", load->yaml_name);
+        config_error(load, "%s: not enough memory to read it", load->reading);
         return false;
     }
     config_yaml_start_parser(&parser, yaml, len);

@@ -37,8 +37,12 @@ static void load(struct loaded *loaded, const char *file, ...)
         environment[count] = va_arg(args, char *);
     } while (environment[count++] != NULL);
     va_end(args);
-    loaded->result = config_load(&loaded->config, &loaded->report, "config.yaml", file,
-                                 file == NULL ? 0 : strlen(file), environment);
+    loaded->result =
+        config_load(&loaded->config, &loaded->report,
+                    &(struct config_sources){.yaml_name = "config.yaml",
+                                             .yaml = file,
+                                             .yaml_len = file == NULL ? 0 : strlen(file),
+                                             .environment = environment});
     assert_int_equal(loaded->result == 0, loaded->report.error_count == 0);
 }
 
@@ -1251,6 +1255,11 @@ struct setup_case {
 /* The exit code; what is logged on standard output meanwhile comes into `ret`. */
 static int run_setup(const struct setup_case *setup, char ret[LOGGED_MAX])
 {
+    static const struct command_option options[] = {SETUP_OPTIONS, {0}};
+    static const struct command command = {.name = "test", .options = options};
+    const char *flags[] = {NULL};
+    const struct command_line said = {
+        .command = &command, .values = {setup->option}, .repeated = flags};
     struct config config;
     FILE *file = tmpfile();
     int out = dup(STDOUT_FILENO);
@@ -1265,7 +1274,7 @@ static int run_setup(const struct setup_case *setup, char ret[LOGGED_MAX])
         setenv("CERT_MANAGER_CONFIG", setup->variable, 1);
     fflush(stdout);
     dup2(fileno(file), STDOUT_FILENO);
-    code = setup_load(&config, setup->option, setup->warnings);
+    code = setup_load(&config, &said, setup->warnings);
     dup2(out, STDOUT_FILENO);
     close(out);
     config_done(&config);

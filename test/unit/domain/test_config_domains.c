@@ -46,8 +46,11 @@ static void expect_in_production(const char *file, const char *error)
     char *const environment[] = {domain, NULL};
     struct config config;
     struct config_report report;
-    int result =
-        config_load(&config, &report, "config.yaml", file, strlen(file), environment);
+    int result = config_load(&config, &report,
+                             &(struct config_sources){.yaml_name = "config.yaml",
+                                                      .yaml = file,
+                                                      .yaml_len = strlen(file),
+                                                      .environment = environment});
 
     assert_int_equal(report.error_count, error == NULL ? 0 : 1);
     assert_int_equal(result, error == NULL ? 0 : -1);

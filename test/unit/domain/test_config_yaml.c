@@ -25,7 +25,11 @@ static void expect(const char *file, size_t len, const char *message)
 {
     struct config config;
     struct config_report report;
-    int result = config_load(&config, &report, "config.yaml", file, len, environment);
+    int result = config_load(&config, &report,
+                             &(struct config_sources){.yaml_name = "config.yaml",
+                                                      .yaml = file,
+                                                      .yaml_len = len,
+                                                      .environment = environment});
 
     if (report.error_count != (message == NULL ? 0 : 1))
         show_errors(&report);
@@ -294,9 +298,12 @@ static void test_refused_features(void **state)
 
     (void)state;
     EXPECT_ALL(examples);
-    assert_int_equal(
-        config_load(&config, &report, "config.yaml", alias, strlen(alias), environment),
-        -1);
+    assert_int_equal(config_load(&config, &report,
+                                 &(struct config_sources){.yaml_name = "config.yaml",
+                                                          .yaml = alias,
+                                                          .yaml_len = strlen(alias),
+                                                          .environment = environment}),
+                     -1);
     assert_true(report.error_count >= 2);
     assert_string_equal(report.errors[0],
                         "config.yaml:1:9: anchors are not allowed: write the value out");
@@ -401,9 +408,12 @@ static void test_billion_laughs(void **state)
     struct config_report report;
 
     (void)state;
-    assert_int_equal(
-        config_load(&config, &report, "config.yaml", file, strlen(file), environment),
-        -1);
+    assert_int_equal(config_load(&config, &report,
+                                 &(struct config_sources){.yaml_name = "config.yaml",
+                                                          .yaml = file,
+                                                          .yaml_len = strlen(file),
+                                                          .environment = environment}),
+                     -1);
     assert_int_equal(report.error_count, 50);
     config_done(&config);
     config_report_done(&report);
@@ -416,9 +426,12 @@ static void test_recursive_alias(void **state)
     struct config_report report;
 
     (void)state;
-    assert_int_equal(
-        config_load(&config, &report, "config.yaml", file, strlen(file), environment),
-        -1);
+    assert_int_equal(config_load(&config, &report,
+                                 &(struct config_sources){.yaml_name = "config.yaml",
+                                                          .yaml = file,
+                                                          .yaml_len = strlen(file),
+                                                          .environment = environment}),
+                     -1);
     assert_true(report.error_count >= 4);
     config_done(&config);
     config_report_done(&report);
@@ -431,9 +444,12 @@ static void test_number_of_errors_is_bounded(void **state)
     struct config_report report;
 
     (void)state;
-    assert_int_equal(
-        config_load(&config, &report, "config.yaml", file, strlen(file), environment),
-        -1);
+    assert_int_equal(config_load(&config, &report,
+                                 &(struct config_sources){.yaml_name = "config.yaml",
+                                                          .yaml = file,
+                                                          .yaml_len = strlen(file),
+                                                          .environment = environment}),
+                     -1);
     assert_int_equal(report.error_count, 50);
     assert_string_equal(report.errors[48], "config.yaml:49:1: unknown key \"x\"");
     assert_string_equal(report.errors[49], "further lines are left out");
@@ -463,8 +479,12 @@ static void test_damaged_files(void **state)
 
             memcpy(damaged, file, sizeof file);
             damaged[i] = replacements[k];
-            result = config_load(&config, &report, "config.yaml", damaged,
-                                 k == 0 ? i : sizeof file - 1, environment);
+            result = config_load(
+                &config, &report,
+                &(struct config_sources){.yaml_name = "config.yaml",
+                                         .yaml = damaged,
+                                         .yaml_len = k == 0 ? i : sizeof file - 1,
+                                         .environment = environment});
             assert_int_equal(result == 0, report.error_count == 0);
             config_done(&config);
             config_report_done(&report);

@@ -1,0 +1,82 @@
+/* The keys of the table: found, and guessed. */
+#include "base/guess.h"
+#include "domain/config_internal.h"
+
+#include <stdio.h>
+#include <string.h>
+
+bool config_find_key(const char *key, size_t *ret)
+{
+    for (size_t i = 0; i < CONFIG_SETTING_COUNT; i++) {
+        if (config_settings[i].key != NULL && strcmp(config_settings[i].key, key) == 0) {
+            *ret = i;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool config_find_section(const char *section, size_t *ret)
+{
+    size_t len = strlen(section);
+
+    for (size_t i = 0; i < CONFIG_SETTING_COUNT; i++) {
+        const char *key = config_settings[i].key;
+
+        if (key != NULL && strncmp(key, section, len) == 0 && key[len] == '.') {
+            *ret = i;
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *config_last_part(const char *key)
+{
+    const char *dot = strrchr(key, '.');
+
+    return dot == NULL ? key : dot + 1;
+}
+
+static bool suggest_spelling(const char *said, char ret[CONFIG_KEY_SIZE])
+{
+    unsigned least = guess_of(said).distance;
+    bool found = false;
+
+    for (size_t i = 0; i < CONFIG_SETTING_COUNT; i++) {
+        const char *key = config_settings[i].key;
+        char section[CONFIG_KEY_SIZE];
+        size_t len;
+
+        if (key == NULL)
+            continue;
+        if (guess_distance(said, key) < least) {
+            least = guess_distance(said, key);
+            snprintf(ret, CONFIG_KEY_SIZE, "%s", key);
+            found = true;
+        }
+        len = strcspn(key, ".");
+        snprintf(section, sizeof section, "%.*s", (int)len, key);
+        if (key[len] == '.' && guess_distance(said, section) < least) {
+            least = guess_distance(said, section);
+            snprintf(ret, CONFIG_KEY_SIZE, "%s", section);
+            found = true;
+        }
+    }
+    return found;
+}
+
+bool config_suggest_key(const char *said, char ret[CONFIG_KEY_SIZE])
+{
+    if (suggest_spelling(said, ret))
+        return true;
+    for (size_t i = 0; i < CONFIG_SETTING_COUNT; i++) {
+        const char *key = config_settings[i].key;
+
+        if (key != NULL && strcmp(config_last_part(key), config_last_part(said)) == 0) {
+            snprintf(ret, CONFIG_KEY_SIZE, "%s", key);
+            return true;
+        }
+    }
+    return false;
+}
