@@ -1,5 +1,7 @@
 /* What the program says about itself: help and version. */
 #include "app/commands.h"
+#include "base/buf.h"
+#include "domain/config_reference.h"
 
 #include <openssl/crypto.h>
 #include <stdlib.h>
@@ -18,6 +20,19 @@ static void print_commands(FILE *out)
     fputs("\ncert-manager COMMAND --help explains a command.\n", out);
 }
 
+static int print_settings(const struct command_line *line)
+{
+    BUF_SCOPED text = {0};
+    struct err err = ERR_INIT;
+
+    if (config_reference(&text, &err) < 0) {
+        command_complain(line, "%s", err.message);
+        return EXIT_FAILURE;
+    }
+    fputs(buf_str(&text), stdout);
+    return EXIT_SUCCESS;
+}
+
 static int help(const struct command_line *line)
 {
     const char *name = line->operands[0];
@@ -30,6 +45,8 @@ static int help(const struct command_line *line)
         command_print_manual(commands, stdout);
         return EXIT_SUCCESS;
     }
+    if (command_has(line, "settings"))
+        return print_settings(line);
     if (name == NULL) {
         print_commands(stdout);
         return EXIT_SUCCESS;
@@ -47,6 +64,8 @@ static int help(const struct command_line *line)
 static const struct command_option help_options[] = {
     {"completion", NULL, "print the completion for bash", NULL},
     {"manual", NULL, "print the commands' part of cert-manager(8), as mdoc(7)", NULL},
+    {"settings", NULL, "print the settings' part of cert-manager.yaml(5), as mdoc(7)",
+     NULL},
     {0},
 };
 
