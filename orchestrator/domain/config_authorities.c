@@ -106,21 +106,34 @@ static void decide_directory(struct config_load *load)
 }
 
 /* Loopback is this machine's, which no proxy can reach. */
+static int add_loopback(struct config *config)
+{
+    const char *given = config->acme.no_proxy;
+    size_t len = given == NULL ? 0 : strlen(given);
+    char *text = NULL;
+
+    /* As when settings that were shown by `config` are loaded again. */
+    if (len >= sizeof LOOPBACK - 1 &&
+        strcmp(given + len - (sizeof LOOPBACK - 1), LOOPBACK) == 0)
+        return 0;
+    if (asprintf(&text, "%s%s" LOOPBACK, given == NULL ? "" : given,
+                 given == NULL ? "" : ",") < 0)
+        return -1;
+    free(config->acme.no_proxy);
+    config->acme.no_proxy = text;
+    return 0;
+}
+
 static void decide_proxy(struct config_load *load)
 {
     struct config *config = load->config;
-    const char *given = config->acme.no_proxy;
-    char *text = NULL;
 
     if (config->acme.proxy == NULL)
         return;
-    if (asprintf(&text, "%s%s" LOOPBACK, given == NULL ? "" : given,
-                 given == NULL ? "" : ",") < 0) {
+    if (add_loopback(config) < 0) {
         config_error(load, "acme.no_proxy: not enough memory");
         return;
     }
-    free(config->acme.no_proxy);
-    config->acme.no_proxy = text;
     for (size_t i = 0; i < AUTHORITIES_MAX; i++) {
         config->acme.authorities.items[i].proxy = config->acme.proxy;
         config->acme.authorities.items[i].no_proxy = config->acme.no_proxy;

@@ -145,6 +145,13 @@ const char *config_last_part(const char *key);
  */
 bool config_suggest_key(const char *key, char ret[CONFIG_KEY_SIZE]);
 
+/* Length of "nginx" in "nginx.path"; 0: it is in no section. */
+size_t config_section_len(size_t i);
+bool config_same_section(size_t a, size_t b);
+
+/* Whether no setting before it is in its section. The table need not keep them together. */
+bool config_begins_section(size_t i);
+
 /* ---- config_flags.c ---- */
 
 void config_flags_apply(struct config_load *load, const char *const *flags);
@@ -167,6 +174,10 @@ bool config_is_list(const struct config_setting *setting);
 const char *config_expected(char ret[CONFIG_EXPECTED_SIZE],
                             const struct config_setting *setting,
                             enum config_source source);
+
+/* "30d", "1h", "90s": with the largest unit that says it exactly. */
+#define CONFIG_DURATION_SIZE 16
+const char *config_duration_text(char ret[CONFIG_DURATION_SIZE], unsigned milliseconds);
 
 /* ---- config_form.c ---- */
 

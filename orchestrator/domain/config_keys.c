@@ -80,3 +80,28 @@ bool config_suggest_key(const char *said, char ret[CONFIG_KEY_SIZE])
     }
     return false;
 }
+
+size_t config_section_len(size_t i)
+{
+    const char *key = config_settings[i].key;
+    const char *dot = key == NULL ? NULL : strchr(key, '.');
+
+    return dot == NULL ? 0 : (size_t)(dot - key);
+}
+
+bool config_same_section(size_t a, size_t b)
+{
+    size_t len = config_section_len(a);
+
+    return len == config_section_len(b) &&
+           (len == 0 || memcmp(config_settings[a].key, config_settings[b].key, len) == 0);
+}
+
+bool config_begins_section(size_t i)
+{
+    for (size_t k = 0; k < i; k++) {
+        if (config_same_section(k, i))
+            return false;
+    }
+    return true;
+}

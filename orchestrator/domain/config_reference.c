@@ -106,36 +106,10 @@ static int add_whole_setting(struct buf *out, const struct config_setting *setti
     return 0;
 }
 
-/* Length of "nginx" in "nginx.path"; 0: it is in no section. */
-static size_t section_of(const struct config_setting *setting)
-{
-    const char *dot = setting->key == NULL ? NULL : strchr(setting->key, '.');
-
-    return dot == NULL ? 0 : (size_t)(dot - setting->key);
-}
-
-static bool is_same_section(const struct config_setting *a,
-                            const struct config_setting *b)
-{
-    size_t len = section_of(a);
-
-    return len == section_of(b) && (len == 0 || memcmp(a->key, b->key, len) == 0);
-}
-
-static bool has_come(size_t i)
-{
-    for (size_t k = 0; k < i; k++) {
-        if (config_settings[k].key != NULL &&
-            is_same_section(&config_settings[k], &config_settings[i]))
-            return true;
-    }
-    return false;
-}
-
 static int add_section(struct buf *out, size_t first, struct err *err)
 {
     const struct config_setting *settings = config_settings;
-    int len = (int)section_of(&settings[first]);
+    int len = (int)config_section_len(first);
 
     if (len == 0 && buf_append_str(out, ".Ss Outside of sections\n", err) < 0)
         return -1;
@@ -145,7 +119,7 @@ static int add_section(struct buf *out, size_t first, struct err *err)
     if (buf_append_str(out, ".Bl -tag -width Ds\n", err) < 0)
         return -1;
     for (size_t i = first; i < CONFIG_SETTING_COUNT; i++) {
-        if (settings[i].key != NULL && is_same_section(&settings[i], &settings[first]) &&
+        if (settings[i].key != NULL && config_same_section(i, first) &&
             add_whole_setting(out, &settings[i], err) < 0)
             return -1;
     }
@@ -173,8 +147,7 @@ int config_reference(struct buf *ret, struct err *err)
 {
     buf_init(ret, REFERENCE_MAX_BYTES);
     for (size_t i = 0; i < CONFIG_SETTING_COUNT; i++) {
-        if (config_settings[i].key != NULL && !has_come(i) &&
-            add_section(ret, i, err) < 0)
+        if (config_begins_section(i) && add_section(ret, i, err) < 0)
             return -1;
     }
     return add_variables(ret, err);

@@ -33,7 +33,7 @@ enum { UNIT_COUNT = sizeof units / sizeof units[0] };
 
 /* ---- what is expected ---- */
 
-static void write_duration(char *ret, size_t size, unsigned milliseconds)
+const char *config_duration_text(char ret[CONFIG_DURATION_SIZE], unsigned milliseconds)
 {
     size_t i = 0;
 
@@ -41,24 +41,26 @@ static void write_duration(char *ret, size_t size, unsigned milliseconds)
         i++;
     if (milliseconds == 0)
         i = 3;
-    snprintf(ret, size, "%u%s", milliseconds / units[i].milliseconds, units[i].name);
+    snprintf(ret, CONFIG_DURATION_SIZE, "%u%s", milliseconds / units[i].milliseconds,
+             units[i].name);
+    return ret;
 }
 
 static void expected_duration(char *ret, const struct config_setting *setting,
                               enum config_source source)
 {
-    char low[16];
-    char high[16];
+    char low[CONFIG_DURATION_SIZE];
+    char high[CONFIG_DURATION_SIZE];
 
     if (source == CONFIG_FROM_ENVIRONMENT && (setting->flags & CONFIG_ENV_SECONDS) != 0) {
         snprintf(ret, CONFIG_EXPECTED_SIZE, "a whole number of seconds from %u to %u",
                  setting->min / 1000, setting->max / 1000);
         return;
     }
-    write_duration(low, sizeof low, setting->min);
-    write_duration(high, sizeof high, setting->max);
     snprintf(ret, CONFIG_EXPECTED_SIZE,
-             "a whole number with a unit (d, h, m, s or ms) from %s to %s", low, high);
+             "a whole number with a unit (d, h, m, s or ms) from %s to %s",
+             config_duration_text(low, setting->min),
+             config_duration_text(high, setting->max));
 }
 
 const char *config_expected(char ret[CONFIG_EXPECTED_SIZE],
