@@ -47,6 +47,8 @@ static int help(const struct command_line *line)
     }
     if (command_has(line, "settings"))
         return print_settings(line);
+    if (name != NULL && line->operands[1] != NULL)
+        return command_wrong_use(line, "surplus argument: %s", line->operands[1]);
     if (name == NULL) {
         print_commands(stdout);
         return EXIT_SUCCESS;

@@ -206,6 +206,10 @@ void command_print_unknown(const struct command *const *commands, const char *na
 
     for (size_t i = 0; commands[i] != NULL; i++)
         guess_try(&guess, commands[i]->name);
+    if (name[0] == '-') {
+        guess_try(&guess, "--help");
+        guess_try(&guess, "--version");
+    }
     text_escape(safe, sizeof safe, name, strlen(name));
     fprintf(out, "cert-manager: no such command: %s", safe);
     if (guess.name != NULL)

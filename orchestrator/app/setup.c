@@ -55,7 +55,7 @@ static int refuse_file(const struct file *file, const struct err *err)
 /* 0, or the exit code. The path is NULL when there is no file. */
 static int read_file(const char *given, const char **ret_path, struct buf *ret_text)
 {
-    const char *variable = getenv("CERT_MANAGER_CONFIG");
+    const char *variable = getenv(CONFIG_FILE_VARIABLE);
     struct file file = {.path = SETUP_DEFAULT_CONFIG};
     struct err err = ERR_INIT;
 
@@ -66,7 +66,7 @@ static int read_file(const char *given, const char **ret_path, struct buf *ret_t
     if (given != NULL)
         file = (struct file){.path = given, .named_by = "--config"};
     else if (variable != NULL && variable[0] != '\0')
-        file = (struct file){.path = variable, .named_by = "CERT_MANAGER_CONFIG"};
+        file = (struct file){.path = variable, .named_by = CONFIG_FILE_VARIABLE};
     *ret_path = file.path;
     if (fs_read(file.path, CONFIG_YAML_MAX_BYTES, ret_text, &err) == 0)
         return 0;

@@ -1,8 +1,10 @@
 #include "base/guess.h"
 
 #include <ctype.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
+#include <strings.h>
 
 static unsigned least_of(unsigned a, unsigned b)
 {
@@ -53,10 +55,21 @@ struct guess guess_of(const char *said)
                           .distance = strlen(said) <= SHORT_WORD ? FEW : SOME};
 }
 
+/* "warn" for "warning". */
+static bool is_abbreviation(const char *said, const char *name)
+{
+    enum { SHORTEST = 3 };
+    size_t len = strlen(said);
+
+    return len >= SHORTEST && strncasecmp(said, name, len) == 0;
+}
+
 void guess_try(struct guess *guess, const char *name)
 {
     unsigned distance = guess_distance(guess->said, name);
 
+    if (distance > 1 && is_abbreviation(guess->said, name))
+        distance = 1;
     if (distance >= guess->distance)
         return;
     guess->distance = distance;

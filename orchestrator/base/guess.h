@@ -18,6 +18,8 @@ struct guess {
 };
 
 struct guess guess_of(const char *said);
+
+/* A beginning of the name is near to it, too. */
 void guess_try(struct guess *guess, const char *name);
 
 /*

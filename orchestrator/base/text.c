@@ -152,6 +152,13 @@ bool text_is_control(unsigned code)
     return code < 0x20 || (code >= 0x7f && code < 0xa0);
 }
 
+bool text_is_unseen(unsigned code)
+{
+    return code == 0xa0 || code == 0xad || (code >= 0x2000 && code <= 0x200f) ||
+           (code >= 0x2028 && code <= 0x202f) || (code >= 0x205f && code <= 0x206f) ||
+           code == 0x3000 || code == 0xfeff || code == 0xfffe || code == 0xffff;
+}
+
 size_t text_escape(char *ret, size_t size, const void *bytes, size_t len)
 {
     enum { LONGEST_PIECE = 4 };

@@ -50,6 +50,12 @@ size_t text_character(const void *bytes, size_t left, unsigned *ret_code);
 bool text_is_control(unsigned code); /* C0, DEL and C1 */
 
 /*
+ * Blanks that are none, marks of direction and what has no width: nobody sees them, and they come along
+ * when text is copied out of web pages and chats.
+ */
+bool text_is_unseen(unsigned code);
+
+/*
  * Safe to print: UTF-8 passes; bytes of control characters, and what is not UTF-8, become
  * \xNN. A terminating zero, too; cut to `size` between characters. Returns the length.
  */

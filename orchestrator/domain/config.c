@@ -143,7 +143,7 @@ static bool is_known(const char *name)
                                   strcasecmp(variable, name) == 0)))
             return true;
     }
-    return is_for_others(name);
+    return is_for_others(name) || strcmp(name, CONFIG_FILE_VARIABLE) == 0;
 }
 
 /* A variable that nobody reads, but whose name is nearly one of ours. */
@@ -178,6 +178,8 @@ static void warn_mistyped(struct config_load *load, const char *entry)
             nearest = variable;
         }
     }
+    if (guess_distance(name, CONFIG_FILE_VARIABLE) < least)
+        nearest = CONFIG_FILE_VARIABLE;
     if (nearest != NULL) {
         char quoted[CONFIG_QUOTED_SIZE];
 

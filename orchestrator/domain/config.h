@@ -20,6 +20,9 @@
 
 enum { CONFIG_YAML_MAX_BYTES = 1024 * 1024 };
 
+/* The variable that names the file. */
+#define CONFIG_FILE_VARIABLE "CERT_MANAGER_CONFIG"
+
 struct config_list {
     char **items;
     size_t count;

@@ -255,6 +255,23 @@ static bool is_size(const char *text)
            number <= (uint64_t)INT64_MAX >> shift;
 }
 
+bool config_parse_size(const char *text, char ret[CONFIG_SIZE_SIZE])
+{
+    size_t digits = strspn(text, DIGITS);
+    bool has_factor = text[digits] != '\0' && strchr("kmgKMG", text[digits]) != NULL;
+    const char *rest = text + digits + (has_factor ? 1 : 0);
+
+    /* A unit is 1024 times the one before it, as everywhere in nginx. */
+    if (digits == 0 || digits > CONFIG_SIZE_SIZE - 2 ||
+        (rest[0] != '\0' && strcasecmp(rest, "b") != 0 &&
+         (!has_factor || strcasecmp(rest, "ib") != 0)))
+        return false;
+    memcpy(ret, text, digits);
+    ret[digits] = has_factor ? (char)tolower((unsigned char)text[digits]) : '\0';
+    ret[digits + 1] = '\0';
+    return is_size(ret);
+}
+
 bool config_has_form(enum config_type type, const char *text)
 {
     switch (type) {

@@ -139,8 +139,8 @@ bool config_find_section(const char *section, size_t *ret);
 const char *config_last_part(const char *key);
 
 /*
- * The key that was probably meant: the one spelled nearly so, else the one of the same
- * name in another section. A section that was probably meant is named without its
+ * The key that was probably meant: that of the variable which is called so, else the one
+ * spelled nearly so, else the one of the same name in another section. A section that was probably meant is named without its
  * settings.
  */
 bool config_suggest_key(const char *key, char ret[CONFIG_KEY_SIZE]);
@@ -175,6 +175,11 @@ const char *config_expected(char ret[CONFIG_EXPECTED_SIZE],
                             const struct config_setting *setting,
                             enum config_source source);
 
+/* The same for what stands in a list. */
+const char *config_expected_item(char ret[CONFIG_EXPECTED_SIZE],
+                                 const struct config_setting *setting,
+                                 enum config_source source);
+
 /* "30d", "1h", "90s": with the largest unit that says it exactly. */
 #define CONFIG_DURATION_SIZE 16
 const char *config_duration_text(char ret[CONFIG_DURATION_SIZE], unsigned milliseconds);
@@ -184,13 +189,20 @@ const char *config_duration_text(char ret[CONFIG_DURATION_SIZE], unsigned millis
 /* Whether the text is one of its type: true for types that say nothing about its form. */
 bool config_has_form(enum config_type type, const char *text);
 
+/*
+ * A size as people write it ("10MB", "512k", "1GiB") as nginx reads it ("10m", "512k", "1g"): false for
+ * what is none, and for one that is too large.
+ */
+enum { CONFIG_SIZE_SIZE = 24 };
+bool config_parse_size(const char *text, char ret[CONFIG_SIZE_SIZE]);
+
 /* Digits only, into `ret`; false when there are none or the number is too large. */
 bool config_parse_number(const char *text, size_t len, uint64_t *ret);
 
 /* ---- config_text.c ---- */
 
-/* `text` in double quotes for a message: escaped, and cut when it is long. */
-#define CONFIG_QUOTED_SIZE 128
+/* `text` in double quotes for a message: what nobody sees is escaped, and it is cut when it is long. */
+#define CONFIG_QUOTED_SIZE 130
 const char *config_quoted(char ret[CONFIG_QUOTED_SIZE], const char *text, size_t len);
 
 /* ---- config_domains.c ---- */

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 bool config_find_key(const char *key, size_t *ret)
 {
@@ -66,9 +67,24 @@ static bool suggest_spelling(const char *said, char ret[CONFIG_KEY_SIZE])
     return found;
 }
 
+/* Somebody knows the variable, and looks for its key. */
+static bool suggest_twin(const char *variable, char ret[CONFIG_KEY_SIZE])
+{
+    for (size_t i = 0; i < CONFIG_SETTING_COUNT; i++) {
+        const struct config_setting *setting = &config_settings[i];
+
+        if (setting->key != NULL && setting->variable != NULL &&
+            strcasecmp(setting->variable, variable) == 0) {
+            snprintf(ret, CONFIG_KEY_SIZE, "%s", setting->key);
+            return true;
+        }
+    }
+    return false;
+}
+
 bool config_suggest_key(const char *said, char ret[CONFIG_KEY_SIZE])
 {
-    if (suggest_spelling(said, ret))
+    if (suggest_twin(said, ret) || suggest_spelling(said, ret))
         return true;
     for (size_t i = 0; i < CONFIG_SETTING_COUNT; i++) {
         const char *key = config_settings[i].key;

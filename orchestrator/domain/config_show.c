@@ -249,6 +249,11 @@ static void put_quoted(struct page *page, const char *text)
             size = 1;
         if (code == '"' || code == '\\')
             snprintf(piece, sizeof piece, "\\%c", (int)code);
+        else if (code == '\n' || code == '\r' || code == '\t')
+            snprintf(piece, sizeof piece, "\\%c",
+                     code == '\n'   ? 'n'
+                     : code == '\r' ? 'r'
+                                    : 't');
         else if (needs_escape(code))
             snprintf(piece, sizeof piece, "\\u%04x", code);
         else
@@ -291,7 +296,7 @@ static bool is_block(const char *text)
         unsigned code = 0;
 
         size = text_character(text, left, &code);
-        if (size == 0 || (needs_escape(code) && code != '\n'))
+        if (size == 0 || (needs_escape(code) && code != '\n' && code != '\t'))
             return false;
     }
     return true;

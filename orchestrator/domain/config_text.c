@@ -7,7 +7,7 @@
 const char *config_quoted(char ret[CONFIG_QUOTED_SIZE], const char *text, size_t len)
 {
     static const char cut[] = "…";
-    enum { LONGEST_PIECE = 4, TAIL = sizeof cut + 1 };
+    enum { LONGEST_PIECE = 6, TAIL = sizeof cut + 1 };
     size_t used = 0;
     size_t size;
 
@@ -26,6 +26,9 @@ const char *config_quoted(char ret[CONFIG_QUOTED_SIZE], const char *text, size_t
             size = 1;
             used += (size_t)snprintf(ret + used, CONFIG_QUOTED_SIZE - used, "\\x%02x",
                                      (unsigned char)text[i]);
+        } else if (text_is_unseen(code)) {
+            used +=
+                (size_t)snprintf(ret + used, CONFIG_QUOTED_SIZE - used, "\\u%04x", code);
         } else {
             memcpy(ret + used, text + i, size);
             used += size;

@@ -1,3 +1,4 @@
+#include "base/guess.h"
 #include "base/text.h"
 #include "domain/config_internal.h"
 #include "domain/hostname.h"
@@ -84,11 +85,11 @@ const char *config_expected(char ret[CONFIG_EXPECTED_SIZE],
         [CONFIG_NAME] = "1 to 255 bytes that do not begin with a hyphen or a blank",
         [CONFIG_USER] = "the name of a user",
         [CONFIG_ENDPOINT] = "the absolute path of a socket or an http:// URL",
-        [CONFIG_HOST] = "the name of a host, an IPv4 address or an IPv6 address in []",
+        [CONFIG_HOST] = ("the name of a host, an IPv4 address or an IPv6 address in [], "
+                         "without a port"),
         [CONFIG_HOST_PORT] = "host:port",
         [CONFIG_ADDRESS] = "an IPv4 or IPv6 address",
-        [CONFIG_SIZE] =
-            "a size such as 20m, 512k or 1g (digits, then nothing, k, m or g)",
+        [CONFIG_SIZE] = "a size such as 512k, 10MB or 1g",
         [CONFIG_FRAGMENT] = "nginx text",
         [CONFIG_SECRET] = "a text",
         [CONFIG_ROUTE_PATH] =
@@ -96,7 +97,7 @@ const char *config_expected(char ret[CONFIG_EXPECTED_SIZE],
              "/._~!&'()*+,=:@-, without // and /../"),
         [CONFIG_LIST] = "a sequence of texts",
         [CONFIG_NAMES] = "a sequence of DNS names such as www.example.org",
-        [CONFIG_NETWORKS] = "addresses and networks such as 10.0.0.0/8 or fd00::/8",
+        [CONFIG_NETWORKS] = "a sequence of networks such as 10.0.0.0/8 or fd00::/8",
         [CONFIG_PLACES] = "a sequence of host:port",
         [CONFIG_ROUTES] = "a sequence of mappings with path and upstream",
         [CONFIG_AUTHORITIES] = "a sequence of mappings with directory",
@@ -104,6 +105,9 @@ const char *config_expected(char ret[CONFIG_EXPECTED_SIZE],
 
     if (setting->type == CONFIG_DURATION)
         expected_duration(ret, setting, source);
+    else if (setting->type == CONFIG_SIZE && source == CONFIG_FROM_ENVIRONMENT)
+        snprintf(ret, CONFIG_EXPECTED_SIZE,
+                 "a size such as 20m, 512k or 1g (digits, then nothing, k, m or g)");
     else if (setting->type == CONFIG_COUNT)
         snprintf(ret, CONFIG_EXPECTED_SIZE, "a whole number from %u to %u", setting->min,
                  setting->max);
@@ -112,6 +116,23 @@ const char *config_expected(char ret[CONFIG_EXPECTED_SIZE],
                  setting->choices[1]);
     else
         snprintf(ret, CONFIG_EXPECTED_SIZE, "%s", texts[setting->type]);
+    return ret;
+}
+
+const char *config_expected_item(char ret[CONFIG_EXPECTED_SIZE],
+                                 const struct config_setting *setting,
+                                 enum config_source source)
+{
+    static const char *const texts[] = {
+        [CONFIG_LIST] = "a text",
+        [CONFIG_NAMES] = "a DNS name such as www.example.org",
+        [CONFIG_NETWORKS] = "an address or a network such as 10.0.0.0/8 or fd00::/8",
+        [CONFIG_PLACES] = "host:port",
+    };
+
+    if (!config_is_list(setting))
+        return config_expected(ret, setting, source);
+    snprintf(ret, CONFIG_EXPECTED_SIZE, "%s", texts[setting->type]);
     return ret;
 }
 
@@ -156,6 +177,11 @@ static int check_text(const struct config_setting *setting, const char *text, si
         if (setting->type == CONFIG_FRAGMENT &&
             (code == '\n' || code == '\r' || code == '\t'))
             continue;
+        if (code == '\r')
+            return err_set(err, ERR_CONFIG,
+                           "byte %zu: a carriage return, as in files with the line ends "
+                           "of Windows; remove it",
+                           i + 1);
         if (text_is_control(code))
             return err_set(err, ERR_CONFIG, "byte %zu: control character 0x%02x", i + 1,
                            code);
@@ -165,21 +191,47 @@ static int check_text(const struct config_setting *setting, const char *text, si
 
 /* ---- assignment ---- */
 
+/* What is probably wrong with it, to stand behind the message; "" when nobody can say. */
+static const char *advice(const struct config_setting *setting, const char *text,
+                          size_t len, char ret[CONFIG_EXPECTED_SIZE])
+{
+    static const char *const levels[] = {"debug", "info", "warning", "error", "fatal"};
+    struct guess guess = guess_of(text);
+
+    ret[0] = '\0';
+    if (len >= 2 && strchr("\"'", text[0]) != NULL && text[len - 1] == text[0])
+        return "; remove the quotes, which are part of it (docker's --env-file keeps "
+               "them)";
+    if (text[0] == ' ')
+        return "; remove the blank before it";
+    if (len > 0 && text[len - 1] == ' ')
+        return "; remove the blank behind it";
+    for (size_t i = 0; setting->type == CONFIG_LEVEL && i < 5; i++)
+        guess_try(&guess, levels[i]);
+    for (size_t i = 0; setting->type == CONFIG_CHOICE && i < 2; i++)
+        guess_try(&guess, setting->choices[i]);
+    if (guess.name != NULL)
+        snprintf(ret, CONFIG_EXPECTED_SIZE, " (did you mean \"%s\"?)", guess.name);
+    return ret;
+}
+
 static int refuse(const struct config_setting *setting, enum config_source source,
                   const char *text, size_t len, struct err *err)
 {
     char expected[CONFIG_EXPECTED_SIZE];
     char quoted[CONFIG_QUOTED_SIZE];
+    char meant[CONFIG_EXPECTED_SIZE];
 
-    config_expected(expected, setting, source);
+    config_expected_item(expected, setting, source);
     /* What stands before an @ of a URL may be a password. */
     if ((setting->flags & CONFIG_QUIET) != 0 ||
         ((setting->type == CONFIG_DIRECTORY_URL || setting->type == CONFIG_ENDPOINT ||
           setting->type == CONFIG_PROXY) &&
          strchr(text, '@') != NULL))
         return err_set(err, ERR_CONFIG, "expected %s", expected);
-    return err_set(err, ERR_CONFIG, "found %s, expected %s",
-                   config_quoted(quoted, text, len), expected);
+    return err_set(err, ERR_CONFIG, "found %s, expected %s%s",
+                   config_quoted(quoted, text, len), expected,
+                   advice(setting, text, len, meant));
 }
 
 static bool parse_duration(const struct config_setting *setting,
@@ -256,6 +308,9 @@ static bool set_scalar(void *field, const struct config_setting *setting,
     default:
         if (!config_parse_number(text, len, &number))
             return false;
+        /* For YAML 1.1 it were octal: let nobody wonder which it is. */
+        if (source == CONFIG_FROM_YAML && text[0] == '0' && len > 1)
+            return false;
         break;
     }
     if (number < setting->min || number > setting->max)
@@ -289,6 +344,9 @@ static int check_regex(const char *text, size_t len, struct err *err)
             "the name out",
             config_quoted(quoted, text, len));
     }
+    if (strcmp(text, "*") == 0)
+        return err_set(err, ERR_CONFIG,
+                       "\"*\" is not a regular expression; for any origin write \".*\"");
     pcre2_get_error_message(problem, reason, sizeof reason);
     return err_set(err, ERR_CONFIG, "%s is not a regular expression: %s at offset %zu",
                    config_quoted(quoted, text, len), (const char *)reason, offset);
@@ -346,9 +404,15 @@ static int set_string(char **field, const struct config_setting *setting,
                       enum config_source source, const char *text, size_t len,
                       struct err *err)
 {
+    char size[CONFIG_SIZE_SIZE];
     char *copy;
 
-    if (setting->type == CONFIG_HOSTNAME) {
+    /* The variable is as narrow as it always was. */
+    if (setting->type == CONFIG_SIZE && source != CONFIG_FROM_ENVIRONMENT) {
+        if (!config_parse_size(text, size))
+            return refuse(setting, source, text, len, err);
+        text = size;
+    } else if (setting->type == CONFIG_HOSTNAME) {
         if (hostname_check(text, err) < 0)
             return -1;
     } else if (!config_has_form(setting->type, text)) {

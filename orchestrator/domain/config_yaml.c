@@ -44,6 +44,17 @@ static bool is_nothing(const yaml_node_t *node)
     return false;
 }
 
+/* What a text that should be "key: value" lacks. */
+static const char *advice_on(const yaml_node_t *node)
+{
+    const char *text = is_plain(node) ? text_of(node) : "";
+    size_t len = strcspn(text, ":=");
+
+    if (text[len] == ':')
+        return " (is the blank missing behind a colon?)";
+    return text[len] == '=' ? "; write \"key: value\", not \"key=value\"" : "";
+}
+
 static void refuse_node(struct walk *walk, const struct config_setting *setting,
                         const yaml_node_t *node, const char *found)
 {
@@ -54,6 +65,44 @@ static void refuse_node(struct walk *walk, const struct config_setting *setting,
                  config_expected(expected, setting, CONFIG_FROM_YAML));
 }
 
+/* The same for what is to be a single value: the item of a list, too. */
+static void refuse_item(struct walk *walk, const struct config_setting *setting,
+                        const yaml_node_t *node, const char *found)
+{
+    char expected[CONFIG_EXPECTED_SIZE];
+
+    config_error(walk->load, AT_FORMAT "%s: found %s, expected %s",
+                 AT(walk->load, node->start_mark), setting->key, found,
+                 config_expected_item(expected, setting, CONFIG_FROM_YAML));
+}
+
+/* Whether the text could stand in brackets as it is, as a list. */
+static bool is_simple(const yaml_node_t *node)
+{
+    enum { LONGEST = 60 };
+    static const char allowed[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.:/-_, ";
+
+    return is_plain(node) && !is_nothing(node) && node->data.scalar.length <= LONGEST &&
+           text_of(node)[strspn(text_of(node), allowed)] == '\0';
+}
+
+/* What is no list, where one has to be. */
+static void refuse_list(struct walk *walk, const struct config_setting *setting,
+                        const yaml_node_t *node)
+{
+    char expected[CONFIG_EXPECTED_SIZE];
+
+    if (!is_simple(node)) {
+        refuse_node(walk, setting, node, is_nothing(node) ? "nothing" : kind_of(node));
+        return;
+    }
+    config_error(walk->load,
+                 AT_FORMAT "%s: found a text, expected %s (did you mean [%s]?)",
+                 AT(walk->load, node->start_mark), setting->key,
+                 config_expected(expected, setting, CONFIG_FROM_YAML), text_of(node));
+}
+
 /* A scalar into its field of `object`; for a list, one item. */
 static bool set_scalar(struct walk *walk, void *object,
                        const struct config_setting *setting, const yaml_node_t *node)
@@ -61,16 +110,16 @@ static bool set_scalar(struct walk *walk, void *object,
     struct err err = ERR_INIT;
 
     if (node->type != YAML_SCALAR_NODE) {
-        refuse_node(walk, setting, node, kind_of(node));
+        refuse_item(walk, setting, node, kind_of(node));
         return false;
     }
     if (is_nothing(node)) {
-        refuse_node(walk, setting, node, "nothing");
+        refuse_item(walk, setting, node, "nothing");
         return false;
     }
     if ((setting->type == CONFIG_BOOL || setting->type == CONFIG_COUNT) &&
         !is_plain(node)) {
-        refuse_node(walk, setting, node, "a text in quotes");
+        refuse_item(walk, setting, node, "a text in quotes");
         return false;
     }
     if (config_value_set(object, setting, CONFIG_FROM_YAML, text_of(node),
@@ -88,7 +137,7 @@ static bool set_list(struct walk *walk, const struct config_setting *setting,
     bool good = true;
 
     if (node->type != YAML_SEQUENCE_NODE) {
-        refuse_node(walk, setting, node, is_nothing(node) ? "nothing" : kind_of(node));
+        refuse_list(walk, setting, node);
         return false;
     }
     config_value_clear(walk->load->config, setting);
@@ -415,8 +464,10 @@ static void walk_section(struct walk *walk, size_t first, const yaml_node_t *key
     if (is_nothing(value))
         return;
     if (value->type != YAML_MAPPING_NODE) {
-        config_error(walk->load, AT_FORMAT "%s: found %s, expected a mapping of settings",
-                     AT(walk->load, value->start_mark), text_of(key), kind_of(value));
+        config_error(walk->load,
+                     AT_FORMAT "%s: found %s, expected a mapping of settings%s",
+                     AT(walk->load, value->start_mark), text_of(key), kind_of(value),
+                     advice_on(value));
         walk->load->unread = true;
     } else {
         walk_mapping(walk, section, value);
@@ -460,11 +511,13 @@ void config_yaml_apply(struct config_load *load, const char *yaml, size_t len)
         return;
     root = yaml_document_get_root_node(&walk.document);
     load->unread = false;
+    if (len == 0)
+        config_warn(load, "%s: is empty", load->reading);
     if (root != NULL && root->type == YAML_MAPPING_NODE) {
         walk_mapping(&walk, "", root);
     } else if (root != NULL && !is_nothing(root)) {
-        config_error(load, AT_FORMAT "found %s, expected a mapping of settings",
-                     AT(load, root->start_mark), kind_of(root));
+        config_error(load, AT_FORMAT "found %s, expected a mapping of settings%s",
+                     AT(load, root->start_mark), kind_of(root), advice_on(root));
         load->unread = true;
     }
     yaml_document_delete(&walk.document);

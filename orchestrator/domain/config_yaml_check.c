@@ -5,24 +5,151 @@
 #include "base/text.h"
 #include "domain/config_yaml.h"
 
+#include <string.h>
+
 enum { NESTING_MAX = 8 };
 
 void config_yaml_start_parser(yaml_parser_t *parser, const char *yaml, size_t len)
 {
+    static const char mark[] = "\xef\xbb\xbf";
+
+    /* The mark of byte order is no column. */
+    if (len >= sizeof mark - 1 && memcmp(yaml, mark, sizeof mark - 1) == 0) {
+        yaml += sizeof mark - 1;
+        len -= sizeof mark - 1;
+    }
     yaml_parser_set_input_string(parser, (const unsigned char *)yaml, len);
     yaml_parser_set_encoding(parser, YAML_UTF8_ENCODING);
 }
 
+/* ---- what libyaml says, in words for the people who write such files ---- */
+
+struct saying {
+    const char *problem;
+    const char *context; /* NULL: in any */
+    bool at_start;       /* where it begins is what has to be looked at */
+    const char *text;
+};
+
+static const struct saying sayings[] = {
+    {"found unexpected end of stream", "while scanning a quoted scalar", true,
+     "the quote that opens here is not closed"},
+    {"found unexpected document indicator", "while scanning a quoted scalar", true,
+     "the quote that opens here is not closed"},
+    {"found unknown escape character", NULL, false,
+     "no such escape; in double quotes a backslash begins one: write the text in single "
+     "quotes"},
+    {"did not find expected alphabetic or numeric character", "while scanning an alias",
+     true, "a value that begins with * needs quotes"},
+    {"did not find expected alphabetic or numeric character", "while scanning an anchor",
+     true, "a value that begins with & needs quotes"},
+    {"mapping values are not allowed in this context", NULL, false,
+     "a colon that does not belong here: is a blank missing behind that of the line "
+     "above, is this line indented too far, or does a value need quotes?"},
+    {"could not find expected ':'", "while scanning a simple key", true,
+     "expected \"key: value\", found no colon"},
+    {"did not find expected key", NULL, false,
+     "expected a key, indented like those before it"},
+    {"did not find expected '-' indicator", NULL, false,
+     "expected \"- \" and an item, indented like those before it"},
+    {"did not find expected ',' or ']'", NULL, true,
+     "the [ that opens here is not closed, or a comma is missing behind it"},
+    {"did not find expected ',' or '}'", NULL, true,
+     "the { that opens here is not closed, or a comma is missing behind it"},
+    {"did not find expected node content", NULL, false, "a value is missing here"},
+    {"did not find expected <document start>", NULL, false,
+     "this belongs to nothing before it: is it indented less, or a bracket too much?"},
+    {"found a tab character that violates indentation", NULL, false,
+     "a tab; indent with blanks"},
+    {"found a tab character where an indentation space is expected", NULL, false,
+     "a tab; indent with blanks"},
+};
+
+static const struct saying *find_saying(const yaml_parser_t *parser)
+{
+    for (size_t i = 0; i < sizeof sayings / sizeof sayings[0]; i++) {
+        const struct saying *saying = &sayings[i];
+
+        if (strcmp(saying->problem, parser->problem) == 0 &&
+            (saying->context == NULL ||
+             (parser->context != NULL && strcmp(saying->context, parser->context) == 0)))
+            return saying;
+    }
+    return NULL;
+}
+
+/* The byte at the mark; 0 at the end of the text. */
+static char byte_at(const char *text, size_t len, yaml_mark_t mark)
+{
+    size_t line = 0;
+    size_t at = 0;
+
+    for (; at < len && line < mark.line; at++)
+        line += text[at] == '\n';
+    for (size_t column = 0; at < len && column < mark.column; column++) {
+        unsigned code;
+        size_t size = text_character(text + at, len - at, &code);
+
+        at += size > 0 ? size : 1;
+    }
+    return at < len ? text[at] : '\0';
+}
+
+/* What a single character gives away; whether that is all there is to say. */
+static bool report_character(struct config_load *load, const yaml_parser_t *parser)
+{
+    static const char bad_token[] = "found character that cannot start any token";
+    const char *text = (const char *)parser->input.string.start;
+    size_t len = (size_t)(parser->input.string.end - parser->input.string.start);
+    char byte = byte_at(text, len, parser->problem_mark);
+    bool is_token = strcmp(parser->problem, bad_token) == 0;
+
+    if (byte == '\t' && is_token)
+        config_error(load, AT_FORMAT "a tab; indent with blanks",
+                     AT(load, parser->problem_mark));
+    else if (is_token)
+        config_error(load, AT_FORMAT "a value that begins with %c needs quotes",
+                     AT(load, parser->problem_mark), byte);
+    else if (byte == ']' || byte == '}')
+        config_error(load, AT_FORMAT "a %c that nothing opened",
+                     AT(load, parser->problem_mark), byte);
+    else
+        return false;
+    return true;
+}
+
 void config_yaml_report_syntax(struct config_load *load, const yaml_parser_t *parser)
 {
-    if (parser->error == YAML_MEMORY_ERROR || parser->problem == NULL)
+    const struct saying *saying;
+
+    if (parser->error == YAML_MEMORY_ERROR || parser->problem == NULL) {
         config_error(load, "%s: not enough memory to read it", load->reading);
+        return;
+    }
+    if (report_character(load, parser))
+        return;
+    saying = find_saying(parser);
+    if (saying != NULL)
+        config_error(load, AT_FORMAT "%s",
+                     AT(load, saying->at_start && parser->context != NULL
+                                  ? parser->context_mark
+                                  : parser->problem_mark),
+                     saying->text);
     else if (parser->context != NULL)
         config_error(load, AT_FORMAT "%s: %s", AT(load, parser->problem_mark),
                      parser->context, parser->problem);
     else
         config_error(load, AT_FORMAT "%s", AT(load, parser->problem_mark),
                      parser->problem);
+}
+
+/* ---- what it does not say ---- */
+
+/* The mark of byte order of UTF-16, which editors of Windows put before their text. */
+static bool is_utf16(const char *yaml, size_t len)
+{
+    return len >= 2 &&
+           (memcmp(yaml, "\xff\xfe", 2) == 0 || memcmp(yaml, "\xfe\xff", 2) == 0);
 }
 
 /* Encoding and characters, with line and column, which libyaml does not give for them. */
@@ -37,8 +164,9 @@ static bool check_characters(struct config_load *load, const char *yaml, size_t 
 
         size = text_character(yaml + i, len - i, &code);
         if (size == 0) {
-            config_error(load, "%s:%zu:%zu: not valid UTF-8", load->reading, line,
-                         column);
+            config_error(load, "%s:%zu:%zu: not valid UTF-8%s", load->reading, line,
+                         column,
+                         is_utf16(yaml, len) ? ", but UTF-16; save it as UTF-8" : "");
             return false;
         }
         if (text_is_control(code) && code != '\n' && code != '\r' && code != '\t') {

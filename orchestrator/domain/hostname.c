@@ -1,5 +1,7 @@
 #include "domain/hostname.h"
 
+#include "base/text.h"
+
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdarg.h>
@@ -52,16 +54,20 @@ __attribute__((format(printf, 3, 4))) static int refuse(struct err *err, const c
 static int refuse_character(const char *name, const char *at, struct err *err)
 {
     unsigned char c = (unsigned char)*at;
+    unsigned code = c;
 
     if (c == '*')
         return refuse(err, name, "is a wildcard; expected one name such as " EXAMPLE);
     if (c == ' ')
         return refuse(err, name, "has a blank at position %td; remove the blank",
                       at - name + 1);
-    if (c >= 0x80)
+    if (c >= 0x80) {
+        text_character(at, strlen(at), &code);
         return refuse(err, name,
-                      "is not ASCII; write an internationalised name as A-label "
-                      "(\"xn--...\")");
+                      "is not ASCII, it has U+%04X at position %td; write an "
+                      "internationalised name as A-label (\"xn--...\")",
+                      code, at - name + 1);
+    }
     if (c < ' ' || c == 0x7f)
         return refuse(err, name, "has the byte 0x%02x at position %td; remove it",
                       (unsigned)c, at - name + 1);

@@ -443,7 +443,8 @@ static void test_more_good_values(void **state)
 #define EMAIL_EXPECTED "expected an address such as admin@example.org, or \"\" for none"
 #define ENDPOINT_EXPECTED "expected the absolute path of a socket or an http:// URL"
 #define HOST_EXPECTED                                                                    \
-    "expected the name of a host, an IPv4 address or an IPv6 address in []"
+    "expected the name of a host, an IPv4 address or an IPv6 address in [], without a "  \
+    "port"
 #define PORT_EXPECTED "expected a whole number from 1 to 65535"
 #define WAIT_EXPECTED "expected a whole number of seconds from 0 to 3600"
 
@@ -452,7 +453,8 @@ static const struct {
     const char *message;
 } bad_variables[] = {
     {"LOG_LEVEL=verbose", "LOG_LEVEL: found \"verbose\", " LEVEL_EXPECTED},
-    {"LOG_LEVEL=info ", "LOG_LEVEL: found \"info \", " LEVEL_EXPECTED},
+    {"LOG_LEVEL=info ",
+     "LOG_LEVEL: found \"info \", " LEVEL_EXPECTED "; remove the blank behind it"},
     {"EMAIL=nobody", "EMAIL: found \"nobody\", " EMAIL_EXPECTED},
     {"EMAIL=a@", "EMAIL: found \"a@\", " EMAIL_EXPECTED},
     {"EMAIL=@example.org", "EMAIL: found \"@example.org\", " EMAIL_EXPECTED},
@@ -751,7 +753,9 @@ static void test_domain_messages(void **state)
          "\"app.example.com \" has a blank at position 16; remove the blank"},
         {"https://me:hunter2@app.example.com/",
          "has an @ in it; expected a name such as service.example.org"},
-        {"app.example.com\r", "byte 16: control character 0x0d"},
+        {"app.example.com\r",
+         "byte 16: a carriage return, as in files with the line ends of Windows; remove "
+         "it"},
     };
 
     (void)state;

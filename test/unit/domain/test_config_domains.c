@@ -102,9 +102,10 @@ static void names_are_taken_once_and_in_lower_case(void **state)
 static void what_is_no_name_is_refused_at_its_place(void **state)
 {
     (void)state;
-    settings_expect_error("domains: a.example\n", DOMAIN,
-                          "config.yaml:1:10: domains: found a text, expected a sequence "
-                          "of DNS names such as www.example.org");
+    settings_expect_error(
+        "domains: a.example\n", DOMAIN,
+        "config.yaml:1:10: domains: found a text, expected a sequence "
+        "of DNS names such as www.example.org (did you mean [a.example]?)");
     settings_expect_error("domains:\n", DOMAIN,
                           "config.yaml:1:9: domains: found nothing, expected a sequence "
                           "of DNS names such as www.example.org");

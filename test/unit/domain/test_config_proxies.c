@@ -12,7 +12,8 @@
 
 #include <cmocka.h>
 
-#define NETWORKS_EXPECTED "expected addresses and networks such as 10.0.0.0/8 or fd00::/8"
+#define NETWORKS_EXPECTED                                                                \
+    "expected an address or a network such as 10.0.0.0/8 or fd00::/8"
 
 static void they_are_off_unless_asked_for(void **state)
 {
@@ -105,8 +106,6 @@ static void bad_networks(void **state)
         "10.0.0.1/31",
         "10.128.0.0/8",
         "10.0.0.0 /8",
-        " 10.0.0.0/8",
-        "10.0.0.0/8 ",
         "/8",
         "/",
         "::/129",
@@ -145,10 +144,12 @@ static void networks_are_a_sequence(void **state)
     (void)state;
     settings_expect_error(
         "nginx:\n  trusted_proxies: 10.0.0.0/8\n", NULL,
-        "config.yaml:2:20: nginx.trusted_proxies: found a text, " NETWORKS_EXPECTED);
+        "config.yaml:2:20: nginx.trusted_proxies: found a text, expected a sequence of "
+        "networks such as 10.0.0.0/8 or fd00::/8 (did you mean [10.0.0.0/8]?)");
     settings_expect_error(
         "nginx:\n  trusted_proxies:\n", NULL,
-        "config.yaml:2:19: nginx.trusted_proxies: found nothing, " NETWORKS_EXPECTED);
+        "config.yaml:2:19: nginx.trusted_proxies: found nothing, expected a sequence of "
+        "networks such as 10.0.0.0/8 or fd00::/8");
     settings_expect_error(
         "nginx:\n  trusted_proxies: [[10.0.0.0/8]]\n", NULL,
         "config.yaml:2:21: nginx.trusted_proxies: found a sequence, " NETWORKS_EXPECTED);
@@ -258,14 +259,13 @@ static void what_is_no_peer_is_refused(void **state)
 
         snprintf(file, sizeof file, "acme:\n  peers: [\"%s\"]\n", bad[i]);
         snprintf(message, sizeof message,
-                 "config.yaml:2:11: acme.peers: found \"%s\", expected a sequence of "
-                 "host:port",
+                 "config.yaml:2:11: acme.peers: found \"%s\", expected host:port",
                  bad[i]);
         settings_expect_error(file, NULL, message);
     }
     settings_expect_error("acme:\n  peers: replica:443\n", NULL,
                           "config.yaml:2:10: acme.peers: found a text, expected a "
-                          "sequence of host:port");
+                          "sequence of host:port (did you mean [replica:443]?)");
 }
 
 int main(void)

@@ -145,13 +145,14 @@ static void test_wrong_types(void **state)
          "config.yaml:1:20: nginx.http_port: found \"8_0\", "
          "expected a whole number from 1 to 65535"},
         {"cors:\n  origins: https://a\n",
-         "config.yaml:2:12: cors.origins: found a text, expected a sequence of texts"},
+         "config.yaml:2:12: cors.origins: found a text, expected a sequence of texts "
+         "(did you mean [https://a]?)"},
         {"cors:\n  origins:\n",
          "config.yaml:2:11: cors.origins: found nothing, expected a sequence of texts"},
         {"cors:\n  origins:\n  - a\n  - [b]\n",
-         "config.yaml:4:5: cors.origins: found a sequence, expected a sequence of texts"},
+         "config.yaml:4:5: cors.origins: found a sequence, expected a text"},
         {"cors:\n  origins:\n  - a\n  -\n",
-         "config.yaml:4:4: cors.origins: found nothing, expected a sequence of texts"},
+         "config.yaml:4:4: cors.origins: found nothing, expected a text"},
         {"cors:\n  origins:\n  - ''\n",
          "config.yaml:3:5: cors.origins: found an empty text"},
         {"cors:\n  origins:\n  - \"a\\tb\"\n",
@@ -313,21 +314,54 @@ static void test_refused_features(void **state)
     config_report_done(&report);
 }
 
+#define STRAY_COLON                                                                      \
+    "a colon that does not belong here: is a blank missing behind that of the line "     \
+    "above, is this line indented too far, or does a value need quotes?"
+
 static void test_syntax_errors(void **state)
 {
     static const struct example examples[] = {
         {"domain: [a\n",
-         "config.yaml:2:1: while parsing a flow sequence: did not find "
-         "expected ',' or ']'"},
-        {"a: b: c\n", "config.yaml:1:5: mapping values are not allowed in this context"},
-        {"domain: @x\n",
-         "config.yaml:1:9: while scanning for the next token: found "
-         "character that cannot start any token"},
-        {"domain: \"x\n",
-         "config.yaml:2:1: while scanning a quoted scalar: found "
-         "unexpected end of stream"},
-        {"domain: x\n  y: z\n",
-         "config.yaml:2:4: mapping values are not allowed in this context"},
+         "config.yaml:1:9: the [ that opens here is not closed, or a comma is missing "
+         "behind it"},
+        {"domain: {a: b\n",
+         "config.yaml:1:9: the { that opens here is not closed, or a comma is missing "
+         "behind it"},
+        {"domains: [a]]\n", "config.yaml:1:13: a ] that nothing opened"},
+        {"domains: [a,, b]\n", "config.yaml:1:13: a value is missing here"},
+        {"a: b: c\n", "config.yaml:1:5: " STRAY_COLON},
+        {"domain: @x\n", "config.yaml:1:9: a value that begins with @ needs quotes"},
+        {"domain: *.example.org\n",
+         "config.yaml:1:9: a value that begins with * needs quotes"},
+        {"domain: &.\n", "config.yaml:1:9: a value that begins with & needs quotes"},
+        {"log:\n\tlevel: info\n", "config.yaml:2:1: a tab; indent with blanks"},
+        {"log:\n  level: info\n\tformat: text\n",
+         "config.yaml:3:1: a tab; indent with blanks"},
+        {"acme:\n  email: a@b.c\n staging: true\n",
+         "config.yaml:3:2: expected a key, indented like those before it"},
+        {"domains:\n  - a\n  b: c\n",
+         "config.yaml:3:3: expected \"- \" and an item, indented like those before it"},
+        {"domain: x\nwords\n",
+         "config.yaml:2:1: expected \"key: value\", found no colon"},
+        {"domain:x\nlog:\n", "config.yaml:2:4: " STRAY_COLON},
+        {"domain:x\n",
+         "config.yaml:1:1: found a text, expected a mapping of settings (is the blank "
+         "missing "
+         "behind a colon?)"},
+        {"acme:\n  email:x\n",
+         "config.yaml:2:3: acme: found a text, expected a mapping of settings (is the "
+         "blank "
+         "missing behind a colon?)"},
+        {"DOMAIN=x\n",
+         "config.yaml:1:1: found a text, expected a mapping of settings; write \"key: "
+         "value\", "
+         "not \"key=value\""},
+        {"cors:\n  origins: [\"a\\.b\"]\n",
+         "config.yaml:2:15: no such escape; in double quotes a backslash begins one: "
+         "write the "
+         "text in single quotes"},
+        {"domain: \"x\n", "config.yaml:1:9: the quote that opens here is not closed"},
+        {"domain: x\n  y: z\n", "config.yaml:2:4: " STRAY_COLON},
         {"domain: \"\\ud800\"\n",
          "config.yaml:1:12: while parsing a quoted scalar: found "
          "invalid Unicode character escape code"},
@@ -347,7 +381,7 @@ static void test_bytes(void **state)
     expect(
         "\xff\xfe"
         "d\0o\0",
-        6, "config.yaml:1:1: not valid UTF-8");
+        6, "config.yaml:1:1: not valid UTF-8, but UTF-16; save it as UTF-8");
     expect_text("# \xe2\x82", "config.yaml:1:3: not valid UTF-8");
 }
 

@@ -17,11 +17,12 @@ void settings_load(struct settings *settings, const char *file, const char *vari
 
     if (variable != NULL)
         assert_true((size_t)snprintf(more, sizeof more, "%s", variable) < sizeof more);
-    settings->result = config_load(&settings->config, &settings->report,
-                                   &(struct config_sources){.yaml_name = "config.yaml",
-                                                            .yaml = file,
-                                                            .yaml_len = strlen(file),
-                                                            .environment = environment});
+    settings->result =
+        config_load(&settings->config, &settings->report,
+                    &(struct config_sources){.yaml_name = "config.yaml",
+                                             .yaml = file[0] == '\0' ? NULL : file,
+                                             .yaml_len = strlen(file),
+                                             .environment = environment});
     assert_int_equal(settings->result == 0, settings->report.error_count == 0);
 }
 
