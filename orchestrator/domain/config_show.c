@@ -1,22 +1,28 @@
 #include "domain/config_show.h"
 
-#include "base/text.h"
-#include "domain/config_internal.h"
+#include "domain/config_show_internal.h"
 
 #include <ctype.h>
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 /* ---- values ---- */
+
+/* All of these are NULL without memory, and take NULL for that. */
+static json_t *with_item(json_t *array, json_t *item)
+{
+    if (json_array_append_new(array, item) == 0)
+        return array;
+    json_decref(array);
+    return NULL;
+}
 
 static json_t *list_value(const struct config_list *list, size_t first)
 {
     json_t *array = json_array();
 
     for (size_t i = first; i < list->count; i++)
-        json_array_append_new(array, json_string(list->items[i]));
+        array = with_item(array, json_string(list->items[i]));
     return array;
 }
 
@@ -31,10 +37,12 @@ static json_t *entry_value(const void *entry, const struct config_setting *setti
     for (size_t i = 0; i < count; i++) {
         json_t *value = value_of(entry, &settings[i]);
 
-        if (json_is_null(value))
+        if (json_is_null(value)) {
             json_decref(value);
-        else
-            json_object_set_new(mapping, settings[i].key, value);
+        } else if (json_object_set_new(mapping, settings[i].key, value) < 0) {
+            json_decref(mapping);
+            return NULL;
+        }
     }
     return mapping;
 }
@@ -44,8 +52,8 @@ static json_t *routes_value(const struct config_routes *routes)
     json_t *array = json_array();
 
     for (size_t i = 0; i < routes->count; i++)
-        json_array_append_new(array, entry_value(&routes->items[i], config_route_settings,
-                                                 CONFIG_ROUTE_SETTING_COUNT));
+        array = with_item(array, entry_value(&routes->items[i], config_route_settings,
+                                             CONFIG_ROUTE_SETTING_COUNT));
     return array;
 }
 
@@ -55,9 +63,9 @@ static json_t *fallback_value(const struct authorities *authorities)
     json_t *array = json_array();
 
     for (size_t i = 1; i < authorities->count; i++)
-        json_array_append_new(array, entry_value(&authorities->items[i],
-                                                 config_authority_settings,
-                                                 CONFIG_AUTHORITY_SETTING_COUNT));
+        array = with_item(array,
+                          entry_value(&authorities->items[i], config_authority_settings,
+                                      CONFIG_AUTHORITY_SETTING_COUNT));
     return array;
 }
 
@@ -87,6 +95,9 @@ static json_t *value_of(const void *object, const struct config_setting *setting
     const void *field = (const char *)object + setting->offset;
     char duration[CONFIG_DURATION_SIZE];
 
+    /* Of the names DOMAIN is the first, and a setting of its own. */
+    if (config_is_list(setting))
+        return list_value(field, setting->type == CONFIG_NAMES ? 1 : 0);
     switch (setting->type) {
     case CONFIG_BOOL:
         return json_boolean(*(const bool *)field);
@@ -102,12 +113,6 @@ static json_t *value_of(const void *object, const struct config_setting *setting
         if (setting->fallback == NULL && *(const unsigned *)field == 0)
             return json_null();
         return json_string(config_duration_text(duration, *(const unsigned *)field));
-    case CONFIG_LIST:
-    case CONFIG_NETWORKS:
-    case CONFIG_PLACES:
-        return list_value(field, 0);
-    case CONFIG_NAMES: /* DOMAIN goes first, and is a setting of its own */
-        return list_value(field, 1);
     case CONFIG_ROUTES:
         return routes_value(field);
     case CONFIG_AUTHORITIES:
@@ -119,51 +124,56 @@ static json_t *value_of(const void *object, const struct config_setting *setting
     }
 }
 
-/* Of a secret, and of what may name one, nothing is shown but whether it is there. */
-static bool is_hidden(const struct config *config, size_t i)
+json_t *config_show_value(const struct config *config, size_t i)
+{
+    return value_of(config, &config_settings[i]);
+}
+
+bool config_show_is_hidden(const struct config *config, size_t i)
 {
     const void *field = (const char *)config + config_settings[i].offset;
 
-    return (config_settings[i].flags & CONFIG_QUIET) != 0 &&
+    return ((config_settings[i].flags & CONFIG_QUIET) != 0 ||
+            config_settings[i].type == CONFIG_SECRET) &&
            *(void *const *)field != NULL;
 }
 
-static bool is_said(const struct config *config, size_t i)
+bool config_show_is_said(const struct config *config, size_t i)
 {
     return config->origins[i].source != CONFIG_FROM_DEFAULT;
 }
 
 /* ---- as JSON ---- */
 
-static json_t *with_origin(const struct config *config, size_t i)
+static json_t *origin_of(const struct config *config, size_t i)
 {
     const struct config_origin *origin = &config->origins[i];
     char variable[CONFIG_VARIABLE_SIZE];
-    json_t *shown = json_object();
 
-    if (is_hidden(config, i))
-        json_object_set_new(shown, "hidden", json_true());
-    else
-        json_object_set_new(shown, "value", value_of(config, &config_settings[i]));
     switch (origin->source) {
     case CONFIG_FROM_YAML:
-        json_object_set_new(shown, "from", json_string("file"));
-        json_object_set_new(shown, "line", json_integer((json_int_t)origin->line));
-        json_object_set_new(shown, "column", json_integer((json_int_t)origin->column));
-        break;
+        return json_pack("{s:s, s:I, s:I}", "from", "file", "line",
+                         (json_int_t)origin->line, "column", (json_int_t)origin->column);
     case CONFIG_FROM_ENVIRONMENT:
         config_variable_of(&config_settings[i], origin->upper, variable);
-        json_object_set_new(shown, "from", json_string("variable"));
-        json_object_set_new(shown, "variable", json_string(variable));
-        break;
+        return json_pack("{s:s, s:s}", "from", "variable", "variable", variable);
     case CONFIG_FROM_FLAG:
-        json_object_set_new(shown, "from", json_string("flag"));
-        break;
-    case CONFIG_FROM_DEFAULT:
-        json_object_set_new(shown, "from", json_string("default"));
-        break;
+        return json_pack("{s:s}", "from", "flag");
+    default:
+        return json_pack("{s:s}", "from", "default");
     }
-    return shown;
+}
+
+static json_t *with_origin(const struct config *config, size_t i)
+{
+    bool hidden = config_show_is_hidden(config, i);
+    json_t *shown = origin_of(config, i);
+    json_t *value = hidden ? json_true() : config_show_value(config, i);
+
+    if (json_object_set_new(shown, hidden ? "hidden" : "value", value) == 0)
+        return shown;
+    json_decref(shown);
+    return NULL;
 }
 
 json_t *config_show_json(const struct config *config, bool said_only)
@@ -174,7 +184,7 @@ json_t *config_show_json(const struct config *config, bool said_only)
         const char *name = config_settings[i].key != NULL ? config_settings[i].key
                                                           : config_settings[i].variable;
 
-        if (said_only && !is_said(config, i))
+        if (said_only && !config_show_is_said(config, i))
             continue;
         if (json_object_set_new(settings, name, with_origin(config, i)) < 0) {
             json_decref(settings);
@@ -182,322 +192,4 @@ json_t *config_show_json(const struct config *config, bool said_only)
         }
     }
     return json_pack("{s:s?, s:o}", "file", config->file, "settings", settings);
-}
-
-/* ---- as YAML ---- */
-
-struct page {
-    const struct config *config;
-    struct buf *out;
-    struct err *err;
-    size_t line_start; /* where the current line begins in `out` */
-    bool failed;
-};
-
-static void put(struct page *page, const char *text)
-{
-    page->failed = page->failed || buf_append_str(page->out, text, page->err) < 0;
-}
-
-static void put_indent(struct page *page, size_t columns)
-{
-    for (size_t i = 0; i < columns; i++)
-        put(page, " ");
-}
-
-/* A character that a double-quoted text cannot have as it is, or that no reader sees. */
-static bool needs_escape(unsigned code)
-{
-    return text_is_control(code) || code == 0x2028 || code == 0x2029 || code == 0xfeff ||
-           code == 0xfffe || code == 0xffff;
-}
-
-static bool is_seen(const char *text)
-{
-    size_t left = strlen(text);
-    size_t size;
-
-    for (; left > 0; text += size, left -= size) {
-        unsigned code = 0;
-
-        size = text_character(text, left, &code);
-        if (size == 0 || needs_escape(code))
-            return false;
-    }
-    return true;
-}
-
-/* In single quotes, in which a backslash is a letter like others, or in double ones. */
-static void put_quoted(struct page *page, const char *text)
-{
-    size_t left = strlen(text);
-    size_t size;
-
-    if (strpbrk(text, "\\\"") != NULL && strchr(text, '\'') == NULL && is_seen(text)) {
-        put(page, "'");
-        put(page, text);
-        put(page, "'");
-        return;
-    }
-    put(page, "\"");
-    for (; left > 0; text += size, left -= size) {
-        char piece[16];
-        unsigned code = 0;
-
-        size = text_character(text, left, &code);
-        if (size == 0) /* was refused when it was loaded */
-            size = 1;
-        if (code == '"' || code == '\\')
-            snprintf(piece, sizeof piece, "\\%c", (int)code);
-        else if (code == '\n' || code == '\r' || code == '\t')
-            snprintf(piece, sizeof piece, "\\%c",
-                     code == '\n'   ? 'n'
-                     : code == '\r' ? 'r'
-                                    : 't');
-        else if (needs_escape(code))
-            snprintf(piece, sizeof piece, "\\u%04x", code);
-        else
-            snprintf(piece, sizeof piece, "%.*s", (int)size, text);
-        put(page, piece);
-    }
-    put(page, "\"");
-}
-
-/* Whether each reader of YAML takes it for this text without quotes, and for nothing else. */
-static bool is_plain(const char *text)
-{
-    static const char *const words[] = {"true", "false", "null", "yes", "no",
-                                        "on",   "off",   "y",    "n"};
-
-    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
-        if (strcasecmp(text, words[i]) == 0)
-            return false;
-    }
-    if (!isalnum((unsigned char)text[0]) && text[0] != '/')
-        return false;
-    for (const char *at = text; *at != '\0'; at++) {
-        if (!isalnum((unsigned char)*at) && strchr("/._@+-", *at) == NULL &&
-            (*at != ':' || at[1] == '\0'))
-            return false;
-    }
-    return text[strspn(text, "0123456789abcdefxoABCDEFXO._+-:")] != '\0' ||
-           !isdigit((unsigned char)text[0]);
-}
-
-/* Text of several lines that can stand there as it is. */
-static bool is_block(const char *text)
-{
-    size_t left = strlen(text);
-    size_t size;
-
-    if (strchr(text, '\n') == NULL || text[strspn(text, " \n")] == '\0')
-        return false;
-    for (; left > 0; text += size, left -= size) {
-        unsigned code = 0;
-
-        size = text_character(text, left, &code);
-        if (size == 0 || (needs_escape(code) && code != '\n' && code != '\t'))
-            return false;
-    }
-    return true;
-}
-
-static void put_origin(struct page *page, size_t i)
-{
-    enum { COLUMN = 40 };
-    const struct config_origin *origin = &page->config->origins[i];
-    char name[CONFIG_VARIABLE_SIZE];
-    char file[CONFIG_NAME_SIZE];
-    char place[64];
-    size_t used = page->out->len - page->line_start;
-
-    put_indent(page, used + 2 < COLUMN ? COLUMN - used : 2);
-    put(page, "# ");
-    switch (origin->source) {
-    case CONFIG_FROM_YAML:
-        text_escape(file, sizeof file, page->config->file, strlen(page->config->file));
-        snprintf(place, sizeof place, ":%zu:%zu", origin->line, origin->column);
-        put(page, file);
-        put(page, place);
-        break;
-    case CONFIG_FROM_ENVIRONMENT:
-        put(page, config_variable_of(&config_settings[i], origin->upper, name));
-        break;
-    case CONFIG_FROM_FLAG:
-        put(page, "--set");
-        break;
-    case CONFIG_FROM_DEFAULT:
-        put(page, "default");
-        break;
-    }
-}
-
-static void end_line(struct page *page)
-{
-    put(page, "\n");
-    page->line_start = page->out->len;
-}
-
-/* Everything but the lines of a block. */
-static void put_scalar(struct page *page, const json_t *value)
-{
-    const char *text = json_string_value(value);
-    char number[32];
-
-    if (json_is_integer(value)) {
-        snprintf(number, sizeof number, "%lld", (long long)json_integer_value(value));
-        put(page, number);
-    } else if (json_is_boolean(value)) {
-        put(page, json_is_true(value) ? "true" : "false");
-    } else if (!is_block(text)) {
-        if (is_plain(text))
-            put(page, text);
-        else
-            put_quoted(page, text);
-    } else {
-        size_t len = strlen(text);
-        bool ends = text[len - 1] == '\n';
-
-        /* The width of the indentation is said, as the text may begin with a blank. */
-        put(page, !ends ? "|2-" : text[len - 2] == '\n' ? "|2+" : "|2");
-    }
-}
-
-static void put_block(struct page *page, const char *text, size_t indent)
-{
-    while (*text != '\0') {
-        size_t len = strcspn(text, "\n");
-
-        if (len > 0)
-            put_indent(page, indent);
-        page->failed = page->failed || buf_append(page->out, text, len, page->err) < 0;
-        put(page, "\n");
-        text += len;
-        if (*text == '\n')
-            text++;
-    }
-    page->line_start = page->out->len;
-}
-
-static void put_mapping(struct page *page, json_t *mapping, size_t indent)
-{
-    const char *before = "- ";
-    const char *key;
-    json_t *value;
-
-    json_object_foreach(mapping, key, value)
-    {
-        put_indent(page, indent);
-        put(page, before);
-        put(page, key);
-        put(page, ": ");
-        put_scalar(page, value);
-        end_line(page);
-        before = "  ";
-    }
-}
-
-static void put_sequence(struct page *page, const json_t *array, size_t indent)
-{
-    for (size_t k = 0; k < json_array_size(array); k++) {
-        json_t *item = json_array_get(array, k);
-
-        if (json_is_object(item)) {
-            put_mapping(page, item, indent);
-            continue;
-        }
-        put_indent(page, indent);
-        put(page, "- ");
-        put_scalar(page, item);
-        end_line(page);
-    }
-}
-
-/* What has no value, or one that is not shown, is a comment. */
-static void put_comment(struct page *page, size_t i, size_t indent, const char *state)
-{
-    const struct config_setting *setting = &config_settings[i];
-
-    put_indent(page, indent);
-    put(page, "# ");
-    put(page, setting->key != NULL ? config_last_part(setting->key) : setting->variable);
-    put(page, ": ");
-    put(page, state);
-    if (is_said(page->config, i))
-        put_origin(page, i);
-    end_line(page);
-}
-
-static void put_value(struct page *page, size_t i, const json_t *value, size_t indent)
-{
-    const char *text = json_string_value(value);
-
-    put_indent(page, indent);
-    put(page, config_last_part(config_settings[i].key));
-    put(page, ":");
-    if (!json_is_array(value)) {
-        put(page, " ");
-        put_scalar(page, value);
-    } else if (json_array_size(value) == 0) {
-        put(page, " []");
-    }
-    put_origin(page, i);
-    end_line(page);
-    if (json_is_array(value))
-        put_sequence(page, value, indent + 2);
-    else if (text != NULL && is_block(text))
-        put_block(page, text, indent + 2);
-}
-
-static void put_setting(struct page *page, size_t i, size_t indent)
-{
-    json_t *value;
-
-    if (is_hidden(page->config, i)) {
-        put_comment(page, i, indent, "not shown");
-        return;
-    }
-    if (config_settings[i].key == NULL)
-        return;
-    value = value_of(page->config, &config_settings[i]);
-    if (value == NULL)
-        page->failed = err_sys(page->err, ENOMEM, "cannot show the settings") < 0;
-    else if (json_is_null(value))
-        put_comment(page, i, indent, "unset");
-    else
-        put_value(page, i, value, indent);
-    json_decref(value);
-}
-
-static void put_section(struct page *page, size_t first, bool said_only)
-{
-    int len = (int)config_section_len(first);
-    bool has_head = len == 0;
-
-    for (size_t i = first; i < CONFIG_SETTING_COUNT; i++) {
-        if (!config_same_section(i, first) || (said_only && !is_said(page->config, i)))
-            continue;
-        if (!has_head) {
-            char head[CONFIG_KEY_SIZE];
-
-            snprintf(head, sizeof head, "%.*s:", len, config_settings[first].key);
-            put(page, head);
-            end_line(page);
-            has_head = true;
-        }
-        put_setting(page, i, len == 0 ? 0 : 2);
-    }
-}
-
-int config_show_yaml(const struct config *config, bool said_only, struct buf *ret,
-                     struct err *err)
-{
-    struct page page = {.config = config, .out = ret, .err = err};
-
-    buf_init(ret, 4 * CONFIG_YAML_MAX_BYTES);
-    for (size_t i = 0; i < CONFIG_SETTING_COUNT; i++) {
-        if (config_begins_section(i))
-            put_section(&page, i, said_only);
-    }
-    return page.failed ? -1 : 0;
 }

@@ -123,16 +123,17 @@ const char *config_expected_item(char ret[CONFIG_EXPECTED_SIZE],
                                  const struct config_setting *setting,
                                  enum config_source source)
 {
-    static const char *const texts[] = {
-        [CONFIG_LIST] = "a text",
-        [CONFIG_NAMES] = "a DNS name such as www.example.org",
-        [CONFIG_NETWORKS] = "an address or a network such as 10.0.0.0/8 or fd00::/8",
-        [CONFIG_PLACES] = "host:port",
-    };
+    const char *text = "a text";
 
     if (!config_is_list(setting))
         return config_expected(ret, setting, source);
-    snprintf(ret, CONFIG_EXPECTED_SIZE, "%s", texts[setting->type]);
+    if (setting->type == CONFIG_NAMES)
+        text = "a DNS name such as www.example.org";
+    else if (setting->type == CONFIG_NETWORKS)
+        text = "an address or a network such as 10.0.0.0/8 or fd00::/8";
+    else if (setting->type == CONFIG_PLACES)
+        text = "host:port";
+    snprintf(ret, CONFIG_EXPECTED_SIZE, "%s", text);
     return ret;
 }
 

@@ -66,7 +66,7 @@ BAD_FILES = {
     "domains: [a.example\nlog:\n": "1:10: the [ that opens here is not closed",
     "domains: a.example, b.example\n": "1:10: domains: found a text, expected a sequence of DNS "
     "names such as www.example.org (did you mean [a.example, b.example]?)",
-    'cors:\n  origins: ["a\\.b"]\n': "2:15: no such escape; in double quotes a backslash begins one",
+    'cors:\n  origins: ["a\\.b"]\n': "2:15: no such escape; in double quotes a backslash begins",
     "cors:\n  origins: ['*']\n": '2:13: cors.origins: "*" is not a regular expression; for any '
     'origin write ".*"',
     "x: &a 1\n": "1:4: anchors are not allowed: write the value out",
