@@ -17,7 +17,7 @@ static int show(const struct config *config, const struct command_line *line,
     int failed;
 
     if (command_has(line, "json")) {
-        buf_init(&text, 4 * CONFIG_YAML_MAX_BYTES);
+        buf_init(&text, CONFIG_SHOW_MAX_BYTES);
         failed = json_to_text(config_show_json(config, changed_only), 2,
                               "cannot show the settings", &text, err);
     } else {

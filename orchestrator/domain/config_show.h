@@ -12,6 +12,9 @@
 #include <jansson.h>
 #include <stdbool.h>
 
+/* A text grows by its escapes, and by what is said beside it. */
+enum { CONFIG_SHOW_MAX_BYTES = 8 * 1024 * 1024 };
+
 /*
  * As a file that could be loaded, with the origin as a comment behind each value. `said_only`: without
  * those that are as they are by default.

@@ -318,7 +318,7 @@ int config_show_yaml(const struct config *config, bool said_only, struct buf *re
 {
     struct page page = {.config = config, .out = ret, .err = err};
 
-    buf_init(ret, 4 * CONFIG_YAML_MAX_BYTES);
+    buf_init(ret, CONFIG_SHOW_MAX_BYTES);
     for (size_t i = 0; i < CONFIG_SETTING_COUNT; i++) {
         if (config_begins_section(i))
             put_section(&page, i, said_only);
