@@ -202,16 +202,19 @@ void command_print_unknown(const struct command *const *commands, const char *na
                            FILE *out)
 {
     struct guess guess = guess_of(name);
+    bool is_option = name[0] == '-';
     char safe[128];
 
-    for (size_t i = 0; commands[i] != NULL; i++)
+    for (size_t i = 0; !is_option && commands[i] != NULL; i++)
         guess_try(&guess, commands[i]->name);
-    if (name[0] == '-') {
+    if (is_option) {
         guess_try(&guess, "--help");
         guess_try(&guess, "--version");
     }
     text_escape(safe, sizeof safe, name, strlen(name));
-    fprintf(out, "cert-manager: no such command: %s", safe);
+    fprintf(out, "cert-manager: no such %s: %s", is_option ? "option" : "command", safe);
+    if (is_option && guess.name == NULL)
+        fputs("; a command comes first, and its options behind it", out);
     if (guess.name != NULL)
         fprintf(out, " (did you mean \"%s\"?)", guess.name);
     fputc('\n', out);

@@ -42,6 +42,8 @@ static int open_regular(const char *path, int flags, size_t max, size_t *ret_siz
         return err_sys(err, errno, "%s", path);
     if (fstat(fd, &status) < 0)
         err_sys(err, errno, "%s", path);
+    else if (S_ISDIR(status.st_mode))
+        err_set(err, ERR_CONFIG, "%s: a folder, expected a regular file", path);
     else if (!S_ISREG(status.st_mode))
         err_set(err, ERR_CONFIG, "%s: not a regular file", path);
     else if (status.st_size < 0 || (size_t)status.st_size > max)

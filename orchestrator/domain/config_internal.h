@@ -169,6 +169,10 @@ int config_value_set(void *object, const struct config_setting *setting,
 void config_value_clear(void *object, const struct config_setting *setting);
 bool config_is_list(const struct config_setting *setting);
 
+/* Of lists: how many items they may have, and whether they do. */
+size_t config_list_max(const struct config_setting *setting);
+bool config_list_is_full(const void *object, const struct config_setting *setting);
+
 /* What the setting accepts: "a whole number from 1 to 65535". */
 #define CONFIG_EXPECTED_SIZE 160
 const char *config_expected(char ret[CONFIG_EXPECTED_SIZE],

@@ -377,11 +377,24 @@ static int check_item(const struct config_setting *setting, enum config_source s
     }
 }
 
+size_t config_list_max(const struct config_setting *setting)
+{
+    return setting->type == CONFIG_NAMES ? CONFIG_DOMAINS_MAX : LIST_MAX_ITEMS;
+}
+
+bool config_list_is_full(const void *object, const struct config_setting *setting)
+{
+    const struct config_list *list =
+        (const void *)((const char *)object + setting->offset);
+
+    return list->count >= config_list_max(setting);
+}
+
 static int add_item(struct config_list *list, const struct config_setting *setting,
                     enum config_source source, const char *text, size_t len,
                     struct err *err)
 {
-    size_t max = setting->type == CONFIG_NAMES ? CONFIG_DOMAINS_MAX : LIST_MAX_ITEMS;
+    size_t max = config_list_max(setting);
     char **longer;
 
     if (list->count >= max)

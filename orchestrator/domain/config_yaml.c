@@ -144,9 +144,16 @@ static bool set_list(struct walk *walk, const struct config_setting *setting,
     for (const yaml_node_item_t *item = node->data.sequence.items.start;
          item < node->data.sequence.items.top && !config_errors_full(walk->load);
          item++) {
-        if (!set_scalar(walk, walk->load->config, setting,
-                        yaml_document_get_node(&walk->document, *item)))
-            good = false;
+        const yaml_node_t *entry = yaml_document_get_node(&walk->document, *item);
+
+        /* Told once, and not of each that is too many. */
+        if (config_list_is_full(walk->load->config, setting)) {
+            config_error(walk->load, AT_FORMAT "%s: more than %zu items",
+                         AT(walk->load, entry->start_mark), setting->key,
+                         config_list_max(setting));
+            return false;
+        }
+        good = set_scalar(walk, walk->load->config, setting, entry) && good;
     }
     return good;
 }

@@ -92,7 +92,9 @@ static char byte_at(const char *text, size_t len, yaml_mark_t mark)
 
         at += size > 0 ? size : 1;
     }
-    return at < len ? text[at] : '\0';
+    if (at >= len)
+        return '\0';
+    return text[at];
 }
 
 /* What a single character gives away; whether that is all there is to say. */
@@ -167,6 +169,11 @@ static bool check_characters(struct config_load *load, const char *yaml, size_t 
             config_error(load, "%s:%zu:%zu: not valid UTF-8%s", load->reading, line,
                          column,
                          is_utf16(yaml, len) ? ", but UTF-16; save it as UTF-8" : "");
+            return false;
+        }
+        if (code == 0xfffe || code == 0xffff) {
+            config_error(load, "%s:%zu:%zu: U+%04X is no character", load->reading, line,
+                         column, code);
             return false;
         }
         if (text_is_control(code) && code != '\n' && code != '\r' && code != '\t') {
@@ -252,7 +259,8 @@ static bool check_events(struct config_load *load, const char *yaml, size_t len)
             break;
         }
         whole = event.type == YAML_STREAM_END_EVENT;
-        more = check_event(load, &event, &depth, &documents);
+        /* To load a document takes libyaml the square of its anchors: not of a file full of them. */
+        more = check_event(load, &event, &depth, &documents) && !config_errors_full(load);
         yaml_event_delete(&event);
     }
     yaml_parser_delete(&parser);

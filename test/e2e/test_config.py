@@ -127,7 +127,7 @@ def test_what_is_no_readable_file_is_refused(say, tmp_path):
     (tmp_path / "loop").symlink_to("loop")
     os.mkfifo(tmp_path / "fifo")
     reasons = {
-        ".": "not a regular file",
+        ".": "a folder, expected a regular file",
         "fifo": "not a regular file",
         "/dev/zero": "not a regular file",
         "large": "larger than the 1048576 bytes allowed",
@@ -231,7 +231,9 @@ def test_the_command_line_wins_over_environment_and_file(say):
         (["help", "run", "surplus"], "surplus argument: surplus"),
         (["help", "rnder"], 'no such command: rnder (did you mean "render"?)'),
         (["confg"], 'no such command: confg (did you mean "config"?)'),
-        (["--versoin"], 'no such command: --versoin (did you mean "--version"?)'),
+        (["--versoin"], 'no such option: --versoin (did you mean "--version"?)'),
+        (["--config", "x", "run"], "no such option: --config; a command comes first, and its "
+         "options behind it"),
         (["zebra\x07"], "no such command: zebra\\x07"),
     ],
 )

@@ -1314,7 +1314,7 @@ static void test_settings_file_that_cannot_be_read(void **state)
                      EXIT_CONFIG);
     assert_non_null(strstr(logged,
                            " - FATAL - settings file /tmp (named by --config): "
-                           "not a regular file\n"));
+                           "a folder, expected a regular file\n"));
     assert_int_equal(run_setup(&(struct setup_case){.option = ""}, logged), EXIT_CONFIG);
     assert_non_null(strstr(logged,
                            " - FATAL - --config: found \"\", expected the path of "

@@ -97,6 +97,10 @@ static void test_unknown_keys(void **state)
          "config.yaml:1:1: unknown key \"log.level\": write \"level\" "
          "inside the section \"log\""},
         {"zebra: 1\n", "config.yaml:1:1: unknown key \"zebra\""},
+        {"EMAIL: a@example.org\n",
+         "config.yaml:1:1: unknown key \"EMAIL\" (did you mean \"acme.email\"?)"},
+        {"HTTPS_PROXY: x\n",
+         "config.yaml:1:1: unknown key \"HTTPS_PROXY\" (did you mean \"acme.proxy\"?)"},
         {"? \"a\\nb\\0c\"\n: 1\n", "config.yaml:1:3: unknown key \"a\\x0ab\\x00c\""},
         {"\"\": 1\n", "config.yaml:1:1: unknown key \"\""},
         {"\"domain\\0\": example.org\n", "config.yaml:1:1: unknown key \"domain\\x00\""},
@@ -141,6 +145,9 @@ static void test_wrong_types(void **state)
         {"nginx: {http_port: '80'}\n",
          "config.yaml:1:20: nginx.http_port: found a text in quotes, expected a whole "
          "number from 1 to 65535"},
+        {"nginx: {http_port: 080}\n",
+         "config.yaml:1:20: nginx.http_port: found \"080\", expected a whole number from "
+         "1 to 65535"},
         {"nginx: {http_port: 8_0}\n",
          "config.yaml:1:20: nginx.http_port: found \"8_0\", "
          "expected a whole number from 1 to 65535"},
@@ -383,6 +390,88 @@ static void test_bytes(void **state)
         "d\0o\0",
         6, "config.yaml:1:1: not valid UTF-8, but UTF-16; save it as UTF-8");
     expect_text("# \xe2\x82", "config.yaml:1:3: not valid UTF-8");
+    expect_text("# \xef\xbf\xbf\n", "config.yaml:1:3: U+FFFF is no character");
+}
+
+/* Blanks that are none, and what has no width. */
+static void test_characters_that_nobody_sees(void **state)
+{
+    static const struct example examples[] = {
+        {"log:\n\xc2\xa0 level: info\n",
+         "config.yaml:2:1: unknown key \"\\u00a0 level\""},
+        {"acme:\n  profile: a\xe2\x80\x8b\n",
+         "config.yaml:2:12: acme.profile: found \"a\\u200b\", expected 1 to 64 letters, "
+         "digits, dots, hyphens and underscores"},
+        {"domain: a.example\xe2\x80\x8b\n",
+         "config.yaml:1:9: domain: \"a.example\xe2\x80\x8b\" is not ASCII, it has U+200B "
+         "at "
+         "position 10; write an internationalised name as A-label (\"xn--...\")"},
+        {"acme:\n  profile: \xe2\x80\x9cp\xe2\x80\x9d\n",
+         "config.yaml:2:12: acme.profile: found \"\xe2\x80\x9cp\xe2\x80\x9d\", expected "
+         "1 to "
+         "64 letters, digits, dots, hyphens and underscores"},
+    };
+
+    (void)state;
+    EXPECT_ALL(examples);
+}
+
+#define SIZE_EXPECTED "expected a size such as 512k, 10MB or 1g"
+
+static void test_sizes_have_units(void **state)
+{
+    static const struct {
+        const char *file;
+        const char *size;
+    } good[] = {
+        {"nginx: {max_body_size: 0}\n", "0"},
+        {"nginx: {max_body_size: 512k}\n", "512k"},
+        {"nginx: {max_body_size: 10MB}\n", "10m"},
+        {"nginx: {max_body_size: 10mb}\n", "10m"},
+        {"nginx: {max_body_size: 2GiB}\n", "2g"},
+        {"nginx: {max_body_size: 20B}\n", "20"},
+        {"nginx: {max_body_size: 9223372036854775807}\n", "9223372036854775807"},
+    };
+    static const char *const bad[] = {
+        "10 MB",
+        "10iB",
+        "MB",
+        "",
+        "1.5g",
+        "1t",
+        "-1",
+        "10MBs",
+        "9223372036854775808",
+        "8589934592GB",
+        "99999999999999999999999999999999k",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        struct config config;
+        struct config_report report;
+
+        assert_int_equal(
+            config_load(&config, &report,
+                        &(struct config_sources){.yaml_name = "config.yaml",
+                                                 .yaml = good[i].file,
+                                                 .yaml_len = strlen(good[i].file),
+                                                 .environment = environment}),
+            0);
+        assert_string_equal(config.nginx.max_body_size, good[i].size);
+        config_done(&config);
+        config_report_done(&report);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        char file[128];
+        char message[256];
+
+        snprintf(file, sizeof file, "nginx: {max_body_size: '%s'}\n", bad[i]);
+        snprintf(message, sizeof message,
+                 "config.yaml:1:24: nginx.max_body_size: found \"%s\", " SIZE_EXPECTED,
+                 bad[i]);
+        expect_text(file, message);
+    }
 }
 
 static char *repeat(const char *piece, size_t times)
@@ -471,6 +560,26 @@ static void test_recursive_alias(void **state)
     config_report_done(&report);
 }
 
+/* libyaml needs the square of their number in time: nobody waits for it. */
+static void test_file_full_of_anchors(void **state)
+{
+    char *file = repeat("- &a x\n", 140000);
+    struct config config;
+    struct config_report report;
+
+    (void)state;
+    assert_int_equal(config_load(&config, &report,
+                                 &(struct config_sources){.yaml_name = "config.yaml",
+                                                          .yaml = file,
+                                                          .yaml_len = strlen(file),
+                                                          .environment = environment}),
+                     -1);
+    assert_int_equal(report.error_count, 50);
+    config_done(&config);
+    config_report_done(&report);
+    free(file);
+}
+
 static void test_number_of_errors_is_bounded(void **state)
 {
     char *file = repeat("x: 1\n", 100000);
@@ -537,6 +646,9 @@ int main(void)
         cmocka_unit_test(test_refused_features),
         cmocka_unit_test(test_syntax_errors),
         cmocka_unit_test(test_bytes),
+        cmocka_unit_test(test_characters_that_nobody_sees),
+        cmocka_unit_test(test_sizes_have_units),
+        cmocka_unit_test(test_file_full_of_anchors),
         cmocka_unit_test(test_size_limit),
         cmocka_unit_test(test_nesting),
         cmocka_unit_test(test_billion_laughs),
