@@ -4,7 +4,6 @@
 #include "domain/config_show.h"
 #include "domain/json_text.h"
 
-#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -26,8 +25,6 @@ static int show(const struct config *config, const struct command_line *line,
     if (failed < 0)
         return -1;
     fputs(buf_str(&text), stdout);
-    if (fflush(stdout) != 0 || ferror(stdout) != 0)
-        return err_sys(err, errno, "standard output");
     return 0;
 }
 

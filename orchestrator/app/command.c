@@ -5,6 +5,7 @@
 #include "base/text.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <getopt.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -178,6 +179,18 @@ static int read_and_run(struct command_line *line, int argc, char **argv)
     return line->command->run(line);
 }
 
+/* Whether what was printed has arrived. */
+static bool is_written(const struct command_line *line)
+{
+    bool had_error = ferror(stdout) != 0;
+
+    if (fflush(stdout) == 0 && !had_error)
+        return true;
+    command_complain(line, "standard output: %s",
+                     had_error ? "cannot be written" : strerror(errno));
+    return false;
+}
+
 int command_run(const struct command *command, int argc, char **argv)
 {
     struct command_line line = {
@@ -192,6 +205,8 @@ int command_run(const struct command *command, int argc, char **argv)
         return EXIT_FAILURE;
     }
     code = read_and_run(&line, argc, argv);
+    if (code == EXIT_SUCCESS && !is_written(&line))
+        code = EXIT_FAILURE;
     free(line.repeated);
     return code;
 }

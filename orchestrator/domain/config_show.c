@@ -1,5 +1,6 @@
 #include "domain/config_show.h"
 
+#include "base/text.h"
 #include "domain/config_show_internal.h"
 
 #include <ctype.h>
@@ -167,10 +168,14 @@ static json_t *origin_of(const struct config *config, size_t i)
 static json_t *with_origin(const struct config *config, size_t i)
 {
     bool hidden = config_show_is_hidden(config, i);
-    json_t *shown = origin_of(config, i);
+    json_t *shown = json_object();
     json_t *value = hidden ? json_true() : config_show_value(config, i);
+    json_t *origin = origin_of(config, i);
+    bool good = json_object_set_new(shown, hidden ? "hidden" : "value", value) == 0 &&
+                json_object_update(shown, origin) == 0;
 
-    if (json_object_set_new(shown, hidden ? "hidden" : "value", value) == 0)
+    json_decref(origin);
+    if (good)
         return shown;
     json_decref(shown);
     return NULL;
@@ -179,6 +184,7 @@ static json_t *with_origin(const struct config *config, size_t i)
 json_t *config_show_json(const struct config *config, bool said_only)
 {
     json_t *settings = json_object();
+    char file[CONFIG_NAME_SIZE]; /* JSON is UTF-8, and a name may be anything */
 
     for (size_t i = 0; i < CONFIG_SETTING_COUNT; i++) {
         const char *name = config_settings[i].key != NULL ? config_settings[i].key
@@ -191,5 +197,8 @@ json_t *config_show_json(const struct config *config, bool said_only)
             return NULL;
         }
     }
-    return json_pack("{s:s?, s:o}", "file", config->file, "settings", settings);
+    if (config->file != NULL)
+        text_escape(file, sizeof file, config->file, strlen(config->file));
+    return json_pack("{s:s?, s:o}", "file", config->file == NULL ? NULL : file,
+                     "settings", settings);
 }

@@ -281,10 +281,23 @@ def test_secrets_are_not_shown(say, form):
         assert said.code == EXIT_CONFIG or "hidden" in said.out or "not shown" in said.out
 
 
-def test_a_failed_write_is_a_failure(say):
-    said = say(under=["sh", "-c", '"$0" config >/dev/full'])
+@pytest.mark.parametrize("command", ["config", "help", "run --help", "version"])
+def test_a_failed_write_is_a_failure(say, command):
+    said = say(under=["sh", "-c", f'"$0" {command} >/dev/full'])
     assert said.code == CANNOT_RUN
-    assert said.lines == ["standard output: No space left on device"]
+    name = command.split()[0]
+    assert said.lines == [f"cert-manager {name}: standard output: No space left on device"]
+
+
+def test_a_file_may_have_any_name(say, tmp_path):
+    name = os.fsdecode(b"\x1b[31m\xff\n: # .yaml")
+    (tmp_path / name).write_text("log: {level: info}\n")
+    said = say("config", "--changed", "--config", name)
+    assert said.out.endswith(" # \\x1b[31m\\xff\\x0a: # .yaml:1:14\n")
+    shown = json.loads(say("config", "--json", "--config", name).out)
+    assert shown["file"] == "\\x1b[31m\\xff\\x0a: # .yaml"
+    (tmp_path / name).write_text("log: 3\n")
+    assert "\x1b" not in "".join(say("config", "--config", name).lines)
 
 
 def test_the_reference_has_every_setting(say):
