@@ -343,6 +343,13 @@ int daemon_init_ledger(struct daemon *d, struct err *err);
 /* The plan's facts: whether an order may be made now, and where. */
 void daemon_ask_ledger(struct daemon *d);
 
+/*
+ * What one of the CAs still allows by its limits. False where nothing is ordered, or the ledger cannot be
+ * read: nobody knows then.
+ */
+bool daemon_permits(const struct daemon *d, size_t authority,
+                    struct ledger_permits ret[LEDGER_BUCKETS]);
+
 /* What the flow that has ended came to at the CA, which it has asked, is entered. */
 struct ledger_ending {
     enum ledger_outcome outcome;

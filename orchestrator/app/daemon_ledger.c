@@ -80,6 +80,19 @@ static struct ledger_question question_about(const struct daemon *d,
     return question;
 }
 
+bool daemon_permits(const struct daemon *d, size_t authority,
+                    struct ledger_permits ret[LEDGER_BUCKETS])
+{
+    const struct ledger_question question =
+        question_about(d, &d->config->acme.authorities.items[authority]);
+
+    if (!orders_anything(d) || d->plan_facts.order_from == INT64_MAX)
+        return false;
+    ledger_permits(&d->ledger.ledger, &question.subject, &question.limits,
+                   (int64_t)time(NULL), ret);
+    return true;
+}
+
 static bool is_unsettled(const struct ledger_answer *answer)
 {
     return answer->action == LEDGER_SETTLE || answer->action == LEDGER_SETTLE_REHEARSAL;

@@ -64,21 +64,28 @@ static bool share(const char *a, const char *b, part_fn part)
 
 /* ---- buckets ---- */
 
-enum { CERTIFICATES, DOMAIN, FAILURES, ORDERS, BUCKETS };
-
-/* Which outcomes take a permit, and what is said when there is none. */
+/* What it is called, which outcomes take a permit, and what is said when there is none. */
 static const struct {
+    const char *name;
     unsigned counts;
     const char *why;
-} kinds[BUCKETS] = {
-    [CERTIFICATES] = {LEDGER_COUNTS_CERTIFICATE,
-                      "the CA's limit of certificates for the same names is used up"},
-    [DOMAIN] = {LEDGER_COUNTS_CERTIFICATE,
-                "the CA's limit of certificates for the registered domain is used up"},
-    [FAILURES] = {LEDGER_COUNTS_FAILURE,
-                  "the CA's limit of failed challenges is used up"},
-    [ORDERS] = {LEDGER_COUNTS_ORDER, "the CA's limit of orders is used up"},
+} kinds[LEDGER_BUCKETS] = {
+    [LEDGER_CERTIFICATES] = {"certificates", LEDGER_COUNTS_CERTIFICATE,
+                             "the CA's limit of certificates for the same names is used "
+                             "up"},
+    [LEDGER_DOMAIN] = {"domain", LEDGER_COUNTS_CERTIFICATE,
+                       "the CA's limit of certificates for the registered domain is used "
+                       "up"},
+    [LEDGER_FAILURES] = {"failures", LEDGER_COUNTS_FAILURE,
+                         "the CA's limit of failed challenges is used up"},
+    [LEDGER_ORDERS] = {"orders", LEDGER_COUNTS_ORDER,
+                       "the CA's limit of orders is used up"},
 };
+
+const char *ledger_bucket_name(enum ledger_bucket bucket)
+{
+    return kinds[bucket].name;
+}
 
 /*
  * Permits in the form of the instant at which all of them would be back. Entries that are out of
@@ -134,14 +141,14 @@ static unsigned buckets_of(const struct ledger *ledger, size_t subject,
     if (strcmp(ledger->subjects[subject].directory, asked->directory) != 0)
         return 0;
     if (strcmp(names, asked->names) == 0)
-        bits |= 1U << CERTIFICATES;
+        bits |= 1U << LEDGER_CERTIFICATES;
     if (share(names, asked->names, domain_of))
-        bits |= 1U << DOMAIN;
+        bits |= 1U << LEDGER_DOMAIN;
     if (strcmp(ledger->subjects[subject].account, asked->account) != 0)
         return bits;
     if (share(names, asked->names, whole))
-        bits |= 1U << FAILURES;
-    return bits | 1U << ORDERS;
+        bits |= 1U << LEDGER_FAILURES;
+    return bits | 1U << LEDGER_ORDERS;
 }
 
 static bool takes(const struct ledger_entry *entry, const unsigned *bits, unsigned bucket)
@@ -155,14 +162,15 @@ static void fill(struct bucket *buckets, unsigned *bits, const struct ledger *le
                  const struct ledger_subject *asked, const struct ledger_limits *limits,
                  int64_t now)
 {
-    open_bucket(&buckets[CERTIFICATES], &limits->certificates, ledger->unknown_before);
-    open_bucket(&buckets[DOMAIN], &limits->domain, ledger->unknown_before);
-    open_bucket(&buckets[FAILURES], &limits->failures, ledger->unknown_before);
-    open_bucket(&buckets[ORDERS], &limits->orders, ledger->unknown_before);
+    open_bucket(&buckets[LEDGER_CERTIFICATES], &limits->certificates,
+                ledger->unknown_before);
+    open_bucket(&buckets[LEDGER_DOMAIN], &limits->domain, ledger->unknown_before);
+    open_bucket(&buckets[LEDGER_FAILURES], &limits->failures, ledger->unknown_before);
+    open_bucket(&buckets[LEDGER_ORDERS], &limits->orders, ledger->unknown_before);
     for (size_t i = 0; i < ledger->subject_count; i++)
         bits[i] = buckets_of(ledger, i, asked);
     for (size_t i = 0; i < ledger->count; i++) {
-        for (unsigned k = 0; k < BUCKETS; k++) {
+        for (unsigned k = 0; k < LEDGER_BUCKETS; k++) {
             if (takes(&ledger->entries[i], bits, k))
                 take(&buckets[k], i, ledger_time_of(&ledger->entries[i], now));
         }
@@ -180,10 +188,10 @@ void ledger_mark_counted(const struct ledger *ledger, const struct config *confi
         };
         struct ledger_limits limits = ledger_limits_of(config, subject.directory);
         unsigned bits[LEDGER_SUBJECTS_MAX];
-        struct bucket buckets[BUCKETS];
+        struct bucket buckets[LEDGER_BUCKETS];
 
         fill(buckets, bits, ledger, &subject, &limits, now);
-        for (unsigned k = 0; k < BUCKETS; k++) {
+        for (unsigned k = 0; k < LEDGER_BUCKETS; k++) {
             if (buckets[k].limit.count == 0 || buckets[k].full_at <= now)
                 continue;
             for (size_t i = buckets[k].since; i < ledger->count; i++)
@@ -192,15 +200,40 @@ void ledger_mark_counted(const struct ledger *ledger, const struct config *confi
     }
 }
 
+void ledger_permits(const struct ledger *ledger, const struct ledger_subject *asked,
+                    const struct ledger_limits *limits, int64_t now,
+                    struct ledger_permits ret[LEDGER_BUCKETS])
+{
+    struct bucket buckets[LEDGER_BUCKETS];
+    unsigned bits[LEDGER_SUBJECTS_MAX];
+
+    fill(buckets, bits, ledger, asked, limits, now);
+    for (unsigned k = 0; k < LEDGER_BUCKETS; k++) {
+        const struct ledger_limit *limit = &buckets[k].limit;
+        int64_t missing = 0;
+
+        if (limit->count > 0 && buckets[k].full_at > now)
+            missing = (buckets[k].full_at - now + limit->refill_s - 1) / limit->refill_s;
+        ret[k] = (struct ledger_permits){.limit = limit->count, .left = limit->count};
+        if (missing == 0)
+            continue;
+        /* More than all of them: a ledger was lost when the clock was ahead. */
+        if (missing > (int64_t)limit->count)
+            missing = (int64_t)limit->count;
+        ret[k].left = limit->count - (unsigned)missing;
+        ret[k].next_at = buckets[k].full_at - (missing - 1) * limit->refill_s;
+    }
+}
+
 static void ask_limits(const struct ledger *ledger, const struct ledger_subject *asked,
                        const struct ledger_limits *limits, int64_t now,
                        struct ledger_answer *answer)
 {
-    struct bucket buckets[BUCKETS];
+    struct bucket buckets[LEDGER_BUCKETS];
     unsigned bits[LEDGER_SUBJECTS_MAX];
 
     fill(buckets, bits, ledger, asked, limits, now);
-    for (unsigned k = 0; k < BUCKETS; k++) {
+    for (unsigned k = 0; k < LEDGER_BUCKETS; k++) {
         if (buckets[k].limit.count == 0 || next_permit(&buckets[k]) <= answer->from)
             continue;
         answer->from = next_permit(&buckets[k]);

@@ -48,4 +48,32 @@ struct ledger_answer {
 struct ledger_answer ledger_ask(const struct ledger *ledger,
                                 const struct ledger_question *question, int64_t now);
 
+/* ---- what is left ---- */
+
+/* One for each member of struct ledger_limits. */
+enum ledger_bucket {
+    LEDGER_CERTIFICATES,
+    LEDGER_DOMAIN,
+    LEDGER_FAILURES,
+    LEDGER_ORDERS,
+    LEDGER_BUCKETS,
+};
+
+struct ledger_permits {
+    unsigned limit; /* 0: there is none, and nothing else is set */
+    unsigned left;
+    int64_t next_at; /* Unix seconds when one more of them is back, 0: none is missing */
+};
+
+/* "certificates", "domain" … as the members are called. */
+const char *ledger_bucket_name(enum ledger_bucket bucket);
+
+/*
+ * What may still be asked of a CA at this moment by its limits; an order that is under way counts
+ * as all that it may come to.
+ */
+void ledger_permits(const struct ledger *ledger, const struct ledger_subject *subject,
+                    const struct ledger_limits *limits, int64_t now,
+                    struct ledger_permits ret[LEDGER_BUCKETS]);
+
 #endif

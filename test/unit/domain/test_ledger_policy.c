@@ -220,6 +220,122 @@ static void a_ca_has_no_limits_unless_they_are_set(void **state)
     assert_true(limits.failures.count > 5);
 }
 
+/* ---- what is left ---- */
+
+static void expect_left(const struct ledger *ledger,
+                        const struct ledger_question *question, int64_t now,
+                        enum ledger_bucket bucket, unsigned left, int64_t next_at)
+{
+    struct ledger_permits permits[LEDGER_BUCKETS];
+
+    ledger_permits(ledger, &question->subject, &question->limits, now, permits);
+    assert_int_equal(permits[bucket].left, left);
+    assert_int_equal(permits[bucket].next_at, next_at);
+}
+
+static void permits_are_used_and_come_back_one_by_one(void **state)
+{
+    const struct ledger_question question = about("app.example.org");
+    struct ledger ledger = {0};
+    struct ledger_permits permits[LEDGER_BUCKETS];
+
+    (void)state;
+    ledger_permits(&ledger, &question.subject, &question.limits, NOW, permits);
+    assert_int_equal(permits[LEDGER_CERTIFICATES].limit, 5);
+    assert_int_equal(permits[LEDGER_DOMAIN].limit, 50);
+    assert_int_equal(permits[LEDGER_FAILURES].limit, 5);
+    assert_int_equal(permits[LEDGER_ORDERS].limit, 300);
+    for (int k = 0; k < LEDGER_BUCKETS; k++) {
+        assert_int_equal(permits[k].left, permits[k].limit);
+        assert_int_equal(permits[k].next_at, 0);
+    }
+    enter(&ledger, &question.subject, NOW, LEDGER_ISSUED);
+    enter(&ledger, &question.subject, NOW, LEDGER_ISSUED);
+    expect_left(&ledger, &question, NOW, LEDGER_CERTIFICATES, 3, NOW + 34 * HOUR);
+    expect_left(&ledger, &question, NOW, LEDGER_DOMAIN, 48, NOW + 202 * MINUTE);
+    expect_left(&ledger, &question, NOW, LEDGER_ORDERS, 298, NOW + 36);
+    expect_left(&ledger, &question, NOW, LEDGER_FAILURES, 5, 0);
+    expect_left(&ledger, &question, NOW + 34 * HOUR - 1, LEDGER_CERTIFICATES, 3,
+                NOW + 34 * HOUR);
+    expect_left(&ledger, &question, NOW + 34 * HOUR, LEDGER_CERTIFICATES, 4,
+                NOW + 68 * HOUR);
+    expect_left(&ledger, &question, NOW + 68 * HOUR, LEDGER_CERTIFICATES, 5, 0);
+    ledger_done(&ledger);
+}
+
+/* What is left says the same as the answer: none exactly as long as that is to wait. */
+static void none_is_left_for_as_long_as_an_order_has_to_wait(void **state)
+{
+    const struct ledger_question question = about("app.example.org");
+    struct ledger ledger = {0};
+    int64_t from;
+
+    (void)state;
+    for (int i = 0; i < 5; i++)
+        enter(&ledger, &question.subject, NOW + i, LEDGER_CHALLENGE_FAILED);
+    from = ledger_ask(&ledger, &question, NOW + 5).from;
+    expect_left(&ledger, &question, NOW + 5, LEDGER_FAILURES, 0, from);
+    expect_left(&ledger, &question, from - 1, LEDGER_FAILURES, 0, from);
+    expect_left(&ledger, &question, from, LEDGER_FAILURES, 1, from + 12 * MINUTE);
+    ledger_done(&ledger);
+}
+
+static void an_order_under_way_has_taken_all_that_it_may_come_to(void **state)
+{
+    const struct ledger_question question = about("app.example.org");
+    const struct ledger_entry refused = {.outcome = LEDGER_REFUSED};
+    struct ledger ledger = {0};
+    struct err err = ERR_INIT;
+    int64_t at;
+
+    (void)state;
+    assert_int_equal(ledger_begin(&ledger, &question.subject, NOW, &at, &err), 0);
+    expect_left(&ledger, &question, NOW, LEDGER_CERTIFICATES, 4, NOW + 34 * HOUR);
+    expect_left(&ledger, &question, NOW, LEDGER_FAILURES, 4, NOW + 12 * MINUTE);
+    assert_int_equal(ledger_end(&ledger, &question.subject, at, &refused, NOW + 9, &err),
+                     0);
+    expect_left(&ledger, &question, NOW + 9, LEDGER_CERTIFICATES, 5, 0);
+    expect_left(&ledger, &question, NOW + 9, LEDGER_FAILURES, 5, 0);
+    expect_left(&ledger, &question, NOW + 9, LEDGER_ORDERS, 299, NOW + 36);
+    ledger_done(&ledger);
+}
+
+static void what_is_left_is_never_more_than_the_limit_nor_below_none(void **state)
+{
+    const struct ledger_question question = about("app.example.org");
+    struct ledger ledger = {.unknown_before = NOW};
+
+    (void)state;
+    expect_left(&ledger, &question, NOW, LEDGER_CERTIFICATES, 1, NOW + 34 * HOUR);
+    ledger.unknown_before = NOW + 1000 * DAY; /* by a clock that was ahead */
+    expect_left(&ledger, &question, NOW, LEDGER_FAILURES, 0, NOW + 1000 * DAY);
+    ledger.unknown_before = 0;
+    for (int i = 0; i < 20; i++) /* more than there are: another program asks, too */
+        enter(&ledger, &question.subject, NOW + i, LEDGER_ISSUED);
+    expect_left(&ledger, &question, NOW + 20, LEDGER_CERTIFICATES, 0,
+                NOW + 19 + 34 * HOUR);
+    ledger_done(&ledger);
+}
+
+static void a_ca_without_limits_has_none_that_could_be_used_up(void **state)
+{
+    struct ledger_question question = about("app.example.org");
+    struct ledger ledger = {0};
+    struct ledger_permits permits[LEDGER_BUCKETS];
+
+    (void)state;
+    question.limits = (struct ledger_limits){0};
+    enter(&ledger, &question.subject, NOW, LEDGER_DOUBTFUL);
+    ledger_permits(&ledger, &question.subject, &question.limits, NOW, permits);
+    for (int k = 0; k < LEDGER_BUCKETS; k++) {
+        assert_int_equal(permits[k].limit, 0);
+        assert_int_equal(permits[k].left, 0);
+        assert_int_equal(permits[k].next_at, 0);
+    }
+    assert_string_equal(ledger_bucket_name(LEDGER_ORDERS), "orders");
+    ledger_done(&ledger);
+}
+
 /* ---- waiting ---- */
 
 static void a_try_is_not_repeated_before_its_time(void **state)
@@ -449,6 +565,11 @@ int main(void)
         cmocka_unit_test(what_a_ca_does_not_count_costs_nothing),
         cmocka_unit_test(a_lost_ledger_leaves_one_permit_of_each_limit),
         cmocka_unit_test(a_ca_has_no_limits_unless_they_are_set),
+        cmocka_unit_test(permits_are_used_and_come_back_one_by_one),
+        cmocka_unit_test(none_is_left_for_as_long_as_an_order_has_to_wait),
+        cmocka_unit_test(an_order_under_way_has_taken_all_that_it_may_come_to),
+        cmocka_unit_test(what_is_left_is_never_more_than_the_limit_nor_below_none),
+        cmocka_unit_test(a_ca_without_limits_has_none_that_could_be_used_up),
         cmocka_unit_test(a_try_is_not_repeated_before_its_time),
         cmocka_unit_test(when_it_is_urgent_the_wait_is_shorter_within_the_limits),
         cmocka_unit_test(a_wrong_setting_is_waited_for_until_it_is_changed),
