@@ -21,7 +21,7 @@ static const char *const well_known_sockets[] = {
 
 static const char *const json_headers[] = {"Content-Type: application/json", NULL};
 
-static const char *socket_in_use(const struct dstack *agent)
+const char *dstack_endpoint(const struct dstack *agent)
 {
     if (agent->configured != NULL)
         return agent->configured;
@@ -101,6 +101,26 @@ int dstack_read_key(struct dstack_call *call, const char *body, struct err *err)
     return 0;
 }
 
+/* For people: cut, and without control characters. */
+static void keep_word(char ret[DSTACK_WORD_SIZE], const json_t *text)
+{
+    if (json_is_string(text))
+        text_escape(ret, DSTACK_WORD_SIZE, json_string_value(text),
+                    json_string_length(text));
+}
+
+static int read_version(struct dstack_call *call, const char *body, struct err *err)
+{
+    const char *text = "";
+    json_t *root = NULL;
+
+    if (string_member(body, "version", &root, &text, err) < 0)
+        return -1;
+    keep_word(call->version, json_object_get(root, "version"));
+    json_decref(root);
+    return 0;
+}
+
 int dstack_read_info(struct dstack_call *call, const char *body, struct err *err)
 {
     const char *text = "";
@@ -109,6 +129,7 @@ int dstack_read_info(struct dstack_call *call, const char *body, struct err *err
     if (string_member(body, "tcb_info", &root, &text, err) < 0)
         return -1;
     call->tcb_info = wipe_strdup(text);
+    keep_word(call->app_name, json_object_get(root, "app_name"));
     json_decref(root);
     return call->tcb_info == NULL ? err_sys(err, ENOMEM, "cannot keep the answer") : 0;
 }
@@ -151,6 +172,8 @@ static int read_answer(struct dstack_call *call, struct err *err)
 {
     char words[256];
 
+    if (call->http.status == 404 && call->read == read_version)
+        return 0;
     if (call->http.status != 200) {
         refusal_text(&call->http, words, sizeof words);
         return err_set_code(err, ERR_PEER, call->http.status, "HTTP status %d: %s",
@@ -193,7 +216,7 @@ static void start(struct dstack_call *call, const struct dstack *agent,
                   int (*read)(struct dstack_call *, const char *, struct err *),
                   done_fn done, void *owner)
 {
-    const char *socket = socket_in_use(agent);
+    const char *socket = dstack_endpoint(agent);
     bool over_tcp = text_starts_with(socket, "http://");
     size_t base;
     struct http_request request = {
@@ -251,6 +274,12 @@ void dstack_info(struct dstack_call *call, const struct dstack *agent, done_fn d
                  void *owner)
 {
     start(call, agent, "Info", json_object(), dstack_read_info, done, owner);
+}
+
+void dstack_version(struct dstack_call *call, const struct dstack *agent, done_fn done,
+                    void *owner)
+{
+    start(call, agent, "Version", json_object(), read_version, done, owner);
 }
 
 void dstack_cancel(struct dstack_call *call)

@@ -13,7 +13,7 @@
 #include "base/secret.h"
 #include "runtime/http.h"
 
-enum { DSTACK_KEY_BYTES = 32, DSTACK_URL_SIZE = 512 };
+enum { DSTACK_KEY_BYTES = 32, DSTACK_URL_SIZE = 512, DSTACK_WORD_SIZE = 64 };
 
 struct dstack {
     struct http *http;
@@ -27,6 +27,8 @@ struct dstack_call {
     struct secret *key; /* dstack_get_key: DSTACK_KEY_BYTES bytes */
     char *tcb_info;     /* dstack_info: JSON text */
     char *quote;        /* dstack_get_quote: the whole answer, a JSON object */
+    char version[DSTACK_WORD_SIZE];  /* dstack_version: "" from one before 0.5.7 */
+    char app_name[DSTACK_WORD_SIZE]; /* dstack_info: of the application, "" for none */
 
     /* Private. */
     struct http_call http;
@@ -59,6 +61,13 @@ void dstack_get_quote(struct dstack_call *call, const struct dstack *agent,
 /* Info: the TCB information with the event log. */
 void dstack_info(struct dstack_call *call, const struct dstack *agent, done_fn done,
                  void *owner);
+
+/* Version. That older agents do not have it is no failure. */
+void dstack_version(struct dstack_call *call, const struct dstack *agent, done_fn done,
+                    void *owner);
+
+/* Path or URL of the one that is asked. Borrowed. */
+const char *dstack_endpoint(const struct dstack *agent);
 
 void dstack_cancel(struct dstack_call *call);
 void dstack_call_done(struct dstack_call *call); /* accepts a zeroed struct */

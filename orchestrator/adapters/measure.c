@@ -140,6 +140,7 @@ static void on_info_done(void *owner, const struct err *err)
         log_debug("our own record stands in for the event log: %s",
                   err == NULL ? unreadable.message : err->message);
     }
+    memcpy(call->app_name, call->agent.app_name, sizeof call->app_name);
     dstack_call_done(&call->agent);
     end(call, answered ? NULL : &failure);
 }

@@ -41,8 +41,10 @@ struct measure_call {
     char last
         [65]; /* measure_last: leaf that the last certificate event names, "" for none */
     enum measure_source source;
-    bool measured;      /* measure_emit */
-    struct err why_not; /* when it was not, and cannot be */
+    char app_name
+        [DSTACK_WORD_SIZE]; /* measure_last: as the agent says, "" if it does not */
+    bool measured;          /* measure_emit */
+    struct err why_not;     /* when it was not, and cannot be */
 
     /* Private. */
     struct measure *measure;

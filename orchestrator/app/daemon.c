@@ -42,6 +42,7 @@ void daemon_retry_later(struct daemon *d, enum plan_activity activity,
         return;
     d->plan_facts.retry_at_ms[activity] = daemon_uptime_ms(d) + wait_ms;
     text_duration(wait, (int64_t)(wait_ms + 999) / 1000);
+    daemon_note_failure(d, activity, err, wait_ms);
     log_error("%s (attempt %u, next in %s)", err->message, d->failures[activity], wait);
 }
 
@@ -132,6 +133,7 @@ static void on_stop_signal(uv_signal_t *handle, int number)
 void daemon_flow_ended(struct daemon *d)
 {
     d->activity = IDLE;
+    daemon_note_step(d, "", "");
     if (d->stopping) {
         daemon_end_if_idle(d);
         return;
@@ -183,6 +185,7 @@ void daemon_proceed(struct daemon *d)
         plan = plan_next(&d->plan_facts, (int64_t)time(NULL), daemon_uptime_ms(d));
     }
     log_plan(d, &plan);
+    daemon_note_plan(d, &plan);
     daemon_publish_status(d);
     /* Both write nginx's configuration. The end of the site's flow comes back here. */
     if (d->site.running && (plan.action == PLAN_APPLY || plan.action == PLAN_REPAIR ||
@@ -351,6 +354,8 @@ static void on_site_ended(void *owner)
 {
     struct daemon *d = owner;
 
+    if (d->activity == IDLE)
+        daemon_note_step(d, "", "");
     daemon_publish_status(d);
     if (d->activity == IDLE && !d->stopping)
         daemon_proceed(d);
@@ -462,6 +467,7 @@ int daemon_run(const struct config *config)
         return EXIT_FAILURE;
     }
     d->config = config;
+    d->told.started_at = (int64_t)time(NULL);
     log_info("cert-manager %s for %s, %s", CERT_MANAGER_VERSION, config->domain,
              config->development ? "development mode" : config_directory(config));
     if (set_up(d, &err) < 0) {

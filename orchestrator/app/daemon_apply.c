@@ -63,6 +63,7 @@ void daemon_forget_served(struct daemon *d)
     d->served_key = NULL;
     d->served_secret = NULL;
     d->plan_facts.served = false;
+    d->told.probe = (struct status_probe){.at = 0};
 }
 
 static void log_not_attested(const struct daemon *d)
@@ -104,6 +105,8 @@ static void note_attestation(struct daemon *d, const struct apply_flow *flow,
 static void note_event(struct daemon *d, const struct apply_flow *flow)
 {
     memcpy(d->last_event, flow->recorded, sizeof d->last_event);
+    if (d->last_event[0] != '\0')
+        daemon_note_event(d, d->last_event, flow->source);
     if (flow->why_not.kind != ERR_NONE && !d->config->development) {
         if (d->unmeasured_since_ms == 0)
             d->unmeasured_since_ms = daemon_uptime_ms(d);
@@ -150,6 +153,17 @@ static const struct secret *wanted_secret(const struct daemon *d)
                : d->ekm_secret;
 }
 
+static enum plan_activity activity_of(const struct daemon *d)
+{
+    static const enum plan_activity activities[] = {
+        [CANDIDATE] = PLAN_APPLYING,
+        [SERVED] = PLAN_REAPPLYING,
+        [REPAIR] = PLAN_REPAIRING,
+    };
+
+    return activities[d->subject];
+}
+
 static void note_served(struct daemon *d, const struct apply_flow *flow)
 {
     const struct secret *wanted = wanted_secret(d);
@@ -170,6 +184,10 @@ static void note_served(struct daemon *d, const struct apply_flow *flow)
     memcpy(d->live_chain, flow->live_chain, sizeof d->live_chain);
     d->facts.live_chain = d->live_chain[0] == '\0' ? NULL : d->live_chain;
     note_attestation(d, flow, NULL);
+    if (d->applied) /* its handshakes with the port have shown it */
+        daemon_note_probe(d, chain_leaf(d->served)->sha256, NULL);
+    if (news || flow->emitted || d->subject == REPAIR)
+        daemon_note_success(d, activity_of(d));
     site_took(&d->site, &flow->compose);
     if (news)
         log_served(d);
@@ -177,17 +195,6 @@ static void note_served(struct daemon *d, const struct apply_flow *flow)
 }
 
 /* ---- failures ---- */
-
-static enum plan_activity activity_of(const struct daemon *d)
-{
-    static const enum plan_activity activities[] = {
-        [CANDIDATE] = PLAN_APPLYING,
-        [SERVED] = PLAN_REAPPLYING,
-        [REPAIR] = PLAN_REPAIRING,
-    };
-
-    return activities[d->subject];
-}
 
 static uint64_t pace_of(struct daemon *d, const struct apply_flow *flow)
 {

@@ -97,6 +97,21 @@ struct control_request {
     char text[ERR_MESSAGE_MAX]; /* what came of it, or is waited for */
 };
 
+/* What is told besides what is acted upon. */
+struct told {
+    int64_t started_at;
+    struct status_activity activity;
+    struct status_next next;
+    struct status_probe probe;
+    struct status_event event;
+    struct status_success success;
+    struct status_failure failure;
+    enum plan_activity failed; /* what the failure is of */
+    char agent_version[DSTACK_WORD_SIZE];
+    char app_name[DSTACK_WORD_SIZE];
+    uint64_t version_at_ms; /* when the agent is asked for its version again */
+};
+
 struct daemon {
     const struct config *config;
     uv_loop_t loop;
@@ -168,6 +183,7 @@ struct daemon {
     char last_reason[PLAN_REASON_SIZE];       /* logged last */
     char last_refusal[ADOPT_REFUSAL_SIZE];
     struct buf status; /* as it was published last */
+    struct told told;
     struct metrics metrics;
     struct server control;
     struct control_request requests[REQUEST_KINDS];
@@ -212,6 +228,19 @@ void daemon_proceed(struct daemon *d);
 
 /* <run_dir>/status.json says what holds now; written only when that has changed. */
 void daemon_publish_status(struct daemon *d);
+
+/* What goes on, for the status; see struct told. */
+void daemon_note_step(struct daemon *d, const char *flow, const char *step);
+void daemon_note_plan(struct daemon *d, const struct plan *plan);
+
+/* The port presented that leaf, "" when it did not answer (`failure`, else NULL). */
+void daemon_note_probe(struct daemon *d, const char *sha256, const struct err *failure);
+void daemon_note_event(struct daemon *d, const char *sha256, enum measure_source source);
+void daemon_note_success(struct daemon *d, enum plan_activity activity);
+
+/* After it was counted; it is tried again in so long. */
+void daemon_note_failure(struct daemon *d, enum plan_activity activity,
+                         const struct err *err, uint64_t wait_ms);
 
 /* The same as JSON, appended to `ret`. */
 int daemon_status_text(const struct daemon *d, struct buf *ret, struct err *err);

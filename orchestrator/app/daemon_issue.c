@@ -42,12 +42,13 @@ static void fail_locally(struct daemon *d, const struct err *err)
 }
 
 /* Told to stop is no failure. */
-static void log_next_ca(const struct daemon *d, const struct err *err)
+static void log_next_ca(struct daemon *d, const struct err *err)
 {
-    if (err->kind != ERR_CANCELED || !d->stopping)
-        log_error("%s (attempt %u; %s is asked now)", err->message,
-                  d->failures[PLAN_ISSUING],
-                  d->config->acme.authorities.items[d->next.authority].directory);
+    if (err->kind == ERR_CANCELED && d->stopping)
+        return;
+    daemon_note_failure(d, PLAN_ISSUING, err, 0);
+    log_error("%s (attempt %u; %s is asked now)", err->message, d->failures[PLAN_ISSUING],
+              d->config->acme.authorities.items[d->next.authority].directory);
 }
 
 /* The next CA is asked at once where that may help; this one is left alone for its own time. */
@@ -99,6 +100,7 @@ static void succeed(struct daemon *d)
     if (!d->config->development)
         (void)daemon_enter_outcome(d, NULL);
     daemon_count(d, PLAN_ISSUING, false);
+    daemon_note_success(d, PLAN_ISSUING);
     fallback_succeeded(&d->fallback, d->authority);
     take_candidate(d, &flow->chain);
     rest_after_issue(d, chain_leaf(d->candidate));
@@ -236,6 +238,7 @@ static void on_adopt_done(void *owner, const struct err *err)
         d->failures[PLAN_ISSUING] = 0; /* and the CA is still left alone for its time */
         take_candidate(d, &flow->chain);
         daemon_expect_renewal(d, chain_leaf(d->candidate), NULL, true);
+        daemon_note_success(d, PLAN_ADOPTING);
     } else
         log_refusal(d, flow->refusal);
     adopt_flow_done(flow);

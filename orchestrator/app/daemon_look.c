@@ -13,6 +13,7 @@
 
 enum {
     LOOK_PERIOD_MS = 60 * 1000,
+    VERSION_PERIOD_MS = 60 * 60 * 1000, /* agents are updated */
     /* Events cannot be taken back: with a program that makes its own again and again there is no race. */
     OUTDONE_MAX_MS = 60 * 60 * 1000,
     OUTDONE_FORGET_MS = 3 * 60 * 60 * 1000,
@@ -81,12 +82,27 @@ static void judge_event(struct daemon *d, const struct look_flow *look)
     daemon_lose_attestation(d);
 }
 
+static void tell(struct daemon *d, const struct look_flow *look)
+{
+    daemon_note_probe(d, look->presented,
+                      look->presented[0] == '\0' ? &look->port_err : NULL);
+    if (look->shown)
+        daemon_note_event(d, look->last, MEASURE_FROM_LOG);
+    if (look->app_name[0] != '\0')
+        memcpy(d->told.app_name, look->app_name, sizeof d->told.app_name);
+    if (!look->asked_version)
+        return;
+    memcpy(d->told.agent_version, look->version, sizeof d->told.agent_version);
+    d->told.version_at_ms = daemon_uptime_ms(d) + VERSION_PERIOD_MS;
+}
+
 static void on_look_done(void *owner, const struct err *err)
 {
     struct daemon *d = owner;
 
     d->look_at_ms = daemon_uptime_ms(d) + LOOK_PERIOD_MS;
     if (err == NULL) {
+        tell(d, &d->flow.look);
         judge_presented(d, &d->flow.look);
         judge_event(d, &d->flow.look);
     }
@@ -101,5 +117,8 @@ bool daemon_is_look_due(struct daemon *d)
 void daemon_start_look(struct daemon *d)
 {
     d->activity = LOOKING;
-    look_flow_start(&d->flow.look, &d->loop, d->config, &d->measure, on_look_done, d);
+    look_flow_start(&d->flow.look, &d->loop, d->config, &d->measure,
+                    !d->config->development &&
+                        daemon_uptime_ms(d) >= d->told.version_at_ms,
+                    on_look_done, d);
 }

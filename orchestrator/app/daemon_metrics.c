@@ -14,11 +14,13 @@ static const char *result_of(enum err_kind failure)
 
 static void on_observed(void *owner, const struct observation *observation)
 {
-    struct metrics *metrics = &((struct daemon *)owner)->metrics;
+    struct daemon *d = owner;
+    struct metrics *metrics = &d->metrics;
     const char *result = result_of(observation->failure);
 
     switch (observation->what) {
     case OBSERVED_STEP_BEGINS:
+        daemon_note_step(d, observation->subject, observation->detail);
         break;
     case OBSERVED_STEP:
         metrics_observe(metrics, METRIC_STEP_DURATION, observation->subject,

@@ -4,6 +4,33 @@
 
 #include <stdio.h>
 
+const char *plan_action_name(enum plan_action action)
+{
+    static const char *const names[] = {
+        [PLAN_WAIT] = "wait",       [PLAN_FETCH_KEYS] = "keys",
+        [PLAN_EXAMINE] = "examine", [PLAN_APPLY] = "apply",
+        [PLAN_REPAIR] = "repair",   [PLAN_REAPPLY] = "reapply",
+        [PLAN_GATHER] = "evidence", [PLAN_ASK_RENEWAL_INFO] = "renewal info",
+        [PLAN_ADOPT] = "adopt",     [PLAN_ISSUE] = "issue",
+    };
+
+    return names[action];
+}
+
+const char *plan_activity_name(enum plan_activity activity)
+{
+    static const char *const names[PLAN_ACTIVITIES] = {
+        [PLAN_KEYS] = "keys",          [PLAN_ACCOUNT] = "account",
+        [PLAN_EXAMINING] = "examine",  [PLAN_APPLYING] = "apply",
+        [PLAN_ADOPTING] = "adopt",     [PLAN_PREFLIGHT] = "pre-flight",
+        [PLAN_ISSUING] = "issue",      [PLAN_REPAIRING] = "repair",
+        [PLAN_REAPPLYING] = "reapply", [PLAN_MEASURING] = "measure",
+        [PLAN_GATHERING] = "evidence", [PLAN_ASKING] = "renewal info",
+    };
+
+    return names[activity];
+}
+
 bool plan_is_nearly_over(int64_t not_before, int64_t not_after, int64_t now)
 {
     return not_after - now < (not_after - not_before) / 10;
@@ -11,19 +38,27 @@ bool plan_is_nearly_over(int64_t not_before, int64_t not_after, int64_t now)
 
 static struct plan act(enum plan_action action, const char *reason)
 {
-    struct plan plan = {.action = action};
+    struct plan plan = {.action = action, .next = action};
 
     snprintf(plan.reason, sizeof plan.reason, "%s", reason);
     return plan;
 }
 
 /* Waking every minute notices a wall clock that jumped and a machine that slept. */
-static struct plan wait_ms(uint64_t ms, const char *reason)
+static struct plan wait_ms(enum plan_action next, uint64_t ms, const char *reason)
 {
     struct plan plan = act(PLAN_WAIT, reason);
 
     plan.wait_ms = ms < PLAN_LONGEST_WAIT_MS ? ms : PLAN_LONGEST_WAIT_MS;
+    plan.next = next;
+    plan.next_in_ms = ms;
     return plan;
+}
+
+/* For what somebody else has to do. */
+static struct plan wait_for_others(const char *reason)
+{
+    return wait_ms(PLAN_WAIT, UINT64_MAX, reason);
 }
 
 static struct plan act_or_wait(enum plan_action action, uint64_t retry_at_ms,
@@ -34,7 +69,7 @@ static struct plan act_or_wait(enum plan_action action, uint64_t retry_at_ms,
     if (retry_at_ms <= uptime_ms)
         return act(action, reason);
     snprintf(text, sizeof text, "%s; not before the time is up", reason);
-    return wait_ms(retry_at_ms - uptime_ms, text);
+    return wait_ms(action, retry_at_ms - uptime_ms, text);
 }
 
 static bool is_due(const struct plan_facts *facts, enum plan_activity activity,
@@ -68,9 +103,11 @@ static struct plan wait_for_ledger(const struct plan_facts *facts, int64_t now,
     else
         snprintf(text, sizeof text, "%s; no order before %s: %s", reason,
                  text_time(date, facts->order_from), facts->order_why);
-    if (facts->order_from - now > PLAN_LONGEST_WAIT_MS / 1000)
-        return wait_ms(PLAN_LONGEST_WAIT_MS, text);
-    return wait_ms((uint64_t)(facts->order_from - now) * 1000, text);
+    return wait_ms(PLAN_ISSUE,
+                   facts->order_from == INT64_MAX
+                       ? UINT64_MAX
+                       : (uint64_t)(facts->order_from - now) * 1000,
+                   text);
 }
 
 /*
@@ -111,7 +148,7 @@ static struct plan wait_for_clock(const struct plan_facts *facts)
              "the served certificate is valid from %s on only: is this machine's clock "
              "right?",
              date);
-    plan = wait_ms(PLAN_LONGEST_WAIT_MS, reason);
+    plan = wait_for_others(reason);
     plan.alarming = true;
     return plan;
 }
@@ -138,7 +175,7 @@ static struct plan renew_in_time(const struct plan_facts *facts, int64_t now,
     }
     snprintf(reason, sizeof reason, "the next renewal is due on %s, %s", due,
              rules[renewal.rule]);
-    return wait_ms((uint64_t)(renewal.at - now) * 1000, reason);
+    return wait_ms(PLAN_ISSUE, (uint64_t)(renewal.at - now) * 1000, reason);
 }
 
 static struct plan renew(const struct plan_facts *facts, int64_t now, uint64_t uptime_ms)
@@ -152,7 +189,7 @@ static struct plan renew(const struct plan_facts *facts, int64_t now, uint64_t u
                  "the certificate expires on %s; tls.key is external, so it is somebody "
                  "else who renews it",
                  date);
-        return wait_ms(PLAN_LONGEST_WAIT_MS, reason);
+        return wait_for_others(reason);
     }
     if (facts->rekeyed)
         return issue(facts, now, uptime_ms, "the agent derives another key now");
@@ -210,9 +247,9 @@ static struct plan advance(const struct plan_facts *facts, int64_t now,
     if (facts->served)
         return renew(facts, now, uptime_ms);
     if (facts->external)
-        return wait_ms(PLAN_LONGEST_WAIT_MS,
-                       "no usable pair is stored; tls.key is external, so it is somebody "
-                       "else who brings one");
+        return wait_for_others(
+            "no usable pair is stored; tls.key is external, so it is "
+            "somebody else who brings one");
     return issue(facts, now, uptime_ms, "no usable certificate is stored");
 }
 

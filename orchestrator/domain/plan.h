@@ -84,6 +84,9 @@ struct plan {
     enum plan_action action;
     uint64_t wait_ms; /* PLAN_WAIT: look again after this, at most PLAN_LONGEST_WAIT_MS */
     bool alarming;    /* somebody should see the reason */
+    enum plan_action
+        next;            /* what the reason is about: the action, or what is waited for */
+    uint64_t next_in_ms; /* that is; UINT64_MAX: nobody knows, or nothing is */
     char reason[PLAN_REASON_SIZE];
 };
 
@@ -92,6 +95,10 @@ struct plan {
  * attested: a tenth of its life is left.
  */
 bool plan_is_nearly_over(int64_t not_before, int64_t not_after, int64_t now);
+
+/* "keys", "apply", "issue" … for the status; "wait" when it is for somebody else. */
+const char *plan_action_name(enum plan_action action);
+const char *plan_activity_name(enum plan_activity activity);
 
 /* `now` in Unix seconds, `uptime_ms` of the monotonic clock. */
 struct plan plan_next(const struct plan_facts *facts, int64_t now, uint64_t uptime_ms);

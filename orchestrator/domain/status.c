@@ -28,6 +28,11 @@ static json_t *certificate_of(const struct chain_leaf *leaf)
                      (json_int_t)leaf->not_after);
 }
 
+static json_t *text_or_null(const char *text)
+{
+    return text[0] == '\0' ? json_null() : json_string(text);
+}
+
 static json_t *time_or_null(int64_t when)
 {
     return when == 0 ? json_null() : json_integer((json_int_t)when);
@@ -55,6 +60,21 @@ static json_t *renewal_of_leaf(const struct status *status)
                      "rule", rules[renewal.rule], "window", window, "explanation",
                      record->info.explanation, "asked_at", time_or_null(record->asked_at),
                      "ask_at", time_or_null(record->ask_at));
+}
+
+/* What the port has presented, and what the last event names: to be compared with the certificate. */
+static json_t *probe_of(const struct status_probe *probe)
+{
+    return json_pack("{s:o, s:o, s:o}", "sha256", text_or_null(probe->sha256),
+                     "probed_at", time_or_null(probe->at), "error",
+                     text_or_null(probe->error));
+}
+
+static json_t *event_of(const struct status_event *event)
+{
+    return json_pack("{s:o, s:o, s:o}", "sha256", text_or_null(event->sha256), "from",
+                     event->at == 0 ? json_null() : json_string(event->from), "at",
+                     time_or_null(event->at));
 }
 
 static json_t *measurement_of(const struct status *status)
@@ -91,9 +111,25 @@ static const char *account_state(const struct account *account)
     return account->url[0] == '\0' ? "not known yet" : "valid";
 }
 
-static json_t *text_or_null(const char *text)
+/* Those that the CA has; null when nobody knows what is left. */
+static json_t *limits_of(const struct status *status, size_t authority)
 {
-    return text[0] == '\0' ? json_null() : json_string(text);
+    json_t *limits;
+
+    if (status->permits == NULL)
+        return json_null();
+    limits = json_object();
+    for (unsigned k = 0; k < LEDGER_BUCKETS; k++) {
+        const struct ledger_permits *permits = &status->permits[authority][k];
+
+        if (permits->limit > 0)
+            json_object_set_new(limits, ledger_bucket_name((enum ledger_bucket)k),
+                                json_pack("{s:I, s:I, s:o}", "limit",
+                                          (json_int_t)permits->limit, "left",
+                                          (json_int_t)permits->left, "next_at",
+                                          time_or_null(permits->next_at)));
+    }
+    return limits;
 }
 
 static json_t *authorities_of(const struct status *status)
@@ -106,12 +142,13 @@ static json_t *authorities_of(const struct status *status)
         char record[ACCOUNT_CAA_SIZE];
 
         account_caa_record(account, status->config->domain, record);
-        json_array_append_new(list, json_pack("{s:s, s:o, s:s, s:o, s:i}", "directory",
-                                              authorities->items[i].directory, "account",
-                                              text_or_null(account->url), "account_state",
-                                              account_state(account), "caa",
-                                              text_or_null(record), "failures",
-                                              (int)status->fallback->items[i].failures));
+        json_array_append_new(
+            list, json_pack("{s:s, s:o, s:s, s:o, s:i, s:o}", "directory",
+                            authorities->items[i].directory, "account",
+                            text_or_null(account->url), "account_state",
+                            account_state(account), "caa", text_or_null(record),
+                            "failures", (int)status->fallback->items[i].failures,
+                            "limits", limits_of(status, i)));
     }
     return list;
 }
@@ -153,6 +190,73 @@ static json_t *orders_of(const struct status *status)
                      "reason", status->order_why == NULL ? "" : status->order_why);
 }
 
+static json_t *activity_of(const struct status_activity *activity)
+{
+    if (activity->flow[0] == '\0')
+        return json_null();
+    return json_pack("{s:s, s:s, s:I}", "flow", activity->flow, "step", activity->step,
+                     "since", (json_int_t)activity->since);
+}
+
+static json_t *next_of(const struct status *status)
+{
+    return json_pack("{s:s, s:o, s:s}", "action",
+                     plan_action_name(status->next_action.action), "at",
+                     time_or_null(status->next_action.at), "why", status->next);
+}
+
+static json_t *success_of(const struct status_success *success)
+{
+    if (success->what == NULL)
+        return json_null();
+    return json_pack("{s:s, s:I}", "activity", success->what, "at",
+                     (json_int_t)success->at);
+}
+
+static json_t *failure_of(const struct status_failure *failure)
+{
+    if (failure->what == NULL)
+        return json_null();
+    return json_pack("{s:s, s:I, s:s, s:s, s:o, s:I, s:o, s:b}", "activity",
+                     failure->what, "at", (json_int_t)failure->at, "kind",
+                     err_kind_name(failure->kind), "reason", failure->reason, "hint",
+                     text_or_null(failure->hint), "attempt", (json_int_t)failure->attempt,
+                     "retry_at",
+                     failure->open ? time_or_null(failure->retry_at) : json_null(),
+                     "open", failure->open);
+}
+
+static json_t *attention_of(const struct status *status)
+{
+    struct status_attention attention;
+    json_t *list = json_array();
+
+    status_attention(status, &attention);
+    for (size_t i = 0; i < attention.count; i++)
+        json_array_append_new(list, json_string(attention.texts[i]));
+    return list;
+}
+
+/* What it works with. */
+static void add_parts(json_t *root, const struct status *status)
+{
+    const struct status_agent *agent = &status->agent;
+    const struct status_certbot *certbot = &status->certbot;
+
+    json_object_set_new(root, "agent",
+                        agent->endpoint == NULL
+                            ? json_null()
+                            : json_pack("{s:s, s:o, s:o}", "endpoint", agent->endpoint,
+                                        "version", text_or_null(agent->version),
+                                        "app_name", text_or_null(agent->name)));
+    json_object_set_new(root, "certbot",
+                        certbot->path == NULL
+                            ? json_null()
+                            : json_pack("{s:s, s:o, s:o}", "path", certbot->path,
+                                        "version", text_or_null(certbot->version),
+                                        "error", text_or_null(certbot->error)));
+}
+
 int status_to_json(const struct status *status, struct buf *ret, struct err *err)
 {
     json_t *nginx = json_pack(
@@ -167,6 +271,15 @@ int status_to_json(const struct status *status, struct buf *ret, struct err *err
         "measurement", measurement_of(status), "nginx", nginx, "authorities",
         authorities_of(status), "orders", orders_of(status), "next", status->next);
 
+    json_object_set_new(root, "attention", attention_of(status));
+    json_object_set_new(root, "started_at", json_integer((json_int_t)status->started_at));
+    json_object_set_new(root, "served", probe_of(status->probe));
+    json_object_set_new(root, "last_event", event_of(status->event));
+    json_object_set_new(root, "activity", activity_of(&status->activity));
+    json_object_set_new(root, "next_action", next_of(status));
+    json_object_set_new(root, "last_success", success_of(status->success));
+    json_object_set_new(root, "last_failure", failure_of(status->failure));
+    add_parts(root, status);
     json_object_set_new(root, "preflight", preflight_of(status->preflight));
     json_object_set_new(root, "challenges", challenges_of(&status->challenges));
     json_object_set_new(root, "requests", status->requests);

@@ -10,6 +10,8 @@ static void on_probed(void *owner, const struct err *err)
 
     if (err == NULL)
         memcpy(flow->presented, flow->probe.leaf_sha256, sizeof flow->presented);
+    else
+        flow->port_err = *err;
     seq_resume(&flow->seq, NULL);
 }
 
@@ -38,6 +40,7 @@ static void on_last(void *owner, const struct err *err)
     flow->shown = err == NULL && flow->call.source == MEASURE_FROM_LOG;
     if (flow->shown)
         memcpy(flow->last, flow->call.last, sizeof flow->last);
+    memcpy(flow->app_name, flow->call.app_name, sizeof flow->app_name);
     seq_resume(&flow->seq, NULL);
 }
 
@@ -57,17 +60,48 @@ static void abort_last(void *owner)
     measure_cancel(&flow->call);
 }
 
+static void on_version(void *owner, const struct err *err)
+{
+    struct look_flow *flow = owner;
+
+    flow->asked_version = err == NULL;
+    memcpy(flow->version, flow->agent.version, sizeof flow->version);
+    dstack_call_done(&flow->agent);
+    seq_resume(&flow->seq, NULL);
+}
+
+static int begin_version(void *owner, struct err *err)
+{
+    struct look_flow *flow = owner;
+
+    (void)err;
+    if (!flow->asks_version)
+        return SEQ_READY;
+    dstack_version(&flow->agent, flow->measure->agent, on_version, flow);
+    return SEQ_WAIT;
+}
+
+static void abort_version(void *owner)
+{
+    struct look_flow *flow = owner;
+
+    dstack_cancel(&flow->agent);
+}
+
 /* Each wait has a time limit of its own. */
 static const struct seq_step steps[] = {
     {"ask the port", begin_port, NULL, abort_port, 0},
     {"read last event", begin_last, NULL, abort_last, 0},
+    {"ask for version", begin_version, NULL, abort_version, 0},
     {0},
 };
 
 void look_flow_start(struct look_flow *flow, uv_loop_t *loop, const struct config *config,
-                     struct measure *measure, done_fn done, void *owner)
+                     struct measure *measure, bool asks_version, done_fn done,
+                     void *owner)
 {
-    *flow = (struct look_flow){.loop = loop, .config = config, .measure = measure};
+    *flow = (struct look_flow){
+        .loop = loop, .config = config, .measure = measure, .asks_version = asks_version};
     seq_start(&flow->seq, loop, "look", steps, flow, done, owner);
 }
 
