@@ -9,6 +9,7 @@
 extern const struct command cmd_run;
 extern const struct command cmd_render;
 extern const struct command cmd_config;
+extern const struct command cmd_status;
 extern const struct command cmd_verify_log;
 extern const struct command cmd_prestart;
 extern const struct command cmd_help;
