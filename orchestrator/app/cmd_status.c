@@ -197,7 +197,7 @@ static int run(const struct command_line *line)
 
     setup_harden();
     setup_log_to(STDERR_FILENO);
-    code = setup_load(&config, command_value(line, "config"), SETUP_SKIP_WARNINGS);
+    code = setup_load(&config, line, SETUP_SKIP_WARNINGS);
     if (code == 0)
         code =
             command_has(line, "watch") ? watch(&config, json) : show(line, &config, json);
@@ -206,10 +206,7 @@ static int run(const struct command_line *line)
 }
 
 static const struct command_option options[] = {
-    {"config", "FILE",
-     "the settings; else $CERT_MANAGER_CONFIG, else " SETUP_DEFAULT_CONFIG
-     " when it exists. Only run_dir matters here",
-     NULL},
+    SETUP_OPTIONS,
     {"json", NULL,
      "the status as the daemon gives it; with --watch a line for each change", NULL},
     {"watch", NULL,

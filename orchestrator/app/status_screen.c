@@ -225,20 +225,41 @@ static void print_nginx(const struct screen *screen, const json_t *nginx)
 
 /* ---- what is done ---- */
 
+/* What the plan calls by one word. */
+static const char *phrase_of(const char *action)
+{
+    static const char *const phrases[][2] = {
+        {"keys", "ask the agent for keys"},
+        {"examine", "judge the stored certificate"},
+        {"apply", "serve the new certificate"},
+        {"repair", "serve the former certificate again"},
+        {"reapply", "bring nginx and attestation in order"},
+        {"evidence", "gather evidence"},
+        {"renewal info", "ask the CA when to renew"},
+        {"adopt", "look what others serve"},
+        {"issue", "order a certificate"},
+    };
+
+    for (size_t i = 0; i < sizeof phrases / sizeof phrases[0]; i++) {
+        if (strcmp(phrases[i][0], action) == 0)
+            return phrases[i][1];
+    }
+    return action;
+}
+
 static void print_next(const struct screen *screen, const json_t *next)
 {
+    const char *phrase = phrase_of(text_of(next, "action"));
     int64_t at = number_of(next, "at");
     char when[TEXT_DURATION_SIZE + 8];
-    char date[TEXT_TIME_SIZE];
 
     if (at == 0)
         row(screen, "next", TERMINAL_PLAIN, "%s", text_of(next, "why"));
     else if (at <= screen->now)
-        row(screen, "next", TERMINAL_PLAIN, "%s: %s", text_of(next, "action"),
-            text_of(next, "why"));
+        row(screen, "next", TERMINAL_PLAIN, "%s: %s", phrase, text_of(next, "why"));
     else
-        row(screen, "next", TERMINAL_PLAIN, "%s %s, on %s: %s", text_of(next, "action"),
-            away(when, screen, at), text_time(date, at), text_of(next, "why"));
+        row(screen, "next", TERMINAL_PLAIN, "%s %s: %s", phrase, away(when, screen, at),
+            text_of(next, "why"));
 }
 
 static void print_activity(const struct screen *screen, const json_t *activity)
