@@ -11,6 +11,7 @@ extern const struct command cmd_render;
 extern const struct command cmd_config;
 extern const struct command cmd_status;
 extern const struct command cmd_verify_log;
+extern const struct command cmd_health;
 extern const struct command cmd_prestart;
 extern const struct command cmd_help;
 extern const struct command cmd_version;

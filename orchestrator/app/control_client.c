@@ -53,7 +53,7 @@ static int ask(const char *path, const struct control_question *question,
         .body = question->body,
         .body_len = question->body_len,
         .max_body = ANSWER_MAX_BYTES,
-        .timeout_ms = TIMEOUT_MS,
+        .timeout_ms = question->timeout_ms != 0 ? question->timeout_ms : TIMEOUT_MS,
     };
 
     snprintf(url, sizeof url, "http://localhost%s", question->path);

@@ -17,6 +17,7 @@ struct control_question {
     const char *path;   /* "/v1/status" */
     const char *body;   /* JSON, or NULL */
     size_t body_len;
+    unsigned timeout_ms; /* 0: ten seconds */
 };
 
 struct control_answer {

@@ -39,6 +39,7 @@ static const struct {
 } routes[] = {
     {"GET", "/v1/status", answer_status},
     {"GET", "/metrics", answer_metrics},
+    {"GET", "/health", daemon_answer_health},
 };
 
 static void refuse(struct server_answer *ret, int status, const char *message)

@@ -16,6 +16,7 @@
 #include "app/site.h"
 #include "domain/account.h"
 #include "domain/fallback.h"
+#include "domain/health.h"
 #include "domain/journal.h"
 #include "domain/metrics.h"
 #include "domain/plan.h"
@@ -244,6 +245,15 @@ void daemon_note_failure(struct daemon *d, enum plan_activity activity,
 
 /* The same as JSON, appended to `ret`. */
 int daemon_status_text(const struct daemon *d, struct buf *ret, struct err *err);
+
+/* ---- daemon_health.c ---- */
+
+/* Whether HTTPS serves a certificate that is valid now; never asks anybody. */
+void daemon_judge_health(const struct daemon *d, struct health *ret);
+
+/* GET /health: 200 when it does, else 503; see domain/health.h. */
+int daemon_answer_health(struct daemon *d, const struct server_request *request,
+                         struct server_answer *ret, struct err *err);
 
 /* ---- daemon_metrics.c ---- */
 

@@ -3,6 +3,7 @@
 
 #include "base/fs.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "domain/hint.h"
 
 #include <stdio.h>
@@ -54,8 +55,10 @@ void daemon_note_probe(struct daemon *d, const char *sha256, const struct err *f
 
     probe->at = (int64_t)time(NULL);
     snprintf(probe->sha256, sizeof probe->sha256, "%s", sha256);
-    snprintf(probe->error, sizeof probe->error, "%s",
-             failure == NULL ? "" : failure->message);
+    probe->error[0] = '\0';
+    if (failure != NULL)
+        text_escape(probe->error, sizeof probe->error, failure->message,
+                    strlen(failure->message));
 }
 
 static const char *source_name(enum measure_source source)
@@ -105,7 +108,9 @@ void daemon_note_failure(struct daemon *d, enum plan_activity activity,
         .attempt = d->failures[activity],
     };
     failure->retry_at = failure->at + (int64_t)(wait_ms + 999) / 1000;
-    snprintf(failure->reason, sizeof failure->reason, "%s", err->message);
+    /* Others' words are in it, and JSON is UTF-8. */
+    text_escape(failure->reason, sizeof failure->reason, err->message,
+                strlen(err->message));
     snprintf(failure->hint, sizeof failure->hint, "%s", hint_for(d, activity, err->kind));
     d->told.failed = activity;
 }

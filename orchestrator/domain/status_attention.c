@@ -15,13 +15,16 @@ enum {
 static void __attribute__((format(printf, 2, 3))) add(struct status_attention *ret,
                                                       const char *format, ...)
 {
+    char text[ERR_MESSAGE_MAX];
     va_list args;
 
     if (ret->count == STATUS_ATTENTION_MAX)
         return;
     va_start(args, format);
-    vsnprintf(ret->texts[ret->count++], ERR_MESSAGE_MAX, format, args);
+    vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    /* Others' words are in it, and JSON is UTF-8; it may have been cut inside of a character. */
+    text_escape(ret->texts[ret->count++], ERR_MESSAGE_MAX, text, strlen(text));
 }
 
 /* Whether clients get a certificate that they take. */
