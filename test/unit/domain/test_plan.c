@@ -50,6 +50,57 @@ static void expect_wait(const struct plan_facts *facts, uint64_t wait_ms,
     assert_int_equal(decide(facts).wait_ms, wait_ms);
 }
 
+static void expect_next(const struct plan_facts *facts, enum plan_action next,
+                        uint64_t in_ms)
+{
+    struct plan plan = decide(facts);
+
+    assert_int_equal(plan.next, next);
+    assert_int_equal(plan.next_in_ms, in_ms);
+}
+
+/* ---- what comes next ---- */
+
+static void the_plan_says_what_it_waits_for_and_how_long(void **state)
+{
+    struct plan_facts facts = {0};
+
+    (void)state;
+    expect_next(&facts, PLAN_FETCH_KEYS, 0);
+    facts.retry_at_ms[PLAN_KEYS] = UPTIME + 700;
+    expect_next(&facts, PLAN_FETCH_KEYS, 700);
+    facts = served();
+    expect_next(&facts, PLAN_ISSUE, 50 * DAY * 1000); /* not just the longest wait */
+    facts.not_after = facts.not_before + 12 * DAY;
+    facts.order_from = NOW + DAY;
+    facts.order_why = "it is used up";
+    expect_next(&facts, PLAN_ISSUE, DAY * 1000);
+    facts.order_from = INT64_MAX;
+    expect_next(&facts, PLAN_ISSUE, UINT64_MAX);
+}
+
+static void what_is_for_somebody_else_has_no_time(void **state)
+{
+    struct plan_facts facts = served();
+
+    (void)state;
+    facts.external = true;
+    expect_next(&facts, PLAN_WAIT, UINT64_MAX);
+    assert_int_equal(decide(&facts).wait_ms, longest_ms);
+    facts = served();
+    facts.not_before = NOW + DAY;
+    expect_next(&facts, PLAN_WAIT, UINT64_MAX);
+}
+
+static void actions_and_activities_have_names(void **state)
+{
+    (void)state;
+    for (int i = 0; i <= PLAN_ISSUE; i++)
+        assert_non_null(plan_action_name((enum plan_action)i));
+    for (int i = 0; i < PLAN_ACTIVITIES; i++)
+        assert_non_null(plan_activity_name((enum plan_activity)i));
+}
+
 /* ---- one action after the other ---- */
 
 static void the_actions_come_in_their_order(void **state)
@@ -688,6 +739,9 @@ static void a_tenth_of_the_life_is_nearly_over(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_plan_says_what_it_waits_for_and_how_long),
+        cmocka_unit_test(what_is_for_somebody_else_has_no_time),
+        cmocka_unit_test(actions_and_activities_have_names),
         cmocka_unit_test(the_actions_come_in_their_order),
         cmocka_unit_test(the_keys_come_before_all_else),
         cmocka_unit_test(a_candidate_is_applied_before_another_is_asked_for),
