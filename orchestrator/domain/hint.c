@@ -6,8 +6,8 @@
 static const char *const kinds[] = {
     [ERR_NONE] = "",
     [ERR_CONFIG] =
-        "a setting or file has to be changed: `cert-manager check` looks at all "
-        "of them",
+        ("a setting or file has to be changed: `cert-manager check` looks at all "
+         "of them"),
     [ERR_SYS] = "look at disk space, permissions and memory of this container",
     [ERR_NET] = "look at the network and its firewall; it is tried again by itself",
     [ERR_PEER] = "the other side answered with a refusal: its own log says more",
@@ -80,28 +80,28 @@ const char *hint_of_order(enum certbot_verdict verdict)
     static const char *const texts[] = {
         [CERTBOT_ISSUED] = "",
         [CERTBOT_CHALLENGE_FAILED] =
-            "the CA has to reach port 80 of this machine by each of the names: look at "
-            "DNS, firewall and load balancer",
+            ("the CA has to reach port 80 of this machine by each of the names: look at "
+             "DNS, firewall and load balancer"),
         [CERTBOT_RATE_LIMITED] =
-            "the CA limits orders, and nothing but waiting helps; what "
-            "is served stays",
+            ("the CA limits orders, and nothing but waiting helps; what "
+             "is served stays"),
         [CERTBOT_CA_UNREACHABLE] =
-            "look at outgoing connections and DNS, and at the CA's "
-            "status page; it is tried again by itself",
+            ("look at outgoing connections and DNS, and at the CA's "
+             "status page; it is tried again by itself"),
         [CERTBOT_CA_REFUSED] =
-            "the CA's own words are in the reason: CAA records, names, "
-            "profile and account binding are what it judges",
+            ("the CA's own words are in the reason: CAA records, names, "
+             "profile and account binding are what it judges"),
         [CERTBOT_ACCOUNT_GONE] =
-            "the CA does not know the account any more: set LETSENCRYPT_ACCOUNT_VERSION "
-            "to "
-            "a value that was never used, such as v2",
+            ("the CA does not know the account any more: set LETSENCRYPT_ACCOUNT_VERSION "
+             "to "
+             "a value that was never used, such as v2"),
         [CERTBOT_LOCKED] = "another certbot works in the same folders: let it end",
         [CERTBOT_KILLED] =
             "certbot was killed: look at the memory limit of the container",
         [CERTBOT_TOO_OLD] = "install certbot 4 or newer, or leave acme.profile out",
         [CERTBOT_LOCAL_FAILURE] =
-            "certbot could not do its work here: look at certbot.path, disk space and "
-            "permissions",
+            ("certbot could not do its work here: look at certbot.path, disk space and "
+             "permissions"),
     };
 
     return texts[verdict];
