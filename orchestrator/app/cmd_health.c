@@ -18,6 +18,7 @@
 enum {
     PATIENCE_MS = 3 * 1000,
     HTTP_BODY_MAX_BYTES = 64 * 1024,
+    ANSWER_MAX_BYTES = 16 * 1024,
     URL_SIZE = 128,
     HOST_HEADER_SIZE = 300
 };
@@ -196,7 +197,7 @@ static int ask_whether_it_lives(const struct config *config, struct health *ret,
 
 static void print(const struct health *health, bool json, bool live)
 {
-    BUF_SCOPED text = {.max = 8 * ERR_MESSAGE_MAX};
+    BUF_SCOPED text = {.max = ANSWER_MAX_BYTES};
     struct err ignored = ERR_INIT;
 
     if (json && health_to_json(health, &text, &ignored) == 0)

@@ -7,6 +7,7 @@
 #include "base/fs.h"
 #include "base/text.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,13 +15,19 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { EXIT_ATTENTION = 3, FILE_MAX_BYTES = 1024 * 1024, SCREEN_MAX_BYTES = 64 * 1024 };
+enum {
+    EXIT_ATTENTION = 3,
+    PATIENCE_MS = 3 * 1000,
+    FILE_MAX_BYTES = 1024 * 1024,
+    SCREEN_MAX_BYTES = 64 * 1024
+};
 
 static const struct timespec watch_pause = {.tv_sec = 1};
 
 static int ask(const struct config *config, json_t **ret, struct err *err)
 {
-    const struct control_question question = {.method = "GET", .path = "/v1/status"};
+    const struct control_question question = {
+        .method = "GET", .path = "/v1/status", .timeout_ms = PATIENCE_MS};
 
     return control_ask_json(config, &question, ret, err);
 }
@@ -186,6 +193,10 @@ static int show(const struct command_line *line, const struct config *config, bo
         screen_print(&screen, status);
     code = code_of(status);
     json_decref(status);
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        command_complain(line, "the status cannot be written: %s", strerror(errno));
+        code = EXIT_FAILURE;
+    }
     return code;
 }
 

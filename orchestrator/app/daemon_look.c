@@ -14,6 +14,7 @@
 enum {
     LOOK_PERIOD_MS = 60 * 1000,
     VERSION_PERIOD_MS = 60 * 60 * 1000, /* agents are updated */
+    VERSION_RETRY_MS = 10 * 60 * 1000,
     /* Events cannot be taken back: with a program that makes its own again and again there is no race. */
     OUTDONE_MAX_MS = 60 * 60 * 1000,
     OUTDONE_FORGET_MS = 3 * 60 * 60 * 1000,
@@ -93,7 +94,8 @@ static void tell(struct daemon *d, const struct look_flow *look)
     if (!look->asked_version)
         return;
     memcpy(d->told.agent_version, look->version, sizeof d->told.agent_version);
-    d->told.version_at_ms = daemon_uptime_ms(d) + VERSION_PERIOD_MS;
+    d->told.version_at_ms =
+        daemon_uptime_ms(d) + (look->told_version ? VERSION_PERIOD_MS : VERSION_RETRY_MS);
 }
 
 static void on_look_done(void *owner, const struct err *err)

@@ -7,6 +7,8 @@
 #include <stdarg.h>
 #include <string.h>
 
+#define NUMBER_MAX (INT64_C(1) << 50)
+
 enum { LABEL_WIDTH = 13, VALUE_MAX = 4096, NARROWEST = 20 };
 
 /* ---- members ---- */
@@ -18,9 +20,12 @@ static const char *text_of(const json_t *object, const char *name)
     return text == NULL ? "" : text;
 }
 
+/* Times are so far from the limits of their type that they can be added and multiplied. */
 static int64_t number_of(const json_t *object, const char *name)
 {
-    return json_integer_value(json_object_get(object, name));
+    int64_t number = json_integer_value(json_object_get(object, name));
+
+    return number > NUMBER_MAX ? NUMBER_MAX : number < -NUMBER_MAX ? -NUMBER_MAX : number;
 }
 
 static bool is_true(const json_t *object, const char *name)

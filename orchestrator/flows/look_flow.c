@@ -64,7 +64,7 @@ static void on_version(void *owner, const struct err *err)
 {
     struct look_flow *flow = owner;
 
-    flow->asked_version = err == NULL;
+    flow->told_version = err == NULL;
     memcpy(flow->version, flow->agent.version, sizeof flow->version);
     dstack_call_done(&flow->agent);
     seq_resume(&flow->seq, NULL);
@@ -75,7 +75,7 @@ static int begin_version(void *owner, struct err *err)
     struct look_flow *flow = owner;
 
     (void)err;
-    if (!flow->asks_version)
+    if (!flow->asked_version)
         return SEQ_READY;
     dstack_version(&flow->agent, flow->measure->agent, on_version, flow);
     return SEQ_WAIT;
@@ -100,8 +100,10 @@ void look_flow_start(struct look_flow *flow, uv_loop_t *loop, const struct confi
                      struct measure *measure, bool asks_version, done_fn done,
                      void *owner)
 {
-    *flow = (struct look_flow){
-        .loop = loop, .config = config, .measure = measure, .asks_version = asks_version};
+    *flow = (struct look_flow){.loop = loop,
+                               .config = config,
+                               .measure = measure,
+                               .asked_version = asks_version};
     seq_start(&flow->seq, loop, "look", steps, flow, done, owner);
 }
 

@@ -18,12 +18,13 @@
 
 struct look_flow {
     /* Results, valid in done. */
-    char presented[65];             /* hex SHA-256 of the leaf; "" when it is not known */
-    bool shown;                     /* the event log was: `last` is known */
-    char last[65];                  /* "" when there is no event that names a leaf */
-    struct err port_err;            /* why it is not known what the port presents */
-    bool asked_version;             /* the agent has answered: */
-    char version[DSTACK_WORD_SIZE]; /* "" when it does not say */
+    char presented[65];  /* hex SHA-256 of the leaf; "" when it is not known */
+    bool shown;          /* the event log was: `last` is known */
+    char last[65];       /* "" when there is no event that names a leaf */
+    struct err port_err; /* why it is not known what the port presents */
+    bool asked_version;  /* the agent was, and has answered: */
+    bool told_version;
+    char version[DSTACK_WORD_SIZE];  /* "" when it does not say */
     char app_name[DSTACK_WORD_SIZE]; /* of the application, as the agent says */
 
     /* Private. */
@@ -32,7 +33,6 @@ struct look_flow {
     struct measure *measure;
     struct tls_probe probe;
     struct measure_call call;
-    bool asks_version;
     struct dstack_call agent;
     struct seq seq;
 };
