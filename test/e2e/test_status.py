@@ -1,5 +1,6 @@
 """cert-manager status: how things stand, for people and programs."""
 
+import contextlib
 import json
 import os
 import pty
@@ -8,12 +9,13 @@ import select
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pki
 import pytest
 from command import command, run
 from conftest import logs_of
-from loopback import wait_until
+from loopback import LoopbackAddress, wait_until
 from rotation import serve
 from stack import Stack
 
@@ -104,6 +106,19 @@ def test_failure_is_told_with_reason_hint_and_time(stack):
     assert asked(stack)["last_failure"]["open"] is False
 
 
+def test_failed_challenge_is_told_with_what_can_be_done(stack, ca):
+    with contextlib.closing(LoopbackAddress()) as nobody:
+        ca.point(stack.domain, nobody)  # where nothing listens
+        start(stack)
+        wait_until(lambda: asked(stack)["last_failure"], "the order has failed")
+        failure = asked(stack)["last_failure"]
+    assert (failure["activity"], failure["open"]) == ("issue", True)
+    assert stack.domain in failure["reason"]
+    assert "has to reach port 80" in failure["hint"]
+    screen = run(stack, "status").out
+    assert "! issue failed: " in screen and re.search(r"^  hint +the CA has to", screen, re.MULTILINE)
+
+
 def test_what_goes_on_is_told(stack):
     fault = stack.agent.fault(delay_s=60, method="EmitEvent")
     start(stack)
@@ -135,6 +150,14 @@ def run_before_start(stack):
     stack.config.parent.mkdir(parents=True, exist_ok=True)
     stack.config.write_text(f"run_dir: {stack.folder['run_dir']}\n")
     return run(stack, "status")
+
+
+@pytest.mark.parametrize("arguments", [(), ("--json",)])
+def test_output_that_cannot_be_written_is_an_error(served, arguments):
+    line, variables = command(served, "status", *arguments)
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(line, env=variables, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == CANNOT_ASK and "cannot be written" in done.stderr
 
 
 # Again and again.
