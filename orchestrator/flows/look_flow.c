@@ -33,33 +33,6 @@ static void abort_port(void *owner)
     tls_probe_cancel(&flow->probe);
 }
 
-static void on_last(void *owner, const struct err *err)
-{
-    struct look_flow *flow = owner;
-
-    flow->shown = err == NULL && flow->call.source == MEASURE_FROM_LOG;
-    if (flow->shown)
-        memcpy(flow->last, flow->call.last, sizeof flow->last);
-    memcpy(flow->app_name, flow->call.app_name, sizeof flow->app_name);
-    seq_resume(&flow->seq, NULL);
-}
-
-static int begin_last(void *owner, struct err *err)
-{
-    struct look_flow *flow = owner;
-
-    (void)err;
-    measure_last(&flow->call, flow->measure, "", on_last, flow);
-    return SEQ_WAIT;
-}
-
-static void abort_last(void *owner)
-{
-    struct look_flow *flow = owner;
-
-    measure_cancel(&flow->call);
-}
-
 static void on_version(void *owner, const struct err *err)
 {
     struct look_flow *flow = owner;
@@ -88,11 +61,39 @@ static void abort_version(void *owner)
     dstack_cancel(&flow->agent);
 }
 
+static void on_last(void *owner, const struct err *err)
+{
+    struct look_flow *flow = owner;
+
+    flow->shown = err == NULL && flow->call.source == MEASURE_FROM_LOG;
+    if (flow->shown)
+        memcpy(flow->last, flow->call.last, sizeof flow->last);
+    memcpy(flow->app_name, flow->call.app_name, sizeof flow->app_name);
+    seq_resume(&flow->seq, NULL);
+}
+
+static int begin_last(void *owner, struct err *err)
+{
+    struct look_flow *flow = owner;
+
+    (void)err;
+    measure_last(&flow->call, flow->measure, "", on_last, flow);
+    return SEQ_WAIT;
+}
+
+static void abort_last(void *owner)
+{
+    struct look_flow *flow = owner;
+
+    measure_cancel(&flow->call);
+}
+
 /* Each wait has a time limit of its own. */
 static const struct seq_step steps[] = {
     {"ask the port", begin_port, NULL, abort_port, 0},
-    {"read last event", begin_last, NULL, abort_last, 0},
     {"ask for version", begin_version, NULL, abort_version, 0},
+    /* The last one, so that no event comes about behind it and is not seen before the next look. */
+    {"read last event", begin_last, NULL, abort_last, 0},
     {0},
 };
 

@@ -1,7 +1,7 @@
 /*
  * look flow: which leaf does the port present, and which one does the last certificate event name?
  *
- *     ask the port → read last event → ask for version
+ *     ask the port → ask for version → read last event
  *
  * And which release is the agent, now and then. It changes nothing. What cannot be found out is left open: a port that is too busy for a handshake,
  * and an agent that does not answer or shows no log, are no news about what is served.
