@@ -82,17 +82,6 @@ static const char *advice_for(const struct acme_account *a, const char *type)
     return NULL;
 }
 
-static bool problem_is(const struct acme_account *a, const char *name)
-{
-    json_t *root = json_loads(buf_str(&a->http.body), 0, NULL);
-    const char *type = json_string_value(json_object_get(root, "type"));
-    const char *found = type == NULL ? NULL : strrchr(type, ':');
-    bool same = found != NULL && strcmp(found + 1, name) == 0;
-
-    json_decref(root);
-    return same;
-}
-
 /* The answer as a problem document (RFC 7807), turned into an error. */
 static int refuse(struct acme_account *a, const char *what, struct err *err)
 {
@@ -108,7 +97,7 @@ static int refuse(struct acme_account *a, const char *what, struct err *err)
                      advice, name + 1, detail == NULL ? "no explanation" : detail);
     else
         (void)acme_refused(&a->http, what, err);
-    a->deactivated = !a->bound && problem_is(a, "unauthorized");
+    a->deactivated = !a->bound && acme_problem_is(&a->http, "unauthorized");
     json_decref(root);
     return -1;
 }
@@ -250,7 +239,7 @@ static bool take_fresh_nonce(struct acme_account *a)
 {
     bool fresh = take_header(a, "Replay-Nonce", a->nonce, sizeof a->nonce);
 
-    return fresh && a->http.status == 400 && problem_is(a, "badNonce") &&
+    return fresh && a->http.status == 400 && acme_problem_is(&a->http, "badNonce") &&
            ++a->nonce_refusals <= NONCE_REFUSALS_MAX;
 }
 
@@ -296,7 +285,8 @@ static int finish_find(void *flow, struct err *err)
         return seq_go_to(&a->seq, "find account");
     if (a->http.status == 200)
         return take_account(a, err);
-    if (problem_is(a, "accountDoesNotExist") && !a->request.existing_only)
+    a->absent = acme_problem_is(&a->http, "accountDoesNotExist");
+    if (a->absent && !a->request.existing_only)
         return SEQ_NEXT;
     return refuse(a, "newAccount", err);
 }

@@ -38,6 +38,7 @@ struct acme_account {
     bool created; /* the CA did not know the key before */
     bool
         deactivated; /* on failure: there is one, and it may not be used (RFC 8555 §7.3.6) */
+    bool absent; /* on failure: the CA has none for this key, and none was to be made */
     char caa_identity
         [ACME_IDENTITY_SIZE]; /* the CA's name in CAA records, "" for unknown */
 

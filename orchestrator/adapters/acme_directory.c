@@ -9,6 +9,17 @@
 
 enum { ANSWER_MAX_BYTES = 64 * 1024 };
 
+bool acme_problem_is(const struct http_call *answer, const char *type)
+{
+    json_t *root = json_loads(buf_str(&answer->body), 0, NULL);
+    const char *found = json_string_value(json_object_get(root, "type"));
+    const char *name = found == NULL ? NULL : strrchr(found, ':');
+    bool same = name != NULL && strcmp(name + 1, type) == 0;
+
+    json_decref(root);
+    return same;
+}
+
 int acme_refused(const struct http_call *answer, const char *what, struct err *err)
 {
     json_t *root = json_loads(buf_str(&answer->body), 0, NULL);
@@ -90,7 +101,10 @@ static int read_answer(struct acme_directory *directory, struct err *err)
         return err_set(err, ERR_PEER,
                        "the answer is not JSON: is this the URL of an ACME "
                        "directory?");
+    (void)copy_url(root, "revokeCert", directory->revoke_cert);
     (void)copy_url(root, "renewalInfo", directory->renewal_info);
+    directory->needs_binding = json_is_true(
+        json_object_get(json_object_get(root, "meta"), "externalAccountRequired"));
     copy_identity(root, directory->caa_identity);
     read_profiles(directory, root);
     if (!copy_url(root, "newNonce", directory->new_nonce))

@@ -23,9 +23,11 @@ struct acme_directory {
     /* Results, valid in done. */
     char new_nonce[ACME_URL_SIZE];
     char new_account[ACME_URL_SIZE];
-    char renewal_info[ACME_URL_SIZE];      /* "" where the CA has none */
+    char revoke_cert[ACME_URL_SIZE]; /* "" where the CA has none, as for the next */
+    char renewal_info[ACME_URL_SIZE];
     char caa_identity[ACME_IDENTITY_SIZE]; /* its name in CAA records, "" for unknown */
-    bool lacks_profile;                /* the one that the authority is configured with */
+    bool needs_binding; /* accounts there have to be bound to one at the CA */
+    bool lacks_profile; /* the one that the authority is configured with */
     char profiles[ACME_PROFILES_SIZE]; /* that it has, "" for none; cut when it is long */
 
     /* Private. */
@@ -43,6 +45,9 @@ void acme_directory_start(struct acme_directory *directory,
                           const struct acme_directory_request *request, done_fn done,
                           void *owner);
 void acme_directory_cancel(struct acme_directory *directory);
+
+/* Whether the answer is a problem document of this ACME type, "badNonce" (RFC 8555 §6.7). */
+bool acme_problem_is(const struct http_call *answer, const char *type);
 
 /*
  * An answer that is no success as an error, with the type and the detail of its problem document

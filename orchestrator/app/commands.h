@@ -10,6 +10,8 @@ extern const struct command cmd_run;
 extern const struct command cmd_render;
 extern const struct command cmd_config;
 extern const struct command cmd_status;
+extern const struct command cmd_csr;
+extern const struct command cmd_account;
 extern const struct command cmd_verify_log;
 extern const struct command cmd_health;
 extern const struct command cmd_prestart;

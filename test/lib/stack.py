@@ -120,12 +120,17 @@ class Stack:
 
     # Its life.
 
-    def start(self, *, with_agent=True):
-        """A new container on the volume; its entry point runs, and nothing is waited for."""
+    def prepare(self, *, with_agent=True):
+        """The container's files, and its agent; nothing runs in it."""
         if self._agent_is_ours and with_agent:
             self.agent.start()
         self._lay_out()
         self.alter_image()
+        return self
+
+    def start(self, *, with_agent=True):
+        """A new container on the volume; its entry point runs, and nothing is waited for."""
+        self.prepare(with_agent=with_agent)
         command = [PROGRAM, "prestart", "--boot", "--wake", self.folder["run"] / "supervisor.sock"]
         command += ["--", SUPERVISORD, "-c", self.supervisord_conf]
         self._container = spawn(
