@@ -1,14 +1,10 @@
-#include "adapters/evidence_folder.h"
-#include "adapters/live_chain.h"
 #include "adapters/nginx.h"
-#include "adapters/store.h"
-#include "adapters/upstream_watch.h"
 #include "app/commands.h"
+#include "app/machine.h"
 #include "app/setup.h"
 #include "app/site.h"
 #include "base/fs.h"
 #include "base/log.h"
-#include "domain/chain.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -21,18 +17,6 @@
 struct arguments {
     const char *folder;
     enum nginx_level level;
-};
-
-/* What is asked of the machine first. */
-struct questions {
-    uv_loop_t loop;
-    struct nginx_facts facts;
-    char live_chain[FS_PATH_MAX];
-    char evidence[FS_PATH_MAX];
-    struct upstream_watch upstreams;
-    struct nginx_probe probe;
-    unsigned open;
-    bool round_over; /* no look-up is in the resolver any more */
 };
 
 /* ---- the command line ---- */
@@ -63,127 +47,6 @@ static int read_line(const struct command_line *line, struct arguments *ret)
                                  "http-only",
                                  level);
     return 0;
-}
-
-/* ---- what the machine says ---- */
-
-static void know_more(struct questions *questions)
-{
-    if (--questions->open == 0)
-        uv_stop(&questions->loop);
-}
-
-static void on_version_known(void *owner, const struct err *err)
-{
-    if (err != NULL)
-        log_warning("nginx's version is not known, and taken for an old one: %s",
-                    err->message);
-    know_more(owner);
-}
-
-static void on_looked_up(void *owner, const struct upstream *upstream, bool changed,
-                         const struct err *err)
-{
-    (void)owner;
-    (void)upstream;
-    (void)changed;
-    (void)err;
-}
-
-static void on_round_over(void *owner, bool changed)
-{
-    struct questions *questions = owner;
-
-    (void)changed;
-    questions->round_over = true;
-}
-
-static void on_ready(void *owner)
-{
-    struct questions *questions = owner;
-
-    site_log_missing(&questions->upstreams.upstreams);
-    know_more(questions);
-}
-
-static const struct upstream_watch_events watch_events = {
-    .looked_up = on_looked_up,
-    .round_over = on_round_over,
-    .ready = on_ready,
-};
-
-/* Its name has that of the certificate's key in it. */
-static void find_live_chain(struct questions *questions, const struct config *config)
-{
-    struct store store;
-    struct chain *chain = NULL;
-    struct err err = ERR_INIT;
-    BUF_SCOPED pem = {0};
-
-    if (!config->nginx.live_chain)
-        return;
-    if (store_init(&store, config, &err) == 0 &&
-        store_load_chain(&store, &pem, &err) == 0 &&
-        chain_parse(pem.data, pem.len, &chain, &err) == 0 &&
-        live_chain_path(config, chain_public_key(chain), questions->live_chain, &err) ==
-            0)
-        questions->facts.live_chain = questions->live_chain;
-    else
-        log_info("live_chain is left out, because there is no certificate in %s: %s",
-                 config->tls.dir, err.message);
-    chain_free(chain);
-}
-
-/*
- * 0 when everything is known that can be known soon; then close_questions() is due. Without HTTPS
- * no backend is asked for.
- */
-static int ask(struct questions *questions, const struct config *config,
-               enum nginx_level level, struct err *err)
-{
-    bool names = level != NGINX_HTTP_ONLY;
-
-    *questions = (struct questions){.open = names ? 2 : 1, .round_over = !names};
-    nginx_machine_facts(config, &questions->facts);
-    if (config_answers_challenges(config) &&
-        questions->facts.account_thumbprint[0] == '\0')
-        log_info(
-            "answers to challenges without a file are left out: cert-manager has not "
-            "seen the key of the ACME account here");
-    if (evidence_folder_for_nginx(config, questions->evidence, &questions->facts, err) <
-        0)
-        return -1;
-    if (uv_loop_init(&questions->loop) != 0)
-        return err_set(err, ERR_SYS, "cannot create the event loop");
-    if (upstream_watch_init(&questions->upstreams, &questions->loop, config,
-                            &watch_events, questions, err) < 0) {
-        upstream_watch_done(&questions->upstreams);
-        uv_loop_close(&questions->loop);
-        return -1;
-    }
-    questions->facts.upstreams = &questions->upstreams.upstreams;
-    if (names) {
-        find_live_chain(questions, config);
-        upstream_watch_start(&questions->upstreams);
-    }
-    nginx_probe_start(&questions->probe, &questions->loop, config, &questions->facts,
-                      on_version_known, questions);
-    uv_run(&questions->loop, UV_RUN_DEFAULT);
-    return 0;
-}
-
-/*
- * getaddrinfo(3) cannot be interrupted, and exit(3) waits for libuv's threads. Everything has been
- * written: a resolver that hangs must not hold the command up.
- */
-static void close_questions(struct questions *questions, int code)
-{
-    if (!questions->round_over)
-        _exit(code);
-    upstream_watch_close(&questions->upstreams);
-    uv_run(&questions->loop, UV_RUN_DEFAULT);
-    uv_loop_close(&questions->loop);
-    upstream_watch_done(&questions->upstreams);
 }
 
 /* ---- where it goes ---- */
@@ -268,16 +131,36 @@ static int render(const struct config *config, const struct nginx_facts *facts,
     return failed == 0 ? EXIT_SUCCESS : fail(&err, EXIT_FAILURE);
 }
 
+static void log_gaps(const struct config *config, const struct machine *machine)
+{
+    if (config_answers_challenges(config) && machine->facts.account_thumbprint[0] == '\0')
+        log_info(
+            "answers to challenges without a file are left out: cert-manager has not "
+            "seen the key of the ACME account here");
+    if (machine->chain_err.kind != ERR_NONE)
+        log_info("live_chain is left out, because there is no certificate in %s: %s",
+                 config->tls.dir, machine->chain_err.message);
+    if (machine->version_err.kind != ERR_NONE)
+        log_warning("nginx's version is not known, and taken for an old one: %s",
+                    machine->version_err.message);
+}
+
 static int ask_and_render(const struct config *config, const struct arguments *arguments)
 {
-    struct questions questions;
+    enum machine_scope scope =
+        arguments->level == NGINX_HTTP_ONLY ? MACHINE_HTTP_ONLY : MACHINE_ALL;
+    struct machine machine;
     struct err err = ERR_INIT;
     int code;
 
-    if (ask(&questions, config, arguments->level, &err) < 0)
+    if (machine_ask(&machine, config, scope, &err) < 0)
         return fail(&err, err.kind == ERR_CONFIG ? EXIT_CONFIG : EXIT_FAILURE);
-    code = render(config, &questions.facts, arguments);
-    close_questions(&questions, code);
+    log_gaps(config, &machine);
+    if (scope == MACHINE_ALL)
+        site_log_missing(machine.facts.upstreams);
+    code = render(config, &machine.facts, arguments);
+    if (!machine_close(&machine))
+        _exit(code);
     return code;
 }
 
