@@ -268,7 +268,7 @@ static int run(const struct command_line *line)
 
     setup_harden();
     setup_log_to(STDERR_FILENO);
-    code = setup_load(&config, command_value(line, "config"), SETUP_LOG_WARNINGS);
+    code = setup_load(&config, line, SETUP_LOG_WARNINGS);
     accounts = calloc(1, sizeof *accounts);
     if (code == 0 && accounts == NULL) {
         command_complain(line, "out of memory");
@@ -284,7 +284,7 @@ static int run(const struct command_line *line)
 }
 
 static const struct command_option options[] = {
-    {"config", "FILE", "settings file, as for `cert-manager run`", NULL},
+    SETUP_OPTIONS,
     {"offline", NULL, "ask no CA: show what is remembered of earlier orders", NULL},
     {"json", NULL, "one JSON object instead of lines for people", NULL},
     {0},

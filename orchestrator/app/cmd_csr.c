@@ -44,7 +44,7 @@ static int run(const struct command_line *line)
     setup_harden();
     setup_log_to(STDERR_FILENO);
     buf_init(&request, CSR_MAX_BYTES);
-    code = setup_load(&config, command_value(line, "config"), SETUP_LOG_WARNINGS);
+    code = setup_load(&config, line, SETUP_LOG_WARNINGS);
     if (code == 0 && (build(&config, &request, &err) < 0 || print(&request, &err) < 0)) {
         command_complain(line, "%s", err.message);
         code = err.kind == ERR_CONFIG ? EXIT_CONFIG : EXIT_FAILURE;
@@ -54,7 +54,7 @@ static int run(const struct command_line *line)
 }
 
 static const struct command_option options[] = {
-    {"config", "FILE", "settings file, as for `cert-manager run`", NULL},
+    SETUP_OPTIONS,
     {0},
 };
 
