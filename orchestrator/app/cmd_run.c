@@ -30,7 +30,7 @@ static int run(const struct command_line *line)
     setup_harden();
     code = setup_load(&config, line, SETUP_LOG_WARNINGS);
     if (code == 0)
-        code = daemon_run(&config);
+        code = daemon_run(&config, line);
     config_done(&config);
     if (code == EXIT_CONFIG)
         wait_to_be_seen();
@@ -53,7 +53,8 @@ const struct command cmd_run = {
     .name = "run",
     .summary = "obtain, measure, serve and renew the certificate (the daemon)",
     .description =
-        "Obtains, measures, serves and renews the certificate until SIGTERM or SIGINT.",
+        "Obtains, measures, serves and renews the certificate until SIGTERM or SIGINT. "
+        "SIGHUP has it read the settings again, as `cert-manager reload` does.",
     .options = options,
     .exit_status =
         "0 stopped by a signal, 1 cannot run, 2 wrong use, 78 unusable setting",

@@ -2,6 +2,7 @@
 
 #include "adapters/journal_file.h"
 #include "app/daemon_internal.h"
+#include "app/setup.h"
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/random.h"
@@ -23,7 +24,7 @@ enum { NGINX_SETTLE_MS = 200 };
 /* Somebody who writes them all the time must not make us do the same. */
 enum { SECOND_LOOK_MS = 1000 };
 
-static const int stop_signals[DAEMON_SIGNALS] = {SIGTERM, SIGINT};
+static const int signals[] = {SIGTERM, SIGINT, SIGHUP, 0};
 
 uint64_t daemon_uptime_ms(struct daemon *d)
 {
@@ -69,15 +70,17 @@ static void close_all(struct daemon *d)
     watch_close(&d->site_folder, &d->loop, NULL, NULL);
     watch_close(&d->pid_folder, &d->loop, NULL, NULL);
     watch_close(&d->tls_folder, &d->loop, NULL, NULL);
-    for (int i = 0; i < DAEMON_SIGNALS; i++)
-        uv_close((uv_handle_t *)&d->signals[i], NULL);
+    timer_close(&d->reload.resume, NULL);
+    signals_close(&d->signals);
     server_close(&d->control, NULL, NULL);
     http_close(d->http, NULL, NULL);
 }
 
 void daemon_end_if_idle(struct daemon *d)
 {
-    if (d->activity == IDLE && daemon_stop_challenges(d))
+    bool idle = daemon_stop_reload(d) && daemon_stop_challenges(d);
+
+    if (d->activity == IDLE && idle)
         close_all(d);
 }
 
@@ -117,16 +120,28 @@ static void cancel_flow(struct daemon *d)
     }
 }
 
-static void on_stop_signal(uv_signal_t *handle, int number)
+void daemon_stop(struct daemon *d)
 {
-    struct daemon *d = handle->data;
-
-    if (d->stopping)
-        return;
-    log_info("stopping on %s", number == SIGTERM ? "SIGTERM" : "SIGINT");
     d->stopping = true;
     certbot_version_cancel(&d->certbot_version);
     cancel_flow(d);
+}
+
+static void on_signal(void *owner, int number)
+{
+    struct daemon *d = owner;
+    struct config_report report;
+
+    if (number == SIGHUP) {
+        if (!d->stopping && daemon_ask_reload(d, &report) == 0)
+            (void)daemon_gives_way(d);
+        return;
+    }
+    d->reload.lives_on = false;
+    if (d->stopping)
+        return;
+    log_info("stopping on %s", number == SIGTERM ? "SIGTERM" : "SIGINT");
+    daemon_stop(d);
 }
 
 /* Every flow ends here. */
@@ -177,6 +192,8 @@ void daemon_proceed(struct daemon *d)
 {
     struct plan plan;
 
+    if (daemon_gives_way(d))
+        return;
     daemon_ask_ledger(d);
     plan = plan_next(&d->plan_facts, (int64_t)time(NULL), daemon_uptime_ms(d));
     /* Judging the stored pair is the one action that ends within its call. */
@@ -341,7 +358,8 @@ static bool may_site_start(void *owner)
 {
     struct daemon *d = owner;
 
-    if (d->activity == APPLYING || d->stopping)
+    if (d->activity == APPLYING || d->activity == STARTING || d->stopping ||
+        daemon_reload_is_due(d))
         return false;
     if (daemon_has_served_pair(d))
         return true;
@@ -357,8 +375,12 @@ static void on_site_ended(void *owner)
     if (d->activity == IDLE)
         daemon_note_step(d, "", "");
     daemon_publish_status(d);
-    if (d->activity == IDLE && !d->stopping)
+    if (d->stopping)
+        return;
+    if (d->activity == IDLE)
         daemon_proceed(d);
+    else
+        (void)daemon_gives_way(d);
 }
 
 static const struct site_events site_events = {
@@ -399,7 +421,8 @@ static void take_over(struct daemon *d)
     d->plan_facts.adopts =
         !issue_flow_clean_up(d->config, &d->store) && adopt_is_on(d->config);
     challenge_probe_clean_up(d->config);
-    if (!nginx_configured(d->config) && daemon_serve_http_only(d, &err) < 0)
+    if (d->served == NULL && !nginx_configured(d->config) &&
+        daemon_serve_http_only(d, &err) < 0)
         log_error("%s", err.message);
 }
 
@@ -421,8 +444,7 @@ static int be_the_only_one(const struct config *config, struct err *err)
 
 static int set_up(struct daemon *d, struct err *err)
 {
-    if (be_the_only_one(d->config, err) < 0 ||
-        store_init(&d->store, d->config, err) < 0 || http_setup(err) < 0)
+    if (store_init(&d->store, d->config, err) < 0 || http_setup(err) < 0)
         return -1;
     if (uv_loop_init(&d->loop) != 0)
         return err_set(err, ERR_SYS, "cannot create the event loop");
@@ -441,11 +463,9 @@ static int set_up(struct daemon *d, struct err *err)
     d->fallback.count = d->config->acme.authorities.count;
     timer_init(&d->wake, &d->loop, on_wake, d);
     timer_init(&d->settle, &d->loop, daemon_on_folder_settled, d);
-    for (int i = 0; i < DAEMON_SIGNALS; i++) {
-        uv_signal_init(&d->loop, &d->signals[i]);
-        d->signals[i].data = d;
-        uv_signal_start(&d->signals[i], on_stop_signal, stop_signals[i]);
-    }
+    if (signals_start(&d->signals, &d->loop, signals, on_signal, d, err) < 0)
+        return -1;
+    daemon_init_reload(d);
     nginx_machine_facts(d->config, &d->facts);
     if (daemon_init_evidence(d, err) < 0 || daemon_init_ledger(d, err) < 0)
         return -1;
@@ -457,44 +477,104 @@ static int set_up(struct daemon *d, struct err *err)
     return 0;
 }
 
-int daemon_run(const struct config *config)
+static void start(struct daemon *d)
 {
-    struct daemon *d = calloc(1, sizeof *d);
-    struct err err = ERR_INIT;
-
-    if (d == NULL) {
-        log_fatal("out of memory");
-        return EXIT_FAILURE;
-    }
-    d->config = config;
-    d->told.started_at = (int64_t)time(NULL);
-    log_info("cert-manager %s for %s, %s", CERT_MANAGER_VERSION, config->domain,
-             config->development ? "development mode" : config_directory(config));
-    if (set_up(d, &err) < 0) {
-        log_fatal("%s", err.message);
-        free(d);
-        return EXIT_FAILURE;
-    }
-    take_over(d);
     daemon_watch_challenges(d);
     watch_others(d);
     d->activity = STARTING;
     d->starting = 2;
     daemon_ask_certbot(d);
     site_start(&d->site);
-    nginx_probe_start(&d->flow.probe, &d->loop, config, &d->facts, on_version_known, d);
-    uv_run(&d->loop, UV_RUN_DEFAULT);
-    if (uv_loop_close(&d->loop) != 0)
-        log_error("a handle of the event loop was left open");
+    nginx_probe_start(&d->flow.probe, &d->loop, d->config, &d->facts, on_version_known,
+                      d);
+}
+
+static void free_daemon(struct daemon *d)
+{
+    if (d == NULL)
+        return;
     site_done(&d->site);
     buf_done(&d->status);
-    daemon_done_metrics(d);
+    metrics_done(&d->metrics);
+    daemon_done_reload(d);
     ledger_file_done(&d->ledger);
     EVP_PKEY_free(d->tls_key);
     secret_free(d->ekm_secret);
     daemon_drop_candidate(d);
     daemon_forget_served(d);
     free(d);
+}
+
+/* One life, with one configuration. NULL when it could not begin. */
+static struct daemon *live(const struct config *config, const struct command_line *said,
+                           struct daemon *former)
+{
+    struct daemon *d = calloc(1, sizeof *d);
+    struct err err = ERR_INIT;
+
+    if (d == NULL) {
+        log_fatal("out of memory");
+        return NULL;
+    }
+    d->config = config;
+    d->reload.said = said;
+    d->told.started_at = (int64_t)time(NULL);
+    log_info("cert-manager %s for %s, %s%s", CERT_MANAGER_VERSION, config->domain,
+             config->development ? "development mode" : config_directory(config),
+             former == NULL ? "" : ", with other settings");
+    if (former != NULL)
+        daemon_inherit(d, former);
+    if (set_up(d, &err) < 0) {
+        log_fatal("%s", err.message);
+        return NULL;
+    }
+    take_over(d);
+    if (former != NULL)
+        daemon_settle_in(d, former);
+    start(d);
+    uv_run(&d->loop, UV_RUN_DEFAULT);
+    if (uv_loop_close(&d->loop) != 0)
+        log_error("a handle of the event loop was left open");
+    daemon_end_metrics();
+    return d;
+}
+
+/* The settings of `d` are those in `former_config` from here on, and `config` has its next ones. */
+static void turn_over(struct daemon *d, struct config *config,
+                      struct config *former_config)
+{
+    config_done(former_config);
+    *former_config = *config;
+    *config = d->reload.next;
+    d->config = former_config;
+    d->reload.next = (struct config){0};
+    setup_follow(config);
+}
+
+int daemon_run(struct config *config, const struct command_line *said)
+{
+    struct config former_config = {0};
+    struct daemon *former = NULL;
+    struct err err = ERR_INIT;
+    bool lives_on = true;
+
+    if (be_the_only_one(config, &err) < 0) {
+        log_fatal("%s", err.message);
+        return EXIT_FAILURE;
+    }
+    while (lives_on) {
+        struct daemon *d = live(config, said, former);
+
+        free_daemon(former);
+        former = d;
+        lives_on = d != NULL && d->reload.lives_on;
+        if (lives_on)
+            turn_over(d, config, &former_config);
+    }
+    config_done(&former_config);
+    if (former == NULL)
+        return EXIT_FAILURE;
+    free_daemon(former);
     log_info("stopped");
     return EXIT_SUCCESS;
 }

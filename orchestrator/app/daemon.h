@@ -6,9 +6,16 @@
 #ifndef CM_APP_DAEMON_H
 #define CM_APP_DAEMON_H
 
+#include "app/command.h"
 #include "domain/config.h"
 
-/* Runs until SIGTERM or SIGINT. The exit code of the process. */
-int daemon_run(const struct config *config);
+/*
+ * Runs until SIGTERM or SIGINT. The exit code of the process.
+ *
+ * On SIGHUP, and when asked over the control socket, the settings are read again from where `said` says.
+ * Good ones take the place of those in `config`, and everything begins anew with them, in a new event
+ * loop; nginx and its connections see nothing of that.
+ */
+int daemon_run(struct config *config, const struct command_line *said);
 
 #endif

@@ -140,6 +140,7 @@ static void take_served(struct daemon *d)
     d->served_key = d->tls_key;
     d->plan_facts.served = true;
     d->plan_facts.rekeyed = false;
+    d->plan_facts.unfit = NULL;
     d->plan_facts.incomplete = chain_lacks(chain, &d->config->domains);
     d->plan_facts.not_before = leaf->not_before;
     d->plan_facts.not_after = leaf->not_after;
@@ -259,6 +260,7 @@ static void on_apply_done(void *owner, const struct err *err)
         note_served(d, flow);
     }
     plan_measuring(d);
+    daemon_note_settings_applied(d, err);
     daemon_follow_renewal(d);
     daemon_follow_evidence(d);
     apply_flow_done(flow);

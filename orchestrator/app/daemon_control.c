@@ -40,6 +40,7 @@ static const struct {
     {"GET", "/v1/status", answer_status},
     {"GET", "/metrics", answer_metrics},
     {"GET", "/health", daemon_answer_health},
+    {"POST", "/v1/reload", daemon_answer_reload},
 };
 
 static void refuse(struct server_answer *ret, int status, const char *message)

@@ -24,8 +24,8 @@ int daemon_init_evidence(struct daemon *d, struct err *err)
         log_warning("evidence.enabled has no effect in development mode");
     if (evidence_folder_for_nginx(d->config, d->evidence, &d->facts, err) < 0)
         return -1;
-    /* Of an earlier life: nobody knows of which leaf. */
-    if (d->facts.evidence != NULL)
+    /* Of an earlier process: nobody knows of which leaf. */
+    if (d->facts.evidence != NULL && d->evidence_leaf[0] == '\0')
         withdraw(d);
     return 0;
 }

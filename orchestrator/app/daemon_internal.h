@@ -2,7 +2,8 @@
  * daemon_internal: what daemon.c (its life, and what comes next), daemon_keys.c (keys, and the pair in
  * the TLS folder), daemon_preflight.c, daemon_issue.c and daemon_challenges.c (obtaining another one),
  * daemon_ledger.c (whether a CA may be asked for it), daemon_apply.c (what is served), daemon_look.c
- * (whether it still is), daemon_renewal.c (until when) and daemon_evidence.c (what proves it) share.
+ * (whether it still is), daemon_renewal.c (until when), daemon_evidence.c (what proves it), daemon_reload.c
+ * (other settings) and daemon_heir.c (what outlives them) share.
  */
 #ifndef CM_APP_DAEMON_INTERNAL_H
 #define CM_APP_DAEMON_INTERNAL_H
@@ -13,6 +14,7 @@
 #include "adapters/measure.h"
 #include "adapters/nginx.h"
 #include "adapters/store.h"
+#include "app/command.h"
 #include "app/site.h"
 #include "domain/account.h"
 #include "domain/fallback.h"
@@ -22,6 +24,7 @@
 #include "domain/plan.h"
 #include "domain/preflight.h"
 #include "domain/status.h"
+#include "domain/stored.h"
 #include "flows/adopt_flow.h"
 #include "flows/apply_flow.h"
 #include "flows/evidence_flow.h"
@@ -33,6 +36,7 @@
 #include "runtime/http.h"
 #include "runtime/observer.h"
 #include "runtime/server.h"
+#include "runtime/signals.h"
 #include "runtime/timer.h"
 #include "runtime/watch.h"
 
@@ -42,7 +46,7 @@
 #include <sys/types.h>
 #include <uv.h>
 
-enum { DAEMON_SIGNALS = 2, DAEMON_SETTLE_MS = 2 * 1000 };
+enum { DAEMON_SETTLE_MS = 2 * 1000 };
 
 /* The one flow that may be at work, besides that of the site. */
 enum activity {
@@ -113,6 +117,26 @@ struct told {
     uint64_t version_at_ms; /* when the agent is asked for its version again */
 };
 
+/* Other settings: read, judged, and then lived by, in a life of their own. */
+struct reload {
+    const struct command_line *said; /* where settings are read from */
+    bool wanted;                     /* `next` waits */
+    struct config next;
+    bool judged;         /* nginx takes them */
+    bool judging;        /* nginx is being asked */
+    bool replaced;       /* by others since */
+    bool lives_on;       /* this life ends, and another one begins with `next` */
+    bool unsettled;      /* of this life's own settings: nginx does not have them yet */
+    struct timer resume; /* one life after the other, but not without end */
+    uint64_t not_before_ms;
+    struct nginx_facts facts; /* and what else nginx is asked about */
+    struct upstreams upstreams;
+    char evidence[FS_PATH_MAX];
+    struct buf site;
+    struct buf include;
+    struct nginx_test test;
+};
+
 struct daemon {
     const struct config *config;
     uv_loop_t loop;
@@ -132,7 +156,8 @@ struct daemon {
         site_folder; /* of default.conf, which `prestart` or a person may change */
     struct watch pid_folder;
     struct watch tls_folder;
-    uv_signal_t signals[DAEMON_SIGNALS];
+    struct signals signals;
+    struct reload reload;
 
     /* What is to be served with: derived, or with tls.key: external that of the pair. */
     EVP_PKEY *tls_key;
@@ -193,6 +218,7 @@ struct daemon {
     enum subject subject;
     unsigned starting; /* what is not known yet: nginx's version, addresses of backends */
     bool stopping;
+    char unfit[STORED_REASON_SIZE]; /* of the plan's facts */
     union {
         struct nginx_probe probe;
         struct keys_flow keys;
@@ -209,6 +235,9 @@ struct daemon {
 /* ---- daemon.c ---- */
 
 uint64_t daemon_uptime_ms(struct daemon *d);
+
+/* The flow at work is cut short: there is to be another life, or none. */
+void daemon_stop(struct daemon *d);
 
 /* A failure is logged, with what happens next. */
 void daemon_retry_later(struct daemon *d, enum plan_activity activity,
@@ -257,9 +286,9 @@ int daemon_answer_health(struct daemon *d, const struct server_request *request,
 
 /* ---- daemon_metrics.c ---- */
 
-/* From here to daemon_done_metrics all that is observed in the process is counted here. */
+/* From here to daemon_end_metrics all that is observed in the process is counted here. */
 void daemon_init_metrics(struct daemon *d);
-void daemon_done_metrics(struct daemon *d);
+void daemon_end_metrics(void);
 void daemon_count_issue(struct daemon *d, const struct issue_flow *flow,
                         const struct err *err);
 int daemon_metrics_text(struct daemon *d, struct buf *ret, struct err *err);
@@ -281,6 +310,42 @@ bool daemon_request_is_open(const struct control_request *request);
 void daemon_request_set(struct control_request *request, enum request_state state,
                         const char *format, ...) __attribute__((format(printf, 3, 4)));
 json_t *daemon_requests_json(const struct daemon *d);
+
+/* ---- daemon_reload.c ---- */
+
+void daemon_init_reload(struct daemon *d);
+void daemon_done_reload(struct daemon *d);
+
+/*
+ * The settings are read again, and wait to be lived by; -1 when they cannot be, with all that is wrong
+ * with them in the report, which is released in either case. It is logged here.
+ */
+int daemon_ask_reload(struct daemon *d, struct config_report *report);
+int daemon_answer_reload(struct daemon *d, const struct server_request *request,
+                         struct server_answer *ret, struct err *err);
+
+/* Whether they have their turn now. */
+bool daemon_reload_is_due(struct daemon *d);
+
+/*
+ * Whether other settings have their turn, so that nothing else is to begin; what can be done for them
+ * now is begun. For whoever is about to begin something, and when something has ended.
+ */
+bool daemon_gives_way(struct daemon *d);
+
+/* Whether nothing is at work any more. */
+bool daemon_stop_reload(struct daemon *d);
+
+/* An apply flow of what is served has ended: nginx has the settings of this life, or has not. */
+void daemon_note_settings_applied(struct daemon *d, const struct err *err);
+
+/* ---- daemon_heir.c ---- */
+
+/* What a life with other settings takes over, from one whose loop has ended; before its set-up. */
+void daemon_inherit(struct daemon *d, struct daemon *former);
+
+/* The rest of it, after the set-up. */
+void daemon_settle_in(struct daemon *d, struct daemon *former);
 
 /* ---- daemon_keys.c ---- */
 

@@ -56,6 +56,16 @@ static void note_other_keys(struct daemon *d, const struct keys_flow *keys)
     }
 }
 
+/* What is served goes on from a life with other settings, for which the keys were not the same. */
+static void note_first_keys(struct daemon *d, const struct keys_flow *keys)
+{
+    if (keys->tls_key == NULL)
+        return;
+    if (!d->config->development)
+        log_info("the guest agent has derived the TLS key");
+    d->plan_facts.rekeyed = d->served != NULL && !keys_same(keys->tls_key, d->served_key);
+}
+
 static int take_keys(struct daemon *d, struct keys_flow *keys, struct err *err)
 {
     bool first = d->ekm_secret == NULL;
@@ -65,8 +75,8 @@ static int take_keys(struct daemon *d, struct keys_flow *keys, struct err *err)
         return -1;
     if (!first)
         note_other_keys(d, keys);
-    else if (keys->tls_key != NULL && !d->config->development)
-        log_info("the guest agent has derived the TLS key");
+    else
+        note_first_keys(d, keys);
     if (keys->tls_key != NULL) {
         EVP_PKEY_free(d->tls_key);
         d->tls_key = keys->tls_key;

@@ -48,16 +48,17 @@ static void on_observed(void *owner, const struct observation *observation)
 
 void daemon_init_metrics(struct daemon *d)
 {
-    metrics_set(&d->metrics, METRIC_BUILD_INFO, CERT_MANAGER_VERSION,
-                OpenSSL_version(OPENSSL_VERSION_STRING), 1);
-    metrics_set(&d->metrics, METRIC_START_TIME, NULL, NULL, (double)time(NULL));
+    if (d->metrics.count == 0) { /* else the process goes on */
+        metrics_set(&d->metrics, METRIC_BUILD_INFO, CERT_MANAGER_VERSION,
+                    OpenSSL_version(OPENSSL_VERSION_STRING), 1);
+        metrics_set(&d->metrics, METRIC_START_TIME, NULL, NULL, (double)time(NULL));
+    }
     observer_set(on_observed, d);
 }
 
-void daemon_done_metrics(struct daemon *d)
+void daemon_end_metrics(void)
 {
     observer_set(NULL, NULL);
-    metrics_done(&d->metrics);
 }
 
 void daemon_count_issue(struct daemon *d, const struct issue_flow *flow,

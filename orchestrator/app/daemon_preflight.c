@@ -62,7 +62,10 @@ static void on_preflight_done(void *owner, const struct err *err)
     if (err == NULL) {
         /* The next order waits for the domain anew. */
         d->resolve_tries = 0;
-        daemon_start_order(d, false);
+        if (daemon_reload_is_due(d))
+            daemon_flow_ended(d);
+        else
+            daemon_start_order(d, false);
         return;
     }
     /* In the words of the checks, without the step that judged them. */

@@ -33,7 +33,8 @@ struct file {
     const char *named_by; /* NULL: nobody, it is the default */
 };
 
-static int refuse_file(const struct file *file, const struct err *err)
+static int refuse_file(const struct file *file, const struct err *err,
+                       struct config_report *report)
 {
     size_t len = strlen(file->path);
     const char *reason = err->message;
@@ -45,23 +46,25 @@ static int refuse_file(const struct file *file, const struct err *err)
     if (missing && fs_exists(file->path))
         reason = "a link to a file that does not exist";
     if (file->named_by == NULL)
-        log_fatal("settings file %s: %s", file->path, reason);
+        config_report_error(report, "settings file %s: %s", file->path, reason);
     else
-        log_fatal("settings file %s (named by %s): %s", file->path, file->named_by,
-                  reason);
-    return EXIT_CONFIG;
+        config_report_error(report, "settings file %s (named by %s): %s", file->path,
+                            file->named_by, reason);
+    return -1;
 }
 
-/* 0, or the exit code. The path is NULL when there is no file. */
-static int read_file(const char *given, const char **ret_path, struct buf *ret_text)
+/* The path is NULL when there is no file. */
+static int read_file(const char *given, const char **ret_path, struct buf *ret_text,
+                     struct config_report *report)
 {
     const char *variable = getenv(CONFIG_FILE_VARIABLE);
     struct file file = {.path = SETUP_DEFAULT_CONFIG};
     struct err err = ERR_INIT;
 
     if (given != NULL && given[0] == '\0') {
-        log_fatal("--config: found \"\", expected the path of the settings file");
-        return EXIT_CONFIG;
+        config_report_error(
+            report, "--config: found \"\", expected the path of the settings file");
+        return -1;
     }
     if (given != NULL)
         file = (struct file){.path = given, .named_by = "--config"};
@@ -73,9 +76,28 @@ static int read_file(const char *given, const char **ret_path, struct buf *ret_t
     /* A dangling link is there: somebody meant a file by it. */
     if (file.named_by != NULL || err.kind != ERR_SYS ||
         (err.code != ENOENT && err.code != ENOTDIR) || fs_exists(file.path))
-        return refuse_file(&file, &err);
+        return refuse_file(&file, &err, report);
     *ret_path = NULL;
     return 0;
+}
+
+int setup_read(struct config *config, struct config_report *report,
+               const struct command_line *line)
+{
+    struct config_sources sources = {
+        .environment = environ,
+        .flags = command_values(line, "set"),
+    };
+    BUF_SCOPED text = {0};
+
+    *config = (struct config){0};
+    *report = (struct config_report){0};
+    if (read_file(command_value(line, "config"), &sources.yaml_name, &text, report) < 0)
+        return -1;
+    if (sources.yaml_name != NULL)
+        sources.yaml = buf_str(&text);
+    sources.yaml_len = text.len;
+    return config_load(config, report, &sources);
 }
 
 static void log_report(const struct config_report *report, enum setup_warnings warnings)
@@ -95,16 +117,16 @@ void setup_log_to(int fd)
     log_fd = fd;
 }
 
+void setup_follow(const struct config *config)
+{
+    log_open(log_fd, config->log_level);
+}
+
 int setup_load(struct config *config, const struct command_line *line,
                enum setup_warnings warnings)
 {
-    struct config_sources sources = {
-        .environment = environ,
-        .flags = command_values(line, "set"),
-    };
     struct config_report report;
     struct err err = ERR_INIT;
-    BUF_SCOPED text = {0};
     int failed;
 
     log_open(log_fd, LOG_INFO);
@@ -114,15 +136,9 @@ int setup_load(struct config *config, const struct command_line *line,
         return EXIT_FAILURE;
     }
     json_set_alloc_funcs(wipe_malloc, wipe_free);
-    failed = read_file(command_value(line, "config"), &sources.yaml_name, &text);
-    if (failed != 0)
-        return failed;
-    if (sources.yaml_name != NULL)
-        sources.yaml = buf_str(&text);
-    sources.yaml_len = text.len;
-    failed = config_load(config, &report, &sources);
+    failed = setup_read(config, &report, line);
     if (failed == 0)
-        log_open(log_fd, config->log_level);
+        setup_follow(config);
     log_report(&report, warnings);
     config_report_done(&report);
     return failed != 0 ? EXIT_CONFIG : 0;

@@ -41,6 +41,16 @@ void setup_log_to(int fd);
 int setup_load(struct config *config, const struct command_line *line,
                enum setup_warnings warnings);
 
+/*
+ * The same settings as they are now, by what was said to the command at its start; nothing is logged,
+ * and nothing follows them yet. 0, or -1 with the reasons in the report. Both are released in either case.
+ */
+int setup_read(struct config *config, struct config_report *report,
+               const struct command_line *line);
+
+/* From here on the log is as the settings want it. */
+void setup_follow(const struct config *config);
+
 /* No core dumps, not dumpable, umask 077, SIGPIPE ignored. */
 void setup_harden(void);
 

@@ -277,6 +277,21 @@ void site_start(struct site *site)
     upstream_watch_start(&site->upstreams);
 }
 
+void site_inherit(struct site *site, const struct site *former)
+{
+    site->level = former->level;
+    snprintf(site->refusal, sizeof site->refusal, "%s", former->refusal);
+    site->unresolved = former->unresolved;
+    site->follows = former->follows;
+    site->followed_at_ms = former->followed_at_ms;
+    site->not_before_ms = former->not_before_ms;
+    replace_text(&site->installed, &former->installed);
+    replace_text(&site->include, &former->include);
+    replace_text(&site->refused, &former->refused);
+    if (site->refusal[0] != '\0')
+        timer_set(&site->timer, REDUCED_RETRY_MS);
+}
+
 void site_close(struct site *site)
 {
     timer_close(&site->timer, NULL);

@@ -61,6 +61,9 @@ int site_init(struct site *site, uv_loop_t *loop, const struct config *config,
               const struct site_events *events, void *owner, struct err *err);
 void site_start(struct site *site);
 
+/* Between the two: what another one has installed, and nginx has taken. */
+void site_inherit(struct site *site, const struct site *former);
+
 /* After site_init: ends what runs; the memory may go (site_done) when the loop has ended. */
 void site_close(struct site *site);
 void site_done(struct site *site);

@@ -51,6 +51,15 @@ void config_error(struct config_load *load, const char *format, ...)
     va_end(args);
 }
 
+void config_report_error(struct config_report *report, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    add_line(&report->errors, &report->error_count, format, args);
+    va_end(args);
+}
+
 void config_warn(struct config_load *load, const char *format, ...)
 {
     va_list args;

@@ -188,6 +188,10 @@ int config_load(struct config *config, struct config_report *report,
 void config_done(struct config *config);
 void config_report_done(struct config_report *report);
 
+/* What another one than config_load() found. */
+void config_report_error(struct config_report *report, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
 /*
  * Whether nginx is to answer challenges of our ACME account without files: acme.stateless, where
  * there is an account.

@@ -193,6 +193,8 @@ static struct plan renew(const struct plan_facts *facts, int64_t now, uint64_t u
     }
     if (facts->rekeyed)
         return issue(facts, now, uptime_ms, "the agent derives another key now");
+    if (facts->unfit != NULL)
+        return issue(facts, now, uptime_ms, facts->unfit);
     if (renewal_is_before_life(facts->not_before, now))
         return wait_for_clock(facts);
     if (facts->incomplete != NULL) {

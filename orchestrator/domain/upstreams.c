@@ -170,6 +170,18 @@ bool upstream_update(struct upstream *upstream, const upstream_address *found,
     return true;
 }
 
+void upstreams_recall(struct upstreams *upstreams, const struct upstreams *known)
+{
+    for (size_t i = 0; i < upstreams->count; i++) {
+        for (size_t k = 0; k < known->count; k++) {
+            const struct upstream *one = &known->items[k];
+
+            if (strcmp(one->host, upstreams->items[i].host) == 0)
+                (void)upstream_update(&upstreams->items[i], one->addresses, one->count);
+        }
+    }
+}
+
 bool upstreams_any_missing(const struct upstreams *upstreams)
 {
     for (size_t i = 0; i < upstreams->count; i++) {

@@ -60,6 +60,9 @@ void upstreams_done(struct upstreams *upstreams);
 bool upstream_update(struct upstream *upstream, const upstream_address *found,
                      size_t count);
 
+/* What another set knows of the same hosts. */
+void upstreams_recall(struct upstreams *upstreams, const struct upstreams *known);
+
 /* Whether an upstream has no address, so that its paths answer 502. */
 bool upstreams_any_missing(const struct upstreams *upstreams);
 

@@ -1,0 +1,150 @@
+/*
+ * From one life to the next: what is served, and what is known of it, goes on while the settings change.
+ * Only what the new ones say nothing else about; the rest is found out anew, as at the start.
+ */
+#include "app/daemon_internal.h"
+
+#include "base/log.h"
+#include "domain/stored.h"
+
+#include <string.h>
+#include <time.h>
+
+static bool same_text(const char *a, const char *b)
+{
+    return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+/* Another kind of key must not be served for a moment longer, or measured: that is judged as at a start. */
+static bool goes_on_serving(const struct daemon *former, const struct config *config)
+{
+    return former->served != NULL && config->development == former->config->development &&
+           config->tls.external_key == former->config->tls.external_key;
+}
+
+static bool has_same_keys(const struct daemon *former, const struct config *config)
+{
+    return former->plan_facts.keys && !config->development &&
+           !former->config->development &&
+           config->tls.external_key == former->config->tls.external_key &&
+           strcmp(config->domain, former->config->domain) == 0 &&
+           same_text(config->agent.socket, former->config->agent.socket);
+}
+
+static void take_keys(struct daemon *d, struct daemon *former)
+{
+    d->tls_key = former->tls_key;
+    d->ekm_secret = former->ekm_secret;
+    former->tls_key = NULL;
+    former->ekm_secret = NULL;
+    d->plan_facts.keys = true;
+    d->plan_facts.keys_at_ms = former->plan_facts.keys_at_ms;
+}
+
+static void take_served(struct daemon *d, struct daemon *former)
+{
+    struct plan_facts *facts = &d->plan_facts;
+    const struct plan_facts *before = &former->plan_facts;
+
+    d->served = former->served;
+    d->served_key = former->served_key;
+    d->served_secret = former->served_secret;
+    former->served = NULL;
+    former->served_key = NULL;
+    former->served_secret = NULL;
+    if (d->config->tls.external_key && d->tls_key == NULL && d->served_key != NULL) {
+        EVP_PKEY_up_ref(d->served_key);
+        d->tls_key = d->served_key;
+    }
+    d->attested = former->attested;
+    d->why_not = former->why_not;
+    d->source = former->source;
+    d->unmeasured_since_ms = former->unmeasured_since_ms;
+    d->nginx_master = former->nginx_master;
+    d->look_at_ms = former->look_at_ms;
+    d->outdone = former->outdone;
+    d->outdone_at_ms = former->outdone_at_ms;
+    memcpy(d->outdone_by, former->outdone_by, sizeof d->outdone_by);
+    d->applied = former->applied && !former->site.unreloaded;
+    memcpy(d->live_chain, former->live_chain, sizeof d->live_chain);
+    memcpy(d->evidence_leaf, former->evidence_leaf, sizeof d->evidence_leaf);
+    facts->served = true;
+    facts->not_before = before->not_before;
+    facts->not_after = before->not_after;
+    facts->unattested = before->unattested;
+    facts->evidence_due = before->evidence_due;
+    facts->repair = before->repair;
+    facts->rekeyed = before->rekeyed;
+    facts->examined = true;
+    /* The CA rests for a while after it has given one; what was tried in vain is tried again. */
+    if (former->failures[PLAN_ISSUING] == 0)
+        facts->retry_at_ms[PLAN_ISSUING] = before->retry_at_ms[PLAN_ISSUING];
+    facts->retry_at_ms[PLAN_MEASURING] = before->retry_at_ms[PLAN_MEASURING];
+    d->failures[PLAN_MEASURING] = former->failures[PLAN_MEASURING];
+    d->next_renewal = former->renewal;
+}
+
+void daemon_inherit(struct daemon *d, struct daemon *former)
+{
+    d->told.started_at = former->told.started_at;
+    d->told.success = former->told.success;
+    d->told.failure = former->told.failure;
+    d->told.failed = former->told.failed;
+    d->metrics = former->metrics;
+    former->metrics = (struct metrics){0};
+    memcpy(d->requests, former->requests, sizeof d->requests);
+    d->challenges.counts = former->challenges.counts;
+    d->preflight = former->preflight;
+    if (has_same_keys(former, d->config))
+        take_keys(d, former);
+    if (goes_on_serving(former, d->config))
+        take_served(d, former);
+}
+
+/* What the start rules, by the new settings, have against it; its key is known to be ours. */
+static void judge_served(struct daemon *d)
+{
+    const struct stored_pair pair = {
+        .present = true, .chain = d->served, .key = d->served_key};
+    const struct stored_rules rules = {
+        .domains = &d->config->domains,
+        .development = d->config->development,
+        .production = !d->config->development && !d->config->acme.staging,
+    };
+
+    d->plan_facts.incomplete = chain_lacks(d->served, &d->config->domains);
+    if (stored_judge(&pair, &rules, (int64_t)time(NULL), d->unfit) != STORED_SET_ASIDE)
+        return;
+    d->plan_facts.unfit = d->unfit;
+    log_warning("%s: it is served until there is another one", d->unfit);
+}
+
+void daemon_settle_in(struct daemon *d, struct daemon *former)
+{
+    if (d->plan_facts.keys) {
+        d->plan_facts.account_due = config_answers_challenges(d->config) &&
+                                    d->facts.account_thumbprint[0] == '\0';
+        daemon_recall_accounts(d);
+    }
+    d->reload.unsettled = d->served != NULL && d->plan_facts.keys;
+    if (!d->reload.unsettled)
+        daemon_request_set(&d->requests[REQUEST_RELOAD], REQUEST_DONE,
+                           "the new settings are in force%s",
+                           d->served == NULL ? ""
+                                             : "; nginx gets them when the guest agent "
+                                               "has given the keys");
+    upstreams_recall(&d->site.upstreams.upstreams, &former->site.upstreams.upstreams);
+    if (d->served == NULL)
+        return;
+    memcpy(d->last_event, former->last_event, sizeof d->last_event);
+    d->facts.live_chain = d->live_chain[0] == '\0' ? NULL : d->live_chain;
+    site_inherit(&d->site, &former->site);
+    judge_served(d);
+    daemon_follow_renewal(d);
+    d->next_renewal = former->next_renewal;
+    d->looks_for_staged = true;
+    if (d->plan_facts.keys)
+        daemon_take_staged(d);
+    /* nginx gets what has changed, by the flow that puts everything right. */
+    d->plan_facts.disturbed = true;
+}
