@@ -44,6 +44,7 @@ void daemon_retry_later(struct daemon *d, enum plan_activity activity,
     d->plan_facts.retry_at_ms[activity] = daemon_uptime_ms(d) + wait_ms;
     text_duration(wait, (int64_t)(wait_ms + 999) / 1000);
     daemon_note_failure(d, activity, err, wait_ms);
+    daemon_note_renew_failed(d, activity, err, wait);
     log_error("%s (attempt %u, next in %s)", err->message, d->failures[activity], wait);
 }
 
@@ -203,6 +204,7 @@ void daemon_proceed(struct daemon *d)
     }
     log_plan(d, &plan);
     daemon_note_plan(d, &plan);
+    daemon_follow_renew(d, &plan);
     daemon_publish_status(d);
     /* Both write nginx's configuration. The end of the site's flow comes back here. */
     if (d->site.running && (plan.action == PLAN_APPLY || plan.action == PLAN_REPAIR ||

@@ -192,6 +192,8 @@ static void note_served(struct daemon *d, const struct apply_flow *flow)
     site_took(&d->site, &flow->compose);
     if (news)
         log_served(d);
+    if (d->subject == CANDIDATE)
+        daemon_note_renewed(d);
     daemon_take_staged(d);
 }
 

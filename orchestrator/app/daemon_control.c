@@ -40,7 +40,10 @@ static const struct {
     {"GET", "/v1/status", answer_status},
     {"GET", "/metrics", answer_metrics},
     {"GET", "/health", daemon_answer_health},
+    {"POST", "/v1/renew", daemon_answer_renew},
     {"POST", "/v1/reload", daemon_answer_reload},
+    {"GET", "/v1/log-level", daemon_answer_log_level},
+    {"POST", "/v1/log-level", daemon_set_log_level},
 };
 
 static void refuse(struct server_answer *ret, int status, const char *message)

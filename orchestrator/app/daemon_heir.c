@@ -95,6 +95,7 @@ void daemon_inherit(struct daemon *d, struct daemon *former)
     memcpy(d->requests, former->requests, sizeof d->requests);
     d->challenges.counts = former->challenges.counts;
     d->preflight = former->preflight;
+    d->plan_facts.forced = former->plan_facts.forced;
     if (has_same_keys(former, d->config))
         take_keys(d, former);
     if (goes_on_serving(former, d->config))

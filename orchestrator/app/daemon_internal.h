@@ -301,7 +301,7 @@ void daemon_start_control(struct daemon *d);
 
 /*
  * Over the socket: one that waits or runs is what the next of its kind gets, too. The answer is
- * 202 with its id, and GET /v1/status tells below "requests" what comes of it.
+ * 202 with its id, state and text, and GET /v1/status tells below "requests" what comes of it.
  */
 void daemon_request_accept(struct control_request *request);
 int daemon_request_answer(const struct control_request *request,
@@ -338,6 +338,24 @@ bool daemon_stop_reload(struct daemon *d);
 
 /* An apply flow of what is served has ended: nginx has the settings of this life, or has not. */
 void daemon_note_settings_applied(struct daemon *d, const struct err *err);
+
+/* ---- daemon_renew.c ---- */
+
+int daemon_answer_renew(struct daemon *d, const struct server_request *request,
+                        struct server_answer *ret, struct err *err);
+
+/* What the plan makes of a renewal that was asked for; and what came of that. */
+void daemon_follow_renew(struct daemon *d, const struct plan *plan);
+void daemon_note_renew_failed(struct daemon *d, enum plan_activity activity,
+                              const struct err *err, const char *wait);
+void daemon_note_renewed(struct daemon *d);
+
+/* ---- daemon_log.c ---- */
+
+int daemon_answer_log_level(struct daemon *d, const struct server_request *request,
+                            struct server_answer *ret, struct err *err);
+int daemon_set_log_level(struct daemon *d, const struct server_request *request,
+                         struct server_answer *ret, struct err *err);
 
 /* ---- daemon_heir.c ---- */
 

@@ -298,8 +298,12 @@ static json_t *errors_of(const struct config_report *report)
 {
     json_t *list = json_array();
 
-    for (size_t i = 0; i < report->error_count; i++)
-        json_array_append_new(list, json_string(report->errors[i]));
+    for (size_t i = 0; i < report->error_count; i++) {
+        char line[2 * ERR_MESSAGE_MAX];
+
+        text_escape(line, sizeof line, report->errors[i], strlen(report->errors[i]));
+        json_array_append_new(list, json_string(line));
+    }
     return list;
 }
 

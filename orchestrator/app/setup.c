@@ -122,24 +122,68 @@ void setup_follow(const struct config *config)
     log_open(log_fd, config->log_level);
 }
 
-int setup_load(struct config *config, const struct command_line *line,
-               enum setup_warnings warnings)
+/* 0, or the exit code. */
+static int set_up_process(void)
 {
-    struct config_report report;
     struct err err = ERR_INIT;
-    int failed;
 
     log_open(log_fd, LOG_INFO);
-    *config = (struct config){0};
     if (secret_setup(&err) < 0) {
         log_fatal("%s", err.message);
         return EXIT_FAILURE;
     }
     json_set_alloc_funcs(wipe_malloc, wipe_free);
+    return 0;
+}
+
+int setup_load(struct config *config, const struct command_line *line,
+               enum setup_warnings warnings)
+{
+    struct config_report report;
+    int failed;
+
+    *config = (struct config){0};
+    failed = set_up_process();
+    if (failed != 0)
+        return failed;
     failed = setup_read(config, &report, line);
     if (failed == 0)
         setup_follow(config);
     log_report(&report, warnings);
     config_report_done(&report);
     return failed != 0 ? EXIT_CONFIG : 0;
+}
+
+/* A file that cannot be read at all says nothing, and the environment may. */
+static void read_without_file(struct config *config, const struct command_line *line)
+{
+    const struct config_sources sources = {
+        .environment = environ,
+        .flags = command_values(line, "set"),
+    };
+    struct config_report report;
+
+    config_done(config);
+    (void)config_load(config, &report, &sources);
+    config_report_done(&report);
+}
+
+int setup_reach(struct config *config, const struct command_line *line)
+{
+    struct config_report report;
+    int failed;
+
+    *config = (struct config){0};
+    setup_log_to(STDERR_FILENO);
+    failed = set_up_process();
+    if (failed != 0)
+        return failed;
+    failed = setup_read(config, &report, line);
+    config_report_done(&report);
+    if (failed != 0 && config->run_dir == NULL)
+        read_without_file(config, line);
+    if (config->run_dir != NULL)
+        return 0;
+    log_fatal("run_dir is not known");
+    return EXIT_CONFIG;
 }

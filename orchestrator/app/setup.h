@@ -42,6 +42,12 @@ int setup_load(struct config *config, const struct command_line *line,
                enum setup_warnings warnings);
 
 /*
+ * The same for a command that only asks the daemon, which runs with settings of its own: errors and
+ * warnings are not its matter, and it gets what can be read of them, which has to have run_dir.
+ */
+int setup_reach(struct config *config, const struct command_line *line);
+
+/*
  * The same settings as they are now, by what was said to the command at its start; nothing is logged,
  * and nothing follows them yet. 0, or -1 with the reasons in the report. Both are released in either case.
  */

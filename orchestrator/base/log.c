@@ -28,6 +28,16 @@ void log_open(int fd, enum log_level level)
     sink.level = level;
 }
 
+void log_set_level(enum log_level level)
+{
+    sink.level = level;
+}
+
+enum log_level log_level(void)
+{
+    return sink.level;
+}
+
 bool log_enabled(enum log_level level)
 {
     return level >= sink.level;

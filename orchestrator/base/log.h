@@ -20,6 +20,8 @@ enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARNING, LOG_ERROR, LOG_FATAL };
  * borrowed.
  */
 void log_open(int fd, enum log_level level);
+void log_set_level(enum log_level level);
+enum log_level log_level(void);
 bool log_enabled(enum log_level level);
 
 void log_write(enum log_level level, const char *format, ...)

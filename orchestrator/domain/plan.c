@@ -120,6 +120,7 @@ static struct plan issue(const struct plan_facts *facts, int64_t now, uint64_t u
     uint64_t checks_at_ms = facts->retry_at_ms[PLAN_PREFLIGHT];
     uint64_t order_at_ms = facts->retry_at_ms[PLAN_ISSUING];
     uint64_t retry_at_ms = order_at_ms > checks_at_ms ? order_at_ms : checks_at_ms;
+    bool adopts = facts->adopts && !facts->forced;
     struct plan plan = act_or_wait(PLAN_ISSUE, retry_at_ms, uptime_ms, reason);
 
     if (!facts->unsettled && facts->order_from != 0 && facts->order_from > now)
@@ -130,9 +131,9 @@ static struct plan issue(const struct plan_facts *facts, int64_t now, uint64_t u
     if (plan.action == PLAN_ISSUE && uptime_ms - facts->keys_at_ms > PLAN_KEYS_FRESH_MS)
         return act_or_wait(PLAN_FETCH_KEYS, facts->retry_at_ms[PLAN_KEYS], uptime_ms,
                            "the keys are asked for again before an order");
-    if (facts->adopts && is_due(facts, PLAN_ADOPTING, uptime_ms))
+    if (adopts && is_due(facts, PLAN_ADOPTING, uptime_ms))
         return act(PLAN_ADOPT, reason);
-    shorten(&plan, facts, facts->adopts, PLAN_ADOPTING, uptime_ms);
+    shorten(&plan, facts, adopts, PLAN_ADOPTING, uptime_ms);
     return plan;
 }
 
@@ -191,6 +192,8 @@ static struct plan renew(const struct plan_facts *facts, int64_t now, uint64_t u
                  date);
         return wait_for_others(reason);
     }
+    if (facts->forced)
+        return issue(facts, now, uptime_ms, "somebody wants another certificate");
     if (facts->rekeyed)
         return issue(facts, now, uptime_ms, "the agent derives another key now");
     if (facts->unfit != NULL)

@@ -62,6 +62,7 @@ struct plan_facts {
     bool unattested;     /* what is served is not attested, and should be */
     bool evidence_due;   /* there is to be evidence, and is none of what is served */
     bool rekeyed;        /* what is served has another key than the agent derives now */
+    bool forced;         /* somebody wants another one than is served, due or not */
     const char
         *unfit; /* why the settings want another one than is served, NULL: they do not */
     const char *incomplete; /* a name that what is served lacks, NULL for none */

@@ -83,3 +83,89 @@ def test_the_same_settings_leave_nginx_alone(served):
     assert reload(served)["state"] == "done"
     assert served.nginx_workers() == workers
     assert metrics_of(served)["nginx_reloads_total", 'result="ok"'] == reloads
+
+
+def command(stack, *words, timeout=60):
+    """What a person of that container would run."""
+    return subprocess.run(
+        [PROGRAM, *words],
+        env=environment(**{"CERT_MANAGER_CONFIG": str(stack.config)} | stack.variables),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def test_the_command_waits_until_they_are_in_force(served):
+    settle(served, nginx__hsts_days=31)
+    result = command(served, "reload")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "in force" in result.stdout
+    assert served.https_get("/health").headers["strict-transport-security"].startswith("max-age=2678400")
+
+
+@pytest.mark.parametrize(
+    ("text", "errors"),
+    [
+        ("domian: x.example.test\nlog:\n  level: loud\n", ["domian", "log.level"]),
+        ("a: [\n", [":"]),
+        ("", ["run_dir"]),
+        ("run_dir: /somewhere\nnginx:\n  pid_file: /else\n", ["run_dir", "nginx.pid_file"]),
+    ],
+    ids=["two-errors", "no-yaml", "empty", "other-places"],
+)
+def test_bad_settings_change_nothing_and_each_error_is_told(served, text, errors):
+    before, mark = lives_of(served), served.log.mark()
+    good = served.config.read_text()
+    write(served, text)
+    try:
+        result = command(served, "reload", "--set", f"run_dir={served.folder['run_dir']}")
+        status, _, answer = ask(served, "POST", "/v1/reload")
+        hang_up(served)
+        served.log.wait_for("not reloaded: ", since=mark)
+    finally:
+        write(served, good)
+    assert (result.returncode, status) == (78, 422)
+    told = json.loads(answer)["errors"]
+    assert len(told) >= len(errors)
+    for error in errors:
+        assert any(error in one for one in told) and error in result.stderr, (told, result.stderr)
+    assert "nothing was changed" in result.stderr
+    assert lives_of(served) == before
+
+
+def test_a_file_that_is_gone_changes_nothing(served):
+    before, good = lives_of(served), served.config.read_text()
+    os.unlink(served.config)
+    try:
+        assert ask(served, "POST", "/v1/reload")[0] == 422
+    finally:
+        write(served, good)
+    assert lives_of(served) == before
+
+
+def test_what_nginx_refuses_changes_nothing(served):
+    before = lives_of(served)
+    request = reload(served, nginx__extra_locations="location /x { no_such_directive on; }")
+    assert request["state"] == "failed" and "no_such_directive" in request["text"]
+    assert served.status()["nginx"]["configuration"] == "full"
+    settle(served)
+    result = command(served, "reload")
+    assert result.returncode == 1 and "no_such_directive" in result.stderr
+    assert lives_of(served) == before
+    assert reload(served, nginx__extra_locations=None)["state"] == "done"
+
+
+def test_a_storm_of_signals_is_one_reload_after_the_other(served):
+    before = lives_of(served)
+    reloads = metrics_of(served)["nginx_reloads_total", 'result="ok"']
+    for days in range(100):
+        settle(served, nginx__hsts_days=100 + days)
+        hang_up(served)
+    number = request_of(served)["id"]
+    wait_until(lambda: is_over(served, number), "the reload is over", 30.0)
+    header = served.https_get("/health").headers["strict-transport-security"]
+    assert header.startswith(f"max-age={199 * 86400}")
+    assert lives_of(served) == before
+    assert metrics_of(served)["nginx_reloads_total", 'result="ok"'] - reloads <= 10

@@ -1,0 +1,53 @@
+/* How much is logged can be changed while we run, until settings are read the next time. */
+#include "app/daemon_internal.h"
+
+#include "base/log.h"
+#include "domain/json_text.h"
+
+#include <ctype.h>
+#include <stdio.h>
+
+static int write_level(struct server_answer *ret, struct err *err)
+{
+    const char *name = log_level_name(log_level());
+    char lower[16];
+    size_t i = 0;
+
+    for (; name[i] != '\0' && i < sizeof lower - 1; i++)
+        lower[i] = (char)tolower((unsigned char)name[i]);
+    lower[i] = '\0';
+    return json_to_text(json_pack("{s:s}", "level", lower), 0,
+                        "the answer cannot be written as JSON", &ret->body, err);
+}
+
+int daemon_answer_log_level(struct daemon *d, const struct server_request *request,
+                            struct server_answer *ret, struct err *err)
+{
+    (void)d;
+    (void)request;
+    return write_level(ret, err);
+}
+
+int daemon_set_log_level(struct daemon *d, const struct server_request *request,
+                         struct server_answer *ret, struct err *err)
+{
+    json_t *root = json_loadb(request->body, request->body_len, 0, NULL);
+    const char *name = json_string_value(json_object_get(root, "level"));
+    enum log_level level;
+    int failed = 0;
+
+    (void)d;
+    if (name == NULL || log_level_parse(name, &level) < 0)
+        failed =
+            err_set(err, ERR_CONFIG,
+                    "the body is to be {\"level\": \"debug\"}, or info, warning, error "
+                    "or fatal");
+    json_decref(root);
+    if (failed < 0)
+        return -1;
+    log_info("the log's level becomes %s", log_level_name(level));
+    log_set_level(level);
+    log_info("the log's level is %s, until settings are read again",
+             log_level_name(level));
+    return write_level(ret, err);
+}

@@ -1,0 +1,82 @@
+"""A renewal that a person asks for, and how much is logged, while the daemon runs."""
+
+import json
+
+import pytest
+from conftest import logs_of
+from rotation import assert_adds_up, serve
+from stack import Stack
+from test_reload import command
+
+
+@pytest.fixture(name="served", scope="module")
+def fixture_served(request, ca):
+    with Stack(ca) as stack:
+        logs_of(request.node)["a container whose certificate is renewed"] = stack.log
+        serve(stack)
+        yield stack
+
+
+def test_what_is_not_due_stays(served):
+    leaf, orders = served.served_leaf(), served.ledger_outcomes()
+    result = command(served, "renew", "--wait")
+    assert result.returncode == 0 and "the next renewal is due on" in result.stdout
+    assert (served.served_leaf(), served.ledger_outcomes()) == (leaf, orders)
+
+
+def test_what_is_not_due_is_renewed_by_force(served):
+    leaf, orders = served.served_leaf(), served.ledger_outcomes()
+    result = command(served, "renew", "--force", "--wait")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "HTTPS serves leaf" in result.stdout.splitlines()[-1]
+    assert len(result.stdout.splitlines()) >= 2, "progress is told"
+    assert served.served_leaf() != leaf and len(served.ledger_outcomes()) == len(orders) + 1
+    assert len(served.agent.measured()) == 2
+    assert_adds_up(served)
+
+
+def test_without_waiting_it_says_where_to_look(served):
+    leaf, mark = served.served_leaf(), served.log.mark()
+    result = command(served, "renew", "--force")
+    assert result.returncode == 0 and "on its way" in result.stdout
+    served.log.wait_for("INFO - HTTPS serves ", since=mark)
+    assert served.served_leaf() != leaf
+    assert served.status()["requests"]["renew"]["state"] == "done"
+
+
+def test_limits_of_the_ca_are_kept_by_force_as_well(ca):
+    with Stack(ca, settings={"acme.limit_certificates": "1/7d"}) as stack:
+        serve(stack)
+        leaf = stack.served_leaf()
+        result = command(stack, "renew", "--force", "--wait")
+        assert result.returncode == 1 and "no order before" in result.stderr, result
+        assert stack.served_leaf() == leaf and len(stack.ledger_outcomes()) == 1
+
+
+def test_what_fails_is_told(served):
+    served.ca.point(served.domain, "127.255.255.254")
+    try:
+        result = command(served, "renew", "--force", "--wait")
+    finally:
+        served.ca.point(served.domain, served.address)
+    assert result.returncode == 1 and "tried again in" in result.stderr, result
+    leaf = served.served_leaf()
+    served.wait_for_leaf(lambda now: now != leaf, "it is tried again, and succeeds")
+
+
+def test_nobody_renews_what_is_somebody_elses(ca):
+    with Stack(ca, settings={"tls.key": "external"}) as stack:
+        stack.start()
+        stack.wait_for_http()
+        stack.log.wait_for("somebody else who brings one")
+        result = command(stack, "renew", "--force")
+        assert result.returncode == 1 and "tls.key is external" in result.stderr
+
+
+def test_the_level_of_the_log_changes_until_the_next_reload(served):
+    assert command(served, "log-level").stdout == "info\n"
+    assert command(served, "log-level", "debug").stdout == "debug\n"
+    assert command(served, "log-level").stdout == "debug\n"
+    assert command(served, "reload").returncode == 0
+    assert command(served, "log-level").stdout == "info\n"
+    assert command(served, "log-level", "loud").returncode == 2
