@@ -2,17 +2,9 @@
 #include "app/control_client.h"
 #include "app/control_follow.h"
 #include "app/setup.h"
-#include "app/terminal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-
-static void tell(const char *text)
-{
-    terminal_print(stdout, TERMINAL_FAINT, "%s\n", text);
-    fflush(stdout);
-}
 
 /* Every error of a file, not only the first. */
 static int refuse(const struct command_line *line, const json_t *answer, int status)
@@ -37,20 +29,12 @@ static int refuse(const struct command_line *line, const json_t *answer, int sta
 static int follow(const struct command_line *line, const struct config *config,
                   const json_t *accepted)
 {
-    const struct control_follow request = {
-        .config = config,
-        .kind = "reload",
-        .progress = tell,
-    };
-    char text[ERR_MESSAGE_MAX];
     struct err err = ERR_INIT;
 
-    if (control_follow(&request, accepted, text, &err) < 0) {
-        command_complain(line, "%s", err.message);
-        return EXIT_FAILURE;
-    }
-    terminal_print(stdout, TERMINAL_GOOD, "%s\n", text);
-    return EXIT_SUCCESS;
+    if (control_follow(config, "reload", accepted, &err) == 0)
+        return EXIT_SUCCESS;
+    command_complain(line, "%s", err.message);
+    return EXIT_FAILURE;
 }
 
 static int ask(const struct command_line *line, const struct config *config)

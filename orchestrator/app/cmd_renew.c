@@ -2,38 +2,16 @@
 #include "app/control_client.h"
 #include "app/control_follow.h"
 #include "app/setup.h"
-#include "app/terminal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static void tell(const char *text)
-{
-    terminal_print(stdout, TERMINAL_FAINT, "%s\n", text);
-    fflush(stdout);
-}
 
 static const char *text_of(const json_t *object, const char *key)
 {
     const char *text = json_string_value(json_object_get(object, key));
 
     return text == NULL ? "" : text;
-}
-
-static int wait_for(const struct config *config, const json_t *accepted, struct err *err)
-{
-    const struct control_follow request = {
-        .config = config,
-        .kind = "renew",
-        .progress = tell,
-    };
-    char text[ERR_MESSAGE_MAX];
-
-    if (control_follow(&request, accepted, text, err) < 0)
-        return -1;
-    terminal_print(stdout, TERMINAL_GOOD, "%s\n", text);
-    return 0;
 }
 
 /* What is known at once is told at once. */
@@ -70,8 +48,9 @@ static int ask(const struct command_line *line, const struct config *config)
 
     failed = control_ask_json(config, &question, &accepted, &err);
     if (failed == 0) {
-        failed = command_has(line, "wait") ? wait_for(config, accepted, &err)
-                                           : report(accepted, &err);
+        failed = command_has(line, "wait")
+                     ? control_follow(config, "renew", accepted, &err)
+                     : report(accepted, &err);
         json_decref(accepted);
     }
     if (failed < 0)

@@ -1,6 +1,7 @@
 #include "app/control_follow.h"
 
 #include "app/control_client.h"
+#include "app/terminal.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -41,9 +42,15 @@ static bool is_over(const json_t *request)
     return strcmp(state, "waiting") != 0 && strcmp(state, "running") != 0;
 }
 
+static void print(enum terminal_style style, const char *text)
+{
+    terminal_print(stdout, style, "%s", text);
+    putchar('\n');
+    fflush(stdout);
+}
+
 /* The step at work says more than what it is for. */
-static void tell(const struct control_follow *follow, const json_t *request,
-                 const json_t *status, char told[ERR_MESSAGE_MAX])
+static void tell(const json_t *request, const json_t *status, char told[ERR_MESSAGE_MAX])
 {
     const json_t *activity = json_object_get(status, "activity");
     char text[ERR_MESSAGE_MAX];
@@ -53,41 +60,40 @@ static void tell(const struct control_follow *follow, const json_t *request,
                  text_of(activity, "step"));
     else
         snprintf(text, sizeof text, "%s", text_of(request, "text"));
-    if (follow->progress == NULL || text[0] == '\0' || strcmp(text, told) == 0)
+    if (text[0] == '\0' || strcmp(text, told) == 0)
         return;
     memcpy(told, text, sizeof text);
-    follow->progress(text);
+    print(TERMINAL_FAINT, text);
 }
 
-static int conclude(const json_t *request, char ret_text[ERR_MESSAGE_MAX],
-                    struct err *err)
+static int conclude(const json_t *request, struct err *err)
 {
+    const char *text = text_of(request, "text");
+
     if (strcmp(text_of(request, "state"), "done") != 0)
-        return err_set(err, ERR_PEER, "%s", text_of(request, "text"));
-    snprintf(ret_text, ERR_MESSAGE_MAX, "%s", text_of(request, "text"));
+        return err_set(err, ERR_PEER, "%s", text);
+    print(TERMINAL_GOOD, text);
     return 0;
 }
 
 /* 1 while it is open. */
-static int look(const struct control_follow *follow, json_int_t id, const json_t *status,
-                char told[ERR_MESSAGE_MAX], char ret_text[ERR_MESSAGE_MAX],
-                struct err *err)
+static int look(const char *kind, json_int_t id, const json_t *status,
+                char told[ERR_MESSAGE_MAX], struct err *err)
 {
-    const json_t *request =
-        json_object_get(json_object_get(status, "requests"), follow->kind);
+    const json_t *request = json_object_get(json_object_get(status, "requests"), kind);
 
     if (json_integer_value(json_object_get(request, "id")) != id)
         return err_set(err, ERR_PEER,
                        "the daemon was started again meanwhile, or asked by others, and "
                        "says no more of it: see cert-manager status");
     if (is_over(request))
-        return conclude(request, ret_text, err);
-    tell(follow, request, status, told);
+        return conclude(request, err);
+    tell(request, status, told);
     return 1;
 }
 
-int control_follow(const struct control_follow *follow, const json_t *accepted,
-                   char ret_text[ERR_MESSAGE_MAX], struct err *err)
+int control_follow(const struct config *config, const char *kind, const json_t *accepted,
+                   struct err *err)
 {
     const struct control_question question = {.method = "GET", .path = "/v1/status"};
     json_int_t id = json_integer_value(json_object_get(accepted, "id"));
@@ -97,15 +103,15 @@ int control_follow(const struct control_follow *follow, const json_t *accepted,
     int result = 1;
 
     if (is_over(accepted))
-        return conclude(accepted, ret_text, err);
-    tell(follow, accepted, NULL, told);
+        return conclude(accepted, err);
+    tell(accepted, NULL, told);
     while (result == 1) {
         struct err failure = ERR_INIT;
 
         rest();
-        if (control_ask_json(follow->config, &question, &status, &failure) == 0) {
+        if (control_ask_json(config, &question, &status, &failure) == 0) {
             heard_at = now();
-            result = look(follow, id, status, told, ret_text, err);
+            result = look(kind, id, status, told, err);
             json_decref(status);
         } else if (now() - heard_at > PATIENCE_S) {
             *err = failure;

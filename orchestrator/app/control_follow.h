@@ -10,19 +10,12 @@
 
 #include <jansson.h>
 
-struct control_follow {
-    const struct config *config;
-    const char *kind; /* as the status has it below "requests": "renew" */
-    /* What is waited for, or at work, each time that it is something else; NULL: is not told. */
-    void (*progress)(const char *text);
-};
-
 /*
- * `accepted` is the answer, as a JSON object. 0 when it is done, and what came of it in `ret_text`;
- * ERR_PEER when it failed, and with why, or when the daemon was started again meanwhile; else as
- * control_ask().
+ * `kind` is that of the status, "renew", and `accepted` the answer. What is waited for, or at work, is
+ * printed each time that it is something else, and in the end what came of it. ERR_PEER when it failed,
+ * with why, or when the daemon was started again meanwhile; else as control_ask().
  */
-int control_follow(const struct control_follow *follow, const json_t *accepted,
-                   char ret_text[ERR_MESSAGE_MAX], struct err *err);
+int control_follow(const struct config *config, const char *kind, const json_t *accepted,
+                   struct err *err);
 
 #endif

@@ -193,7 +193,7 @@ static struct plan renew(const struct plan_facts *facts, int64_t now, uint64_t u
         return wait_for_others(reason);
     }
     if (facts->forced)
-        return issue(facts, now, uptime_ms, "somebody wants another certificate");
+        return issue(facts, now, uptime_ms, "another certificate was asked for");
     if (facts->rekeyed)
         return issue(facts, now, uptime_ms, "the agent derives another key now");
     if (facts->unfit != NULL)
