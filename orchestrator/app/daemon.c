@@ -376,6 +376,9 @@ static void on_site_ended(void *owner)
 
     if (d->activity == IDLE)
         daemon_note_step(d, "", "");
+    if (!d->stopping)
+        daemon_note_settings_applied(
+            d, d->site.failure.kind == ERR_NONE ? NULL : &d->site.failure);
     daemon_publish_status(d);
     if (d->stopping)
         return;

@@ -114,10 +114,12 @@ static void judge_served(struct daemon *d)
     };
 
     d->plan_facts.incomplete = chain_lacks(d->served, &d->config->domains);
-    if (stored_judge(&pair, &rules, (int64_t)time(NULL), d->unfit) != STORED_SET_ASIDE)
-        return;
-    d->plan_facts.unfit = d->unfit;
-    log_warning("%s: it is served until there is another one", d->unfit);
+    if (stored_judge(&pair, &rules, (int64_t)time(NULL), d->unfit) == STORED_SET_ASIDE) {
+        d->plan_facts.unfit = d->unfit;
+        log_warning("%s: it is served until there is another one", d->unfit);
+    }
+    if (d->plan_facts.unfit != NULL || d->plan_facts.incomplete != NULL)
+        d->plan_facts.retry_at_ms[PLAN_ISSUING] = 0;
 }
 
 void daemon_settle_in(struct daemon *d, struct daemon *former)
@@ -146,6 +148,8 @@ void daemon_settle_in(struct daemon *d, struct daemon *former)
     d->looks_for_staged = true;
     if (d->plan_facts.keys)
         daemon_take_staged(d);
-    /* nginx gets what has changed, by the flow that puts everything right. */
-    d->plan_facts.disturbed = true;
+    /* Else the site's flow does, for which the agent need not be there. */
+    d->plan_facts.disturbed =
+        !d->plan_facts.keys || !d->applied ||
+        d->config->nginx.live_chain != former->config->nginx.live_chain;
 }

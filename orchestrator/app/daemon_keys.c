@@ -64,6 +64,8 @@ static void note_first_keys(struct daemon *d, const struct keys_flow *keys)
     if (!d->config->development)
         log_info("the guest agent has derived the TLS key");
     d->plan_facts.rekeyed = d->served != NULL && !keys_same(keys->tls_key, d->served_key);
+    if (d->plan_facts.rekeyed)
+        d->plan_facts.retry_at_ms[PLAN_ISSUING] = 0;
 }
 
 static int take_keys(struct daemon *d, struct keys_flow *keys, struct err *err)

@@ -9,6 +9,7 @@
 #include "app/daemon_internal.h"
 
 #include "adapters/evidence_folder.h"
+#include "adapters/nginx_listen.h"
 #include "app/setup.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -168,6 +169,8 @@ static int start_judging(struct daemon *d, struct err *err)
     /* It binds ports, which it could not give back to an nginx that starts. */
     if (nginx_master(&r->next) == 0)
         return 0;
+    if (nginx_try_ports(d->config, &r->next, d->facts.ipv6, err) < 0)
+        return -1;
     r->judging = true;
     nginx_test_start(&r->test, &test, on_judged, d);
     return 0;
@@ -277,19 +280,23 @@ void daemon_done_reload(struct daemon *d)
 void daemon_note_settings_applied(struct daemon *d, const struct err *err)
 {
     struct control_request *request = &d->requests[REQUEST_RELOAD];
+    const char *refusal = d->site.refusal;
 
     if (!d->reload.unsettled)
         return;
     d->reload.unsettled = false;
     if (d->reload.wanted) /* the next ones have to say */
         return;
-    if (err == NULL)
-        daemon_request_set(request, REQUEST_DONE, "the new settings are in force");
-    else
+    if (err != NULL)
         daemon_request_set(request, REQUEST_FAILED,
-                           "the new settings are in force, but nginx has not taken them "
+                           "the new settings are in force, but nginx does not have them "
                            "yet: %s",
                            err->message);
+    else
+        daemon_request_set(
+            request, REQUEST_DONE, "the new settings are in force%s%s",
+            refusal[0] == '\0' ? "" : ", but not all of nginx's: ", refusal);
+    log_info("%s", request->text);
 }
 
 /* ---- over the socket ---- */

@@ -123,9 +123,11 @@ static void on_flow_done(void *owner, const struct err *err)
         site->failures = 0;
         site->unreloaded = false;
         site_took(site, &site->flow.compose);
+        site->failure = (struct err)ERR_INIT;
     } else if (err->kind != ERR_CANCELED) {
         uint64_t wait_ms = pace_local(++site->failures, random_number());
 
+        site->failure = *err;
         site->unreloaded = site->unreloaded || site->flow.changed;
         site->due = true;
         site->not_before_ms = uptime_ms(site) + wait_ms;
@@ -238,7 +240,8 @@ static void on_ready(void *owner)
     /* Said once: every two seconds would fill the log. */
     site_log_missing(&site->upstreams.upstreams);
     site->changed = false;
-    site->due = false; /* nothing is installed yet that could be out of date */
+    /* Nothing is installed yet that could be out of date, unless by somebody with other settings. */
+    site->due = site->level != NGINX_HTTP_ONLY;
     site->events->ready(site->owner);
 }
 

@@ -31,6 +31,7 @@ struct site {
     enum nginx_level level;
     char refusal[ERR_MESSAGE_MAX]; /* why it is not the full one, "" when it is */
     struct upstream_watch upstreams;
+    struct err failure; /* of the last flow; ERR_NONE when there was none */
 
     /* Private. */
     uv_loop_t *loop;
@@ -61,7 +62,10 @@ int site_init(struct site *site, uv_loop_t *loop, const struct config *config,
               const struct site_events *events, void *owner, struct err *err);
 void site_start(struct site *site);
 
-/* Between the two: what another one has installed, and nginx has taken. */
+/*
+ * Between the two: what another one has installed, and nginx has taken. A flow finds out what the settings
+ * make of it as soon as the backends are known.
+ */
 void site_inherit(struct site *site, const struct site *former);
 
 /* After site_init: ends what runs; the memory may go (site_done) when the loop has ended. */
