@@ -524,6 +524,7 @@ static struct daemon *live(const struct config *config, const struct command_lin
     d->config = config;
     d->reload.said = said;
     d->told.started_at = (int64_t)time(NULL);
+    d->goes_on = former != NULL;
     log_info("cert-manager %s for %s, %s%s", CERT_MANAGER_VERSION, config->domain,
              config->development ? "development mode" : config_directory(config),
              former == NULL ? "" : ", with other settings");

@@ -41,6 +41,23 @@ static void take_keys(struct daemon *d, struct daemon *former)
     d->plan_facts.keys_at_ms = former->plan_facts.keys_at_ms;
 }
 
+/* Those of the key that stays, at the CAs that stay. */
+static void take_accounts(struct daemon *d, const struct daemon *former)
+{
+    const struct authorities *now = &d->config->acme.authorities;
+    const struct authorities *before = &former->config->acme.authorities;
+
+    if (strcmp(d->config->acme.account_version, former->config->acme.account_version) !=
+        0)
+        return;
+    for (size_t i = 0; i < now->count; i++) {
+        for (size_t k = 0; k < before->count; k++) {
+            if (strcmp(now->items[i].directory, before->items[k].directory) == 0)
+                d->accounts[i] = former->accounts[k];
+        }
+    }
+}
+
 static void take_served(struct daemon *d, struct daemon *former)
 {
     struct plan_facts *facts = &d->plan_facts;
@@ -96,8 +113,10 @@ void daemon_inherit(struct daemon *d, struct daemon *former)
     d->challenges.counts = former->challenges.counts;
     d->preflight = former->preflight;
     d->plan_facts.forced = former->plan_facts.forced;
-    if (has_same_keys(former, d->config))
+    if (has_same_keys(former, d->config)) {
         take_keys(d, former);
+        take_accounts(d, former);
+    }
     if (goes_on_serving(former, d->config))
         take_served(d, former);
 }

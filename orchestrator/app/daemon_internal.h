@@ -218,6 +218,7 @@ struct daemon {
     enum subject subject;
     unsigned starting; /* what is not known yet: nginx's version, addresses of backends */
     bool stopping;
+    bool goes_on;                   /* the process has lived with other settings before */
     char unfit[STORED_REASON_SIZE]; /* of the plan's facts */
     union {
         struct nginx_probe probe;

@@ -26,7 +26,7 @@ int daemon_init_ledger(struct daemon *d, struct err *err)
         return -1;
     snprintf(d->names, sizeof d->names, "%s", buf_str(&text));
     why_lost = ledger_file_why_lost(&d->store);
-    if (why_lost != NULL)
+    if (why_lost != NULL && !d->goes_on)
         log_warning(
             "%s is %s and not a volume: a container that is made anew forgets its "
             "certificate and what it has ordered, until the CA's limits stop it",

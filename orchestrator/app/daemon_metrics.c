@@ -48,7 +48,7 @@ static void on_observed(void *owner, const struct observation *observation)
 
 void daemon_init_metrics(struct daemon *d)
 {
-    if (d->metrics.count == 0) { /* else the process goes on */
+    if (!d->goes_on) {
         metrics_set(&d->metrics, METRIC_BUILD_INFO, CERT_MANAGER_VERSION,
                     OpenSSL_version(OPENSSL_VERSION_STRING), 1);
         metrics_set(&d->metrics, METRIC_START_TIME, NULL, NULL, (double)time(NULL));
