@@ -160,6 +160,11 @@ enum { NGINX_TEST_MS = 30 * 1000 };
 struct nginx_test_request {
     uv_loop_t *loop;
     const struct config *config;
+    /*
+     * The folder that nginx.conf includes nginx-http.conf from, when run_dir of `config` is another
+     * one, which stands in for it; or NULL.
+     */
+    const char *live_run_dir;
     struct nginx_files files;
     const char *chain; /* paths of the pair that stands in for cert.pem and key.pem */
     const char *key;

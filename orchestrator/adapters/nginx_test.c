@@ -191,6 +191,8 @@ static int write_main_conf(const struct nginx_test *test, const char *conf_folde
                            struct err *err)
 {
     const struct config *config = test->request.config;
+    const char *run_dir =
+        test->request.live_run_dir != NULL ? test->request.live_run_dir : config->run_dir;
     char path[FS_PATH_MAX];
     char pid[FS_PATH_MAX];
     char include[FS_PATH_MAX];
@@ -201,7 +203,7 @@ static int write_main_conf(const struct nginx_test *test, const char *conf_folde
     BUF_SCOPED whole = {0};
 
     /* Without its last letter: nginx.conf may name the include as a pattern, "….con[f]". */
-    if (fs_join(include, config->run_dir, "nginx-http.con", err) < 0 ||
+    if (fs_join(include, run_dir, "nginx-http.con", err) < 0 ||
         fs_join(mirror_include, test->mirror, "nginx-http.con", err) < 0 ||
         fs_join(path, test->mirror, "nginx.conf", err) < 0 ||
         fs_join(pid, test->mirror, "nginx.pid", err) < 0 ||

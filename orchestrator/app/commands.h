@@ -7,6 +7,7 @@
 #include "app/command.h"
 
 extern const struct command cmd_run;
+extern const struct command cmd_check;
 extern const struct command cmd_render;
 extern const struct command cmd_config;
 extern const struct command cmd_status;

@@ -122,8 +122,7 @@ void setup_follow(const struct config *config)
     log_open(log_fd, config->log_level);
 }
 
-/* 0, or the exit code. */
-static int set_up_process(void)
+int setup_process(void)
 {
     struct err err = ERR_INIT;
 
@@ -143,7 +142,7 @@ int setup_load(struct config *config, const struct command_line *line,
     int failed;
 
     *config = (struct config){0};
-    failed = set_up_process();
+    failed = setup_process();
     if (failed != 0)
         return failed;
     failed = setup_read(config, &report, line);
@@ -175,7 +174,7 @@ int setup_reach(struct config *config, const struct command_line *line)
 
     *config = (struct config){0};
     setup_log_to(STDERR_FILENO);
-    failed = set_up_process();
+    failed = setup_process();
     if (failed != 0)
         return failed;
     failed = setup_read(config, &report, line);

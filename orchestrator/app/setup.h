@@ -33,10 +33,13 @@ enum setup_warnings { SETUP_LOG_WARNINGS, SETUP_SKIP_WARNINGS };
 /* Before setup_load: where lines go, when standard output is for something else. Borrowed. */
 void setup_log_to(int fd);
 
+/* The log, and memory for secrets. 0, or the exit code after the reason was logged. */
+int setup_process(void);
+
 /*
- * By what was said to the SETUP_OPTIONS of a command. The file is that of --config, else
- * CERT_MANAGER_CONFIG unless it is empty, else SETUP_DEFAULT_CONFIG when that exists. 0, or the exit
- * code after the reasons were logged. `config` is released with config_done in either case.
+ * setup_process(), and the settings by what was said to the SETUP_OPTIONS of a command. The file is
+ * that of --config, else CERT_MANAGER_CONFIG unless it is empty, else SETUP_DEFAULT_CONFIG when that
+ * exists. 0, or the exit code after the reasons were logged. `config` is released with config_done in either case.
  */
 int setup_load(struct config *config, const struct command_line *line,
                enum setup_warnings warnings);
