@@ -169,6 +169,15 @@ static const char *find_line(const char *text, unsigned long number, size_t *ret
     return *ret_len == 0 ? NULL : text;
 }
 
+/* What nginx said, without who said it: the row has that. */
+static const char *said(const char *message)
+{
+    static const char before[] = "nginx refuses the configuration: ";
+    const char *found = strstr(message, before);
+
+    return found == NULL ? message : found + strlen(before);
+}
+
 static void show_refusal(struct check *check, const struct stand_in *in,
                          const struct buf *site, struct err *refusal, bool reduced_works)
 {
@@ -178,7 +187,8 @@ static void show_refusal(struct check *check, const struct stand_in *in,
 
     if (number > 0)
         line = find_line(buf_str(site), number, &len);
-    verdicts_add(check->verdicts, VERDICT_FAILED, "nginx -t", "%s", refusal->message);
+    verdicts_add(check->verdicts, VERDICT_FAILED, "nginx -t", "%s",
+                 said(refusal->message));
     verdicts_advise(
         check->verdicts, "%s%.*s%s%s", line == NULL ? "" : "that line is: ", (int)len,
         line == NULL ? "" : line, line == NULL ? "" : " | ",
@@ -217,7 +227,8 @@ static void judge_test(struct check *check, struct inquiry *inquiry, struct stan
                      "root");
     } else if (is_about_name(err.message)) {
         (void)take_line(in, err.message);
-        verdicts_add(check->verdicts, VERDICT_WARNING, "nginx -t", "%s", err.message);
+        verdicts_add(check->verdicts, VERDICT_WARNING, "nginx -t", "%s",
+                     said(err.message));
         verdicts_advise(check->verdicts,
                         "until the name resolves HTTPS serves /health and /tdx_quote "
                         "alone; backends of `routes` need not be there");
@@ -245,6 +256,34 @@ static void check_test(struct check *check, const struct nginx_facts *facts)
                      "no folder for the test: %s", err.message);
     stand_in_remove(&in);
     inquiry_close(&inquiry);
+}
+
+/* ---- nginx.conf ---- */
+
+/* Without it our modules' directives, and the groups of addresses, are missing. */
+static bool check_include(struct check *check)
+{
+    const struct config *config = check->config;
+    char include[FS_PATH_MAX];
+    BUF_SCOPED text = {0};
+    struct err err = ERR_INIT;
+
+    if (nginx_include_path(config, include, &err) < 0 ||
+        fs_read(config->nginx.conf, NGINX_CONF_MAX_BYTES, &text, &err) < 0) {
+        verdicts_add(check->verdicts, VERDICT_FAILED, "nginx.conf", "%s", err.message);
+        return false;
+    }
+    include[strlen(include) - 1] = '\0'; /* it may stand there as a pattern, "….con[f]" */
+    if (strstr(buf_str(&text), include) != NULL)
+        return true;
+    verdicts_add(check->verdicts, VERDICT_FAILED, "nginx.conf",
+                 "%s does not include %sf, which has our modules' directives",
+                 config->nginx.conf, include);
+    verdicts_advise(check->verdicts,
+                    "put `include %s[f];` into its http block, before that of %s, as our "
+                    "own nginx.conf does",
+                    include, config->nginx.site_conf);
+    return false;
 }
 
 /* ---- templates ---- */
@@ -392,9 +431,9 @@ void check_nginx(struct check *check)
     if (!check->offline)
         check_upstreams(check, machine->facts.upstreams);
     if (check_templates(check, &machine->facts)) {
-        if (machine->version_err.kind == ERR_NONE)
+        if (machine->version_err.kind == ERR_NONE && check_include(check))
             check_test(check, &machine->facts);
-        else
+        else if (machine->version_err.kind != ERR_NONE)
             verdicts_add(check->verdicts, VERDICT_FAILED, "nginx -t",
                          "nginx cannot be run (nginx.path): %s",
                          machine->version_err.message);
