@@ -102,16 +102,6 @@ static int refuse(struct acme_account *a, const char *what, struct err *err)
     return -1;
 }
 
-/* False, and `ret` is "", when the answer has no such header, or an empty or a longer one. */
-static bool take_header(const struct acme_account *a, const char *name, char *ret,
-                        size_t size)
-{
-    /* A longer one is cut to exactly size - 1 bytes. */
-    if (http_header(&a->http, name, ret, size) == NULL || strlen(ret) >= size - 1)
-        ret[0] = '\0';
-    return ret[0] != '\0';
-}
-
 /* ---- directory ---- */
 
 static int begin_directory(void *flow, struct err *err)
@@ -164,7 +154,7 @@ static int finish_nonce(void *flow, struct err *err)
 
     if (a->http.status != 200 && a->http.status != 204)
         return refuse(a, "newNonce", err);
-    if (!take_header(a, "Replay-Nonce", a->nonce, sizeof a->nonce))
+    if (!acme_take_header(&a->http, "Replay-Nonce", a->nonce, sizeof a->nonce))
         return err_set(err, ERR_PEER, "newNonce: the answer has no usable Replay-Nonce");
     return SEQ_NEXT;
 }
@@ -237,7 +227,7 @@ static int begin_create(void *flow, struct err *err)
 /* A refused nonce comes with a fresh one: the same step again (RFC 8555 §6.5). */
 static bool take_fresh_nonce(struct acme_account *a)
 {
-    bool fresh = take_header(a, "Replay-Nonce", a->nonce, sizeof a->nonce);
+    bool fresh = acme_take_header(&a->http, "Replay-Nonce", a->nonce, sizeof a->nonce);
 
     return fresh && a->http.status == 400 && acme_problem_is(&a->http, "badNonce") &&
            ++a->nonce_refusals <= NONCE_REFUSALS_MAX;
@@ -245,7 +235,7 @@ static bool take_fresh_nonce(struct acme_account *a)
 
 static int take_url(struct acme_account *a, struct err *err)
 {
-    if (!take_header(a, "Location", a->url, sizeof a->url))
+    if (!acme_take_header(&a->http, "Location", a->url, sizeof a->url))
         return err_set(err, ERR_PEER,
                        "newAccount: the answer has no usable Location, expected the URL "
                        "of the account in less than %d bytes",

@@ -19,8 +19,6 @@
 #include <openssl/evp.h>
 #include <stdbool.h>
 
-enum { ACME_NONCE_SIZE = 256 };
-
 /* Borrowed until done. */
 struct acme_account_request {
     struct http *http;

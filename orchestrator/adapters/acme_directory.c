@@ -9,6 +9,15 @@
 
 enum { ANSWER_MAX_BYTES = 64 * 1024 };
 
+bool acme_take_header(const struct http_call *answer, const char *name, char *ret,
+                      size_t size)
+{
+    /* A longer one is cut to exactly size - 1 bytes. */
+    if (http_header(answer, name, ret, size) == NULL || strlen(ret) >= size - 1)
+        ret[0] = '\0';
+    return ret[0] != '\0';
+}
+
 bool acme_problem_is(const struct http_call *answer, const char *type)
 {
     json_t *root = json_loads(buf_str(&answer->body), 0, NULL);

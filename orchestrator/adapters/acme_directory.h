@@ -10,7 +10,12 @@
 
 #include <stdbool.h>
 
-enum { ACME_URL_SIZE = 1024, ACME_IDENTITY_SIZE = 256, ACME_PROFILES_SIZE = 256 };
+enum {
+    ACME_URL_SIZE = 1024,
+    ACME_NONCE_SIZE = 256,
+    ACME_IDENTITY_SIZE = 256,
+    ACME_PROFILES_SIZE = 256,
+};
 
 /* Borrowed until done. */
 struct acme_directory_request {
@@ -45,6 +50,10 @@ void acme_directory_start(struct acme_directory *directory,
                           const struct acme_directory_request *request, done_fn done,
                           void *owner);
 void acme_directory_cancel(struct acme_directory *directory);
+
+/* A header of an answer; false, and `ret` is "", when there is none, or an empty or a longer one. */
+bool acme_take_header(const struct http_call *answer, const char *name, char *ret,
+                      size_t size);
 
 /* Whether the answer is a problem document of this ACME type, "badNonce" (RFC 8555 §6.7). */
 bool acme_problem_is(const struct http_call *answer, const char *type);

@@ -45,6 +45,7 @@ static bool check_folder(struct check *check, const char *setting, const char *p
     char there[FS_PATH_MAX];
     struct stat status;
     bool missing;
+    int failure;
 
     find_there(path, there);
     missing = strcmp(there, path) != 0;
@@ -53,7 +54,8 @@ static bool check_folder(struct check *check, const char *setting, const char *p
                      setting, there);
         return false;
     }
-    if (access(there, W_OK | X_OK) == 0) {
+    failure = access(there, W_OK | X_OK) == 0 ? 0 : errno;
+    if (failure == 0) {
         verdicts_add(check->verdicts, VERDICT_OK, "folders", "%s: %s %s", setting, path,
                      missing ? "is not there yet and can be made" : "is writable");
         return true;
@@ -61,8 +63,8 @@ static bool check_folder(struct check *check, const char *setting, const char *p
     verdicts_add(check->verdicts, VERDICT_FAILED, "folders",
                  "%s: %s%s cannot be written: %s", setting, path,
                  missing ? " is not there, and the folder above it" : "",
-                 strerror(errno));
-    if (errno == EROFS)
+                 strerror(failure));
+    if (failure == EROFS)
         verdicts_advise(check->verdicts, "mount a volume or a tmpfs there, writable");
     else if (geteuid() != 0)
         verdicts_advise(check->verdicts, "run this as the user that runs the daemon");

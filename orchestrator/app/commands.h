@@ -18,6 +18,7 @@ extern const struct command cmd_csr;
 extern const struct command cmd_account;
 extern const struct command cmd_verify_log;
 extern const struct command cmd_health;
+extern const struct command cmd_revoke;
 extern const struct command cmd_prestart;
 extern const struct command cmd_help;
 extern const struct command cmd_version;

@@ -529,6 +529,22 @@ int chain_check_trusted(const struct chain *chain, X509_STORE *roots, int64_t no
     return failed;
 }
 
+void chain_list_names(const struct chain *chain, char *ret, size_t size)
+{
+    list_names(chain->certificates[0], ret, size);
+}
+
+int chain_leaf_der(const struct chain *chain, struct buf *ret, struct err *err)
+{
+    unsigned char *der = NULL;
+    int len = i2d_X509(chain->certificates[0], &der);
+    int failed = len < 0 ? err_openssl(err, "cannot write the certificate as DER")
+                         : buf_append(ret, der, (size_t)len, err);
+
+    OPENSSL_free(der);
+    return failed;
+}
+
 int chain_to_pem(const struct chain *chain, struct buf *ret, struct err *err)
 {
     BIO *bio = BIO_new(BIO_s_mem());

@@ -69,6 +69,12 @@ int chain_check_issued(const struct chain *chain, const EVP_PKEY *key,
 int chain_check_trusted(const struct chain *chain, X509_STORE *roots, int64_t now,
                         struct err *err);
 
+/* The names that the leaf is for, for people: cut to `size` where there are many. */
+void chain_list_names(const struct chain *chain, char *ret, size_t size);
+
+/* The leaf alone in DER, appended to an initialised buffer. */
+int chain_leaf_der(const struct chain *chain, struct buf *ret, struct err *err);
+
 /* Only the certificates, in canonical PEM, into an initialised buffer. */
 int chain_to_pem(const struct chain *chain, struct buf *ret, struct err *err);
 

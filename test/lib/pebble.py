@@ -191,6 +191,11 @@ class Pebble:
         """A root that this start of the CA made, in PEM."""
         return self._call(f"/roots/{number}")
 
+    def status_of(self, leaf):
+        """What it has in its books: "Valid" or "Revoked", and the number of the reason."""
+        found = json.loads(self._call(f"/cert-status-by-serial/{leaf.serial_number:x}"))
+        return found["Status"], found.get("Reason", 0)
+
     def orders(self, since=0):
         """How many orders have been made; `since` is a log.mark()."""
         return len(self.log.find_all(r'Added order "', since))
