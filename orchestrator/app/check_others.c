@@ -4,6 +4,7 @@
 #include "adapters/certbot_version.h"
 #include "app/check.h"
 #include "base/fs.h"
+#include "base/text.h"
 #include "domain/event_log.h"
 #include "domain/jose.h"
 #include "domain/preflight.h"
@@ -140,11 +141,11 @@ static bool orders(const struct check *check)
 }
 
 /* "certbot 2.1.0": 2; 0 for what is something else. */
-static unsigned major_version(const char *text)
+static unsigned long major_version(const char *text)
 {
-    unsigned major = 0;
+    static const char before[] = "certbot ";
 
-    return sscanf(text, "certbot %u.", &major) == 1 ? major : 0;
+    return text_starts_with(text, before) ? strtoul(text + strlen(before), NULL, 10) : 0;
 }
 
 static const char *wanted_profile(const struct config *config)
@@ -162,7 +163,7 @@ static void judge_certbot(struct others *o)
     const char *profile = wanted_profile(config);
     struct preflight_finding finding;
     struct err err = ERR_INIT;
-    unsigned major;
+    unsigned long major;
 
     (void)inquiry_wait(&o->inquiry, &o->certbot_end, &err);
     preflight_judge_certbot(&finding, err.kind == ERR_NONE ? NULL : &err,
