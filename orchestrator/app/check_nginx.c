@@ -169,13 +169,14 @@ static const char *find_line(const char *text, unsigned long number, size_t *ret
     return *ret_len == 0 ? NULL : text;
 }
 
-/* What nginx said, without who said it: the row has that. */
-static const char *said(const char *message)
-{
-    static const char before[] = "nginx refuses the configuration: ";
-    const char *found = strstr(message, before);
+static const char refusal_begins[] = "nginx refuses the configuration: ";
 
-    return found == NULL ? message : found + strlen(before);
+/* What nginx said, without who said it: the row has that. NULL when it was not asked. */
+static const char *said(const struct err *err)
+{
+    const char *found = strstr(err->message, refusal_begins);
+
+    return found == NULL ? NULL : found + strlen(refusal_begins);
 }
 
 static void show_refusal(struct check *check, const struct stand_in *in,
@@ -187,8 +188,7 @@ static void show_refusal(struct check *check, const struct stand_in *in,
 
     if (number > 0)
         line = find_line(buf_str(site), number, &len);
-    verdicts_add(check->verdicts, VERDICT_FAILED, "nginx -t", "%s",
-                 said(refusal->message));
+    verdicts_add(check->verdicts, VERDICT_FAILED, "nginx -t", "%s", said(refusal));
     verdicts_advise(
         check->verdicts, "%s%.*s%s%s", line == NULL ? "" : "that line is: ", (int)len,
         line == NULL ? "" : line, line == NULL ? "" : " | ",
@@ -221,14 +221,15 @@ static void judge_test(struct check *check, struct inquiry *inquiry, struct stan
     if (test(inquiry, in, facts, NGINX_HTTPS, &site, &err) == 0) {
         verdicts_add(check->verdicts, VERDICT_OK, "nginx -t",
                      "nginx takes the full configuration");
+    } else if (said(&err) == NULL) {
+        verdicts_add(check->verdicts, VERDICT_FAILED, "nginx -t", "%s", err.message);
     } else if (is_about_privilege(err.message)) {
         verdicts_add(check->verdicts, VERDICT_OK, "nginx -t",
                      "nginx takes the full configuration, as far as can be told without "
                      "root");
     } else if (is_about_name(err.message)) {
         (void)take_line(in, err.message);
-        verdicts_add(check->verdicts, VERDICT_WARNING, "nginx -t", "%s",
-                     said(err.message));
+        verdicts_add(check->verdicts, VERDICT_WARNING, "nginx -t", "%s", said(&err));
         verdicts_advise(check->verdicts,
                         "until the name resolves HTTPS serves /health and /tdx_quote "
                         "alone; backends of `routes` need not be there");

@@ -82,23 +82,22 @@ static void start_agent(struct others *o)
     dstack_info(&o->info, &o->inquiry.agent, inquiry_note, &o->info_end);
 }
 
-static void judge_keys(struct others *o)
+/* Whether it can be asked for more. */
+static bool judge_keys(struct others *o)
 {
     struct verdicts *verdicts = o->check->verdicts;
     struct err err = ERR_INIT;
 
-    if (inquiry_wait(&o->inquiry, &o->keys_end, &err) == 0 &&
-        o->keys.account_err.kind == ERR_NONE) {
+    if (inquiry_wait(&o->inquiry, &o->keys_end, &err) == 0)
+        err = o->keys.account_err;
+    if (err.kind == ERR_NONE) {
         verdicts_add(verdicts, VERDICT_OK, "guest agent", "derives the keys");
-        return;
+        return true;
     }
-    verdicts_add(verdicts, VERDICT_FAILED, "guest agent", "%s",
-                 err.kind != ERR_NONE ? err.message : o->keys.account_err.message);
-    if (err.kind == ERR_NET)
-        verdicts_advise(
-            verdicts,
-            "HTTPS waits for it: is its socket mounted into the container, and "
-            "does agent.socket name it?");
+    verdicts_add(verdicts, VERDICT_FAILED, "guest agent", "%s", err.message);
+    if (o->keys_end.err.kind != ERR_NONE)
+        verdicts_advise(verdicts, "HTTPS waits until it gives the keys");
+    return err.kind != ERR_NET && err.kind != ERR_TIMEOUT;
 }
 
 /* Events and quotes are what an attested leaf takes. */
@@ -129,8 +128,10 @@ static void judge_agent(struct others *o)
                                        : "not needed in development");
         return;
     }
-    judge_keys(o);
-    judge_event_log(o);
+    if (judge_keys(o))
+        judge_event_log(o);
+    else /* for the same reason; said once */
+        (void)inquiry_wait(&o->inquiry, &o->info_end, &(struct err)ERR_INIT);
 }
 
 /* ---- certbot ---- */
@@ -260,7 +261,7 @@ static void judge_authorities(struct others *o)
             needs_binding = o->directories[i].needs_binding;
         } else {
             verdicts_add(check->verdicts, i == 0 ? VERDICT_FAILED : VERDICT_WARNING, "CA",
-                         "%s: %s", authority->directory, err.message);
+                         "%s", err.message);
             verdicts_advise(
                 check->verdicts,
                 err.kind == ERR_PEER

@@ -10,8 +10,11 @@ import pki
 import pytest
 from commands import command, command_at_terminal
 from conftest import logs_of
+from loopback import LoopbackAddress
+from names import PORT as PORT_OF_DNS
 from rotation import serve
 from stack import NEWER_CERTBOT, Stack
+from test_failures import needs_root
 
 OK, FAILED, WRONG_USE = 0, 1, 2
 
@@ -21,6 +24,7 @@ def fixture_served(request, ca):
     with Stack(ca) as stack:
         logs_of(request.node)["a container that is checked"] = stack.log
         serve(stack)
+        stack.log.wait_for("the next renewal is due")
         yield stack
 
 
@@ -44,10 +48,11 @@ def failed(rows):
 
 
 def state_of(folder):
+    """Each file, but what the daemon notes down now and then."""
     return {
         path: (path.lstat().st_mtime_ns, path.lstat().st_ino, path.lstat().st_mode)
         for path in sorted(folder.rglob("*"))
-        if not path.is_socket() and path.suffix != ".json"  # the daemon writes its status
+        if not path.is_dir() and path.suffix != ".json"
     }
 
 
@@ -178,6 +183,15 @@ def test_agent_that_is_not_there_is_named(stack):
     code, rows = check(stack.prepare(with_agent=False))
     assert (code, verdicts(rows, "guest agent")) == (FAILED, ["failed"])
     assert stack.agent.endpoint in rows["guest agent"][0]["text"]
+    assert "event log" not in rows  # one line for one reason
+
+
+def test_folder_that_is_not_below_nginx_conf_is_named(stack):
+    stack.settings["nginx.site_conf"] = stack.root / "elsewhere/default.conf"
+    stack.prepare()
+    code, rows = check(stack)
+    assert (code, verdicts(rows, "nginx -t")) == (FAILED, ["failed"])
+    assert "directly below" in rows["nginx -t"][0]["text"] and not rows["nginx -t"][0]["hint"]
 
 
 def test_port_of_somebody_else_is_named(stack):
@@ -236,6 +250,22 @@ def test_backend_that_does_not_resolve_is_a_warning(new_stack):
     routes = [{"path": "/", "upstream": "nobody.invalid:80"}]
     code, rows = check(new_stack(settings={"routes": routes}).prepare())
     assert (code, verdicts(rows, "backends")) == (OK, ["warning"])
+
+
+@needs_root
+def test_resolver_that_hangs_is_not_waited_for(new_stack):
+    stack = new_stack(settings={"routes": [{"path": "/", "upstream": "nobody.example.test:80"}]})
+    resolv_conf = stack.prepare().root / "resolv.conf"
+    mount = f'mount --bind {resolv_conf} /etc/resolv.conf && exec "$@"'
+    with (
+        contextlib.closing(LoopbackAddress()) as address,
+        socket.socket(type=socket.SOCK_DGRAM) as silent,
+    ):
+        resolv_conf.write_text(f"nameserver {address}\noptions timeout:30 attempts:5\n")
+        silent.bind((address.host, PORT_OF_DNS))
+        code, rows = check(stack, under=["unshare", "--mount", "sh", "-c", mount, "sh"])
+    assert (code, verdicts(rows, "dns")) == (OK, ["warning"])
+    assert "has not answered" in rows["dns"][0]["text"]
 
 
 # ---- how it is shown ----
