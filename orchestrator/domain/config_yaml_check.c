@@ -78,15 +78,15 @@ static const struct saying *find_saying(const yaml_parser_t *parser)
     return NULL;
 }
 
-/* The byte at the mark; 0 at the end of the text. */
+/*
+ * The byte at the mark; 0 at the end of the text. Its index counts characters: lines are no help, as YAML
+ * ends them in five ways.
+ */
 static char byte_at(const char *text, size_t len, yaml_mark_t mark)
 {
-    size_t line = 0;
     size_t at = 0;
 
-    for (; at < len && line < mark.line; at++)
-        line += text[at] == '\n';
-    for (size_t column = 0; at < len && column < mark.column; column++) {
+    for (size_t left = mark.index; at < len && left > 0; left--) {
         unsigned code;
         size_t size = text_character(text + at, len - at, &code);
 

@@ -1,8 +1,9 @@
 /*
- * Settings files that are damaged at random: whatever comes of it is a configuration that can be shown
- * and loaded again, or errors of one line each. SEED=… repeats a run.
+ * Settings that are damaged at random, in the file, in the environment and on the command line:
+ * whatever comes of it is a configuration that can be shown and loaded again, or errors of one line
+ * each. SEED=… repeats a run.
  */
-#include "domain/config.h"
+#include "domain/config_internal.h"
 #include "domain/config_show.h"
 
 #include "base/secret.h"
@@ -214,14 +215,10 @@ static void expect_fine_line(const char *line)
 
 static char *const environment[] = {NULL};
 
-static void load(struct config *config, struct config_report *report, const char *yaml,
-                 size_t len)
+static void load_from(struct config *config, struct config_report *report,
+                      const struct config_sources *sources)
 {
-    int result = config_load(config, report,
-                             &(struct config_sources){.yaml_name = "config.yaml",
-                                                      .yaml = yaml,
-                                                      .yaml_len = len,
-                                                      .environment = environment});
+    int result = config_load(config, report, sources);
 
     assert_int_equal(result == 0, report->error_count == 0);
     for (size_t i = 0; i < report->error_count; i++) {
@@ -230,6 +227,16 @@ static void load(struct config *config, struct config_report *report, const char
     }
     for (size_t i = 0; i < report->warning_count; i++)
         expect_fine_line(report->warnings[i]);
+}
+
+static void load(struct config *config, struct config_report *report, const char *yaml,
+                 size_t len)
+{
+    load_from(config, report,
+              &(struct config_sources){.yaml_name = "config.yaml",
+                                       .yaml = yaml,
+                                       .yaml_len = len,
+                                       .environment = environment});
 }
 
 static bool have_same_values(const struct config *a, const struct config *b)
@@ -294,14 +301,9 @@ static void the_file_is_good_as_it_is(void **state)
 
 static void damaged_files_are_refused_or_taken(void **state)
 {
-    const char *given = getenv("SEED");
-    unsigned seed =
-        given != NULL ? (unsigned)strtoul(given, NULL, 10) : (unsigned)time(NULL);
     size_t good_files = 0;
 
     (void)state;
-    print_message("SEED=%u\n", seed);
-    srandom(seed);
     for (int round = 0; round < ROUNDS; round++) {
         struct text text = {.len = sizeof good - 1};
 
@@ -316,15 +318,70 @@ static void damaged_files_are_refused_or_taken(void **state)
     print_message("%zu of %d files were good\n", good_files, ROUNDS);
 }
 
+/* "name=" and anything. */
+static char *assignment(const char *name)
+{
+    char text[512];
+    size_t used = (size_t)snprintf(text, sizeof text, "%s=", name);
+
+    for (size_t left = below(8); left > 0 && used < 256; left--)
+        used +=
+            (size_t)snprintf(text + used, sizeof text - used, "%s",
+                             below(3) == 0 ? "a.example" : pieces[below(PIECE_COUNT)]);
+    return strdup(text);
+}
+
+static void any_text_of_a_flag_or_a_variable_is_refused_or_taken(void **state)
+{
+    enum { EACH = 4 };
+
+    (void)state;
+    for (int round = 0; round < ROUNDS; round++) {
+        char *flags[EACH + 1] = {NULL};
+        char *variables[EACH + 1] = {NULL};
+        struct config config;
+        struct config_report report;
+
+        for (size_t i = 0; i < EACH; i++) {
+            const char *key = config_settings[below(CONFIG_SETTING_COUNT)].key;
+            const char *variable = config_settings[below(CONFIG_SETTING_COUNT)].variable;
+
+            flags[i] = assignment(key == NULL ? "" : key);
+            variables[i] = assignment(variable == NULL ? "DEV_MODE" : variable);
+        }
+        load_from(&config, &report,
+                  &(struct config_sources){.environment = variables,
+                                           .flags = (const char *const *)flags});
+        config_report_done(&report);
+        config_done(&config);
+        for (size_t i = 0; i < EACH; i++) {
+            free(flags[i]);
+            free(variables[i]);
+        }
+    }
+}
+
+static void seed_and_tell(void)
+{
+    const char *given = getenv("SEED");
+    unsigned seed =
+        given != NULL ? (unsigned)strtoul(given, NULL, 10) : (unsigned)time(NULL);
+
+    print_message("SEED=%u\n", seed);
+    srandom(seed);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_file_is_good_as_it_is),
         cmocka_unit_test(damaged_files_are_refused_or_taken),
+        cmocka_unit_test(any_text_of_a_flag_or_a_variable_is_refused_or_taken),
     };
     struct err err = ERR_INIT;
 
     if (secret_setup(&err) < 0)
         return 1;
+    seed_and_tell();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
