@@ -2,8 +2,10 @@
 
 #include "base/fs.h"
 #include "domain/keys.h"
+#include "domain/nginx_text.h"
 
 #include <errno.h>
+#include <grp.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -275,6 +277,49 @@ static void recall_account(const struct config *config, struct nginx_facts *fact
         memcpy(facts->account_thumbprint, thumbprint, sizeof thumbprint);
 }
 
+int nginx_worker_group(const struct config *config, gid_t *ret, struct err *err)
+{
+    static const char *const usual[] = {"www-data", "nginx"};
+    char name[NGINX_TEXT_WORD_SIZE];
+    const struct group *group = NULL;
+    BUF_SCOPED conf = {0};
+
+    /* Whoever is not root cannot give workers another user. */
+    *ret = getegid();
+    if (geteuid() != 0)
+        return 0;
+    if (fs_read(config->nginx.conf, NGINX_CONF_MAX_BYTES, &conf, err) < 0)
+        return err_wrap(err, "nginx.conf");
+    if (nginx_text_worker_group(buf_str(&conf), name)) {
+        group = getgrnam(name);
+        if (group == NULL)
+            return err_set(err, ERR_CONFIG, "%s: user: there is no group \"%.100s\"",
+                           config->nginx.conf, name);
+    }
+    for (size_t i = 0; group == NULL && i < sizeof usual / sizeof usual[0]; i++)
+        group = getgrnam(usual[i]);
+    if (group == NULL)
+        return err_set(err, ERR_CONFIG,
+                       "%s does not say which user its workers have, and there is no "
+                       "group www-data or nginx",
+                       config->nginx.conf);
+    *ret = group->gr_gid;
+    return 0;
+}
+
+/* A path that is too long for a socket is none for nginx either. The daemon says so. */
+static void find_metrics(const struct config *config, struct nginx_facts *facts)
+{
+    int len;
+
+    if (!config->metrics.nginx)
+        return;
+    len = snprintf(facts->metrics_socket, sizeof facts->metrics_socket, "%s/metrics.sock",
+                   config->run_dir);
+    if (len < 0 || (size_t)len >= sizeof facts->metrics_socket)
+        facts->metrics_socket[0] = '\0';
+}
+
 void nginx_machine_facts(const struct config *config, struct nginx_facts *ret)
 {
     struct err ignored = ERR_INIT;
@@ -287,4 +332,5 @@ void nginx_machine_facts(const struct config *config, struct nginx_facts *ret)
     if (fs_read("/etc/resolv.conf", RESOLV_CONF_MAX_BYTES, &text, &ignored) == 0)
         nginx_conf_nameservers(buf_str(&text), ret->nameservers, sizeof ret->nameservers);
     recall_account(config, ret);
+    find_metrics(config, ret);
 }

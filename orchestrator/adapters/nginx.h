@@ -94,6 +94,12 @@ int nginx_ask_reload(const struct config *config, struct err *err);
 void nginx_machine_facts(const struct config *config, struct nginx_facts *ret);
 
 /*
+ * The group that nginx's workers have: that of `user` in its configuration, else of the user that
+ * packages of nginx give them. ERR_CONFIG when there is none.
+ */
+int nginx_worker_group(const struct config *config, gid_t *ret, struct err *err);
+
+/*
  * The thumbprint of the account key, below run_dir, for whoever renders without asking the agent:
  * `prestart` and `render`. Nothing about it is secret. Of another account it is not taken.
  */

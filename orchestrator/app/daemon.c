@@ -74,6 +74,7 @@ static void close_all(struct daemon *d)
     timer_close(&d->reload.resume, NULL);
     signals_close(&d->signals);
     server_close(&d->control, NULL, NULL);
+    daemon_close_scrape(d);
     http_close(d->http, NULL, NULL);
 }
 
@@ -479,6 +480,7 @@ static int set_up(struct daemon *d, struct err *err)
         return -1;
     daemon_init_metrics(d);
     daemon_start_control(d);
+    daemon_start_scrape(d);
     return 0;
 }
 

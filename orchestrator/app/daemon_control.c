@@ -23,7 +23,7 @@ static int answer_metrics(struct daemon *d, const struct server_request *request
                           struct server_answer *ret, struct err *err)
 {
     (void)request;
-    ret->type = "text/plain; version=0.0.4";
+    ret->type = DAEMON_METRICS_TYPE;
     return daemon_metrics_text(d, &ret->body, err);
 }
 

@@ -137,6 +137,16 @@ struct reload {
     struct nginx_test test;
 };
 
+/* Where metrics can be asked for, and nothing else. */
+enum scrape_place { SCRAPE_NGINX, SCRAPE_LISTENER, SCRAPE_PLACES };
+
+struct scrape {
+    struct server servers[SCRAPE_PLACES];
+    bool open[SCRAPE_PLACES];
+    bool failed[SCRAPE_PLACES]; /* it was logged that it could not be opened */
+    struct timer retry;
+};
+
 struct daemon {
     const struct config *config;
     uv_loop_t loop;
@@ -212,6 +222,7 @@ struct daemon {
     struct told told;
     struct metrics metrics;
     struct server control;
+    struct scrape scrape;
     struct control_request requests[REQUEST_KINDS];
 
     enum activity activity;
@@ -293,6 +304,14 @@ void daemon_end_metrics(void);
 void daemon_count_issue(struct daemon *d, const struct issue_flow *flow,
                         const struct err *err);
 int daemon_metrics_text(struct daemon *d, struct buf *ret, struct err *err);
+
+/* The exposition format of Prometheus. */
+#define DAEMON_METRICS_TYPE "text/plain; version=0.0.4; charset=utf-8"
+
+/* ---- daemon_scrape.c ---- */
+
+void daemon_start_scrape(struct daemon *d);
+void daemon_close_scrape(struct daemon *d);
 
 /* ---- daemon_control.c ---- */
 

@@ -2,6 +2,7 @@
 
 #include "base/guess.h"
 #include "domain/config_internal.h"
+#include "domain/host_port.h"
 
 #include <assert.h>
 #include <ctype.h>
@@ -371,6 +372,29 @@ static void check_proxies(struct config_load *load)
                     config_name_of(load, trusted, name));
 }
 
+/* nginx would find its port taken, and not start. */
+static void check_metrics(struct config_load *load)
+{
+    const struct config *config = load->config;
+    size_t listen = config_index_of(offsetof(struct config, metrics.listen));
+    size_t nginx = config_index_of(offsetof(struct config, metrics.nginx));
+    size_t auth = config_index_of(offsetof(struct config, auth.enabled));
+    struct host_port place;
+    char name[CONFIG_NAME_SIZE];
+    char other[CONFIG_NAME_SIZE];
+
+    if (config->metrics.listen != NULL &&
+        host_port_parse(&place, config->metrics.listen) == 0 &&
+        (place.port == config->nginx.http_port || place.port == config->nginx.https_port))
+        config_error(load, "%s: port %u is nginx's; choose another one",
+                     config_name_of(load, listen, name), place.port);
+    if (config->metrics.nginx && !config->auth.enabled && !any_bad(load, nginx, auth))
+        config_warn(load,
+                    "%s: true, but %s says false: /cert-manager/metrics answers 403 to "
+                    "everybody",
+                    config_name_of(load, nginx, name), config_name_of(load, auth, other));
+}
+
 static void decide_ekm_secret(struct config_load *load, char *const *environment)
 {
     struct config *config = load->config;
@@ -455,6 +479,7 @@ int config_load(struct config *config, struct config_report *report,
     check_directory(&load);
     check_pairs(&load);
     check_proxies(&load);
+    check_metrics(&load);
     config_routes_check(&load);
     decide_log_level(&load);
     decide_ekm_secret(&load, sources->environment);

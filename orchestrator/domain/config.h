@@ -152,6 +152,11 @@ struct config {
     struct {
         char *upstream; /* "attestation-service:8080" */
     } attestation;
+    struct {
+        char
+            *listen; /* "address:port" where metrics can be asked for, or NULL: nowhere */
+        bool nginx;  /* nginx shows them at /cert-manager/metrics */
+    } metrics;
     struct config_list cors_origins; /* regular expressions */
     struct config_routes routes;
     /* Development only, and at most one of them; both NULL otherwise. */

@@ -1,5 +1,6 @@
 /* Whether a text is one of its type: config_has_form(). */
 #include "domain/config_internal.h"
+#include "domain/host_port.h"
 #include "domain/hostname.h"
 
 #include <arpa/inet.h>
@@ -142,6 +143,14 @@ static bool is_host_port(const char *text)
     host[len] = '\0';
     return is_host(host) && config_parse_number(colon + 1, strlen(colon + 1), &port) &&
            port >= 1 && port <= 65535;
+}
+
+/* Not a name: it would be looked up, and may mean several. */
+static bool is_listen(const char *text)
+{
+    struct host_port place;
+
+    return is_host_port(text) && host_port_parse(&place, text) == 0 && place.literal;
 }
 
 /* An address, or a network in CIDR form (RFC 4632 §3.1) without bits behind its prefix. */
@@ -300,6 +309,8 @@ bool config_has_form(enum config_type type, const char *text)
         return is_host_port(text);
     case CONFIG_ADDRESS:
         return is_address(text, AF_INET) || is_address(text, AF_INET6);
+    case CONFIG_LISTEN:
+        return is_listen(text);
     case CONFIG_SIZE:
         return is_size(text);
     case CONFIG_ROUTE_PATH:

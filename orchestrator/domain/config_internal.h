@@ -13,7 +13,7 @@
 
 #include <stdint.h>
 
-enum { CONFIG_SETTING_COUNT = 73 };
+enum { CONFIG_SETTING_COUNT = 75 };
 
 enum config_type {
     CONFIG_HOSTNAME,
@@ -34,6 +34,7 @@ enum config_type {
     CONFIG_HOST,
     CONFIG_HOST_PORT,
     CONFIG_ADDRESS,
+    CONFIG_LISTEN, /* an address with a port */
     CONFIG_SIZE,
     CONFIG_FRAGMENT, /* nginx text of any number of lines */
     CONFIG_SECRET,

@@ -210,6 +210,13 @@ const struct config_setting config_settings[] = {
     {"routes", NULL, CONFIG_ROUTES, FIELD(routes),
      .meaning = "paths of the application, and who answers them"},
 
+    {"metrics.listen", NULL, CONFIG_LISTEN, FIELD(metrics.listen),
+     .meaning = "address and port where anybody may ask for /metrics, and for nothing "
+                "else; unset: at the control socket alone"},
+    {"metrics.nginx", NULL, CONFIG_BOOL, FIELD(metrics.nginx), .fallback = "false",
+     .meaning = "nginx shows the metrics at /cert-manager/metrics to whom the "
+                "authentication service lets through"},
+
     {"ekm.secret_file", NULL, CONFIG_PATH, FIELD(ekm_secret_file), .flags = CONFIG_QUIET,
      .meaning = "file of the EKM secret, in development only"},
     {NULL, "EKM_SHARED_SECRET", CONFIG_SECRET, FIELD(ekm_secret), .flags = CONFIG_QUIET,

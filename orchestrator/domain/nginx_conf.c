@@ -368,6 +368,18 @@ static const char upgrade_maps[] =
     "    ~*^websocket$  websocket;\n"
     "}\n";
 
+/* A group, because the path of a socket in proxy_pass ends at its first colon. */
+static int write_metrics_group(const char *socket, struct buf *ret, struct err *err)
+{
+    return check_path("run_dir", socket, err) < 0 ||
+                   buf_append_str(ret,
+                                  "\nupstream " UPSTREAM_METRICS " {\n    server \"unix:",
+                                  err) < 0 ||
+                   nginx_append_quoted(ret, socket, err) < 0
+               ? -1
+               : buf_append_str(ret, "\";\n}\n", err);
+}
+
 int nginx_conf_render_include(const char *ekm_secret_file,
                               const struct nginx_facts *facts, struct buf *ret,
                               struct err *err)
@@ -386,5 +398,7 @@ int nginx_conf_render_include(const char *ekm_secret_file,
             upstream_render(upstream, ret, err) < 0 || buf_append_str(ret, "\n", err) < 0)
             return -1;
     }
+    if (facts->metrics_socket[0] != '\0')
+        return write_metrics_group(facts->metrics_socket, ret, err);
     return 0;
 }

@@ -19,7 +19,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { NGINX_CONF_MAX_BYTES = 1024 * 1024 };
+enum {
+    NGINX_CONF_MAX_BYTES = 1024 * 1024,
+    NGINX_SOCKET_SIZE = 108, /* of a path, as in struct sockaddr_un */
+};
 
 enum nginx_level {
     NGINX_HTTP_ONLY,     /* challenges; every other path answers 503 */
@@ -36,6 +39,7 @@ struct nginx_facts {
         [512]; /* for `resolver`: addresses of /etc/resolv.conf, IPv6 in brackets, "" when none */
     const struct upstreams *upstreams; /* NULL: none is known, only at NGINX_HTTP_ONLY */
     const char *evidence;              /* folder that /evidences/ shows, NULL for none */
+    char metrics_socket[NGINX_SOCKET_SIZE];        /* "" where metrics are not shown */
     char account_thumbprint[JOSE_THUMBPRINT_SIZE]; /* of the ACME account, "" unknown */
     const char
         *live_chain; /* file that workers take a renewed chain from, NULL for none */
@@ -60,8 +64,8 @@ int nginx_conf_render(const struct config *config, const struct nginx_facts *fac
 
 /*
  * The include at http level when there is HTTPS: `ekm_secret_file` with the path, `live_chain`,
- * the variables of routes, and the groups of the services that our templates name. At
- * NGINX_HTTP_ONLY the file is absent.
+ * the variables of routes, and the groups of the services that our templates name and of our
+ * metrics. At NGINX_HTTP_ONLY the file is absent.
  */
 int nginx_conf_render_include(const char *ekm_secret_file,
                               const struct nginx_facts *facts, struct buf *ret,

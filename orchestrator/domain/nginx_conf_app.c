@@ -227,6 +227,40 @@ static int write_evidence(const struct site *site, struct buf *ret, struct err *
                       hsts.len == 0 ? "" : "\n");
 }
 
+/*
+ * Our own metrics, at every level with HTTPS: one that is reduced is when they are needed. The client
+ * is asked for what a route with `auth` asks it for, and nothing of its request reaches the daemon.
+ */
+static int write_metrics(const struct site *site, struct buf *ret, struct err *err)
+{
+    BUF_SCOPED hsts = {.max = HSTS_MAX_BYTES};
+
+    if (site->facts->metrics_socket[0] == '\0')
+        return 0;
+    if (nginx_write_hsts(site, &hsts, err) < 0)
+        return -1;
+    return buf_printf(ret, err,
+                      "location = /cert-manager/metrics {\n"
+                      "        if ($request_method !~ \"^(GET|HEAD)\\z\") {\n"
+                      "            return 405;\n"
+                      "        }\n"
+                      "        auth_request /_auth;\n"
+                      "        proxy_pass http://" UPSTREAM_METRICS
+                      "/metrics;\n"
+                      "        proxy_http_version 1.1;\n"
+                      "        proxy_pass_request_headers off;\n"
+                      "        proxy_pass_request_body off;\n"
+                      "        proxy_set_header Content-Length \"\";\n"
+                      "        proxy_set_header Connection \"\";\n"
+                      "        proxy_set_header Host localhost;\n"
+                      "        proxy_connect_timeout 5s;\n"
+                      "        proxy_read_timeout 10s;\n"
+                      "%s%s%s"
+                      "    }\n\n    ",
+                      hsts.len == 0 ? "" : "        ", buf_str(&hsts),
+                      hsts.len == 0 ? "" : "\n");
+}
+
 /* Every path of the application, when its configuration is one that nginx refuses. */
 static int write_unavailable(const struct site *site, struct buf *ret, struct err *err)
 {
@@ -269,7 +303,7 @@ int nginx_write_extra_locations(const struct site *site, struct buf *ret, struct
 
     if (site->level == NGINX_HTTP_ONLY)
         return 0;
-    if (write_evidence(site, ret, err) < 0)
+    if (write_evidence(site, ret, err) < 0 || write_metrics(site, ret, err) < 0)
         return -1;
     if (site->level == NGINX_HTTPS_REDUCED)
         return write_unavailable(site, ret, err);

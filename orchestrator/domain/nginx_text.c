@@ -163,3 +163,23 @@ bool nginx_text_next_location(struct nginx_text *text, struct nginx_text_locatio
     }
     return false;
 }
+
+bool nginx_text_worker_group(const char *conf, char ret[NGINX_TEXT_WORD_SIZE])
+{
+    struct nginx_text text;
+    bool at_start = true; /* of a directive */
+    bool found = false;
+    enum token token;
+
+    nginx_text_init(&text, conf);
+    *ret = '\0';
+    while (!found && (token = next(&text, ret)) != END) {
+        found = token == WORD && at_start && text.depth == 0 && strcmp(ret, "user") == 0;
+        at_start = token != WORD;
+    }
+    if (!found || next(&text, ret) != WORD)
+        return false;
+    /* Behind the last word it is left as it is. */
+    (void)next(&text, ret);
+    return true;
+}

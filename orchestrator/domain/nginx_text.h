@@ -30,4 +30,10 @@ void nginx_text_init(struct nginx_text *text, const char *fragment);
 /* The next location at the outermost level of the text; false at its end. */
 bool nginx_text_next_location(struct nginx_text *text, struct nginx_text_location *ret);
 
+/*
+ * Name of the group that `user` at the outermost level gives to workers: its second word or, as for
+ * nginx, the user's own name. False when the text, of a main configuration, does not say it.
+ */
+bool nginx_text_worker_group(const char *conf, char ret[NGINX_TEXT_WORD_SIZE]);
+
 #endif

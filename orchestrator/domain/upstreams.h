@@ -28,6 +28,7 @@ enum {
 #define UPSTREAM_APP "app_backend"
 #define UPSTREAM_AUTH "cm_auth"
 #define UPSTREAM_ATTESTATION "cm_attestation"
+#define UPSTREAM_METRICS "cm_metrics"
 
 typedef char upstream_address[INET6_ADDRSTRLEN];
 
