@@ -1,0 +1,262 @@
+"""Who may ask for metrics, where, and whether Prometheus understands them."""
+
+import contextlib
+import grp
+import socket
+import stat
+import subprocess
+
+import client
+import pytest
+from backends import AuthService, Backends
+from conftest import logs_of
+from connection import Http1
+from loopback import is_listening, wait_until
+from processes import environment
+from rotation import serve
+from stack import IS_ROOT, Stack
+from test_control import Socket, ask, control_of
+
+PATH = "/cert-manager/metrics"
+RIGHT, WRONG = ("Authorization", AuthService.right), ("Authorization", "Bearer wrong")
+TYPE = "text/plain; version=0.0.4; charset=utf-8"
+NAMES = ["cert_manager_certificate_not_after_timestamp_seconds", "cert_manager_attested 1"]
+
+
+@pytest.fixture(scope="module", name="served")
+def fixture_served(request, ca):
+    """Metrics are shown wherever they can be, and services are there."""
+    with Backends() as backends, Stack(ca) as stack:
+        logs_of(request.node)["a container that shows its metrics"] = stack.log
+        stack.backends = backends
+        stack.place = stack.address.host, stack.address.port(9464)
+        stack.settings |= {
+            "auth.upstream": f"{backends.address}:{backends.auth.port}",
+            "metrics.nginx": True,
+            "metrics.listen": "{}:{}".format(*stack.place),
+        }
+        serve(stack)
+        yield stack
+
+
+def socket_of(stack):
+    return stack.folder["run_dir"] / "metrics.sock"
+
+
+def through_nginx(stack, method, headers=(), path=PATH, body=b""):
+    with Http1(stack.https, stack.domain) as connection:
+        return connection.request(method, path, list(headers), body)
+
+
+def at_socket(path, method, target, headers=()):
+    """Status, type and text."""
+    with contextlib.closing(Socket(path)) as connection:
+        connection.request(method, target, headers=dict(headers))
+        answer = connection.getresponse()
+        return answer.status, answer.headers["content-type"], answer.read().decode()
+
+
+def check_with_promtool(text):
+    """What it says of a page of metrics, "" for nothing."""
+    command = ["promtool", "check", "metrics"]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60)
+    return f"{done.stdout}{done.stderr}" + ("" if done.returncode == 0 else "failed")
+
+
+# ---- through nginx ----
+
+
+def test_nginx_shows_them_to_whom_the_service_lets_through(served):
+    mark = len(served.backends.auth.requests)
+    answer = through_nginx(served, "GET", [RIGHT])
+    assert (answer.status, answer.values("content-type")) == (200, [TYPE])
+    assert all(name in answer.text for name in NAMES)
+    (asked,) = served.backends.auth.requests[mark:]
+    assert asked.values("X-Original-URI") == [PATH]
+
+
+@pytest.mark.parametrize("headers", [[], [WRONG], [("Authorization", "")]])
+def test_nginx_shows_them_to_nobody_else(served, headers):
+    answer = through_nginx(served, "GET", headers)
+    assert answer.status == 401 and "cert_manager_" not in answer.text
+
+
+def test_broken_authentication_lets_nobody_through(served):
+    answer = through_nginx(served, "GET", [("Authorization", AuthService.breaking)])
+    assert answer.status == 500 and "cert_manager_" not in answer.text
+
+
+def test_nginx_passes_on_get_and_head_only(served):
+    head = through_nginx(served, "HEAD", [RIGHT])
+    assert (head.status, head.text) == (200, "")
+    for method in ("POST", "PUT", "DELETE", "OPTIONS", "TRACE", "gET"):
+        answer = through_nginx(served, method, [RIGHT])
+        assert answer.status in (400, 405), method
+
+
+@pytest.mark.parametrize("path", [f"{PATH}/", f"{PATH}x", "/cert-manager/", "/v1/status"])
+def test_nginx_leads_to_nothing_else_of_the_daemon(served, path):
+    assert through_nginx(served, "GET", [RIGHT], path).status == 404
+
+
+def test_what_a_client_sends_does_not_reach_the_daemon(served):
+    """Its server takes heads of 8 KiB, and cookies may be longer."""
+    headers = [RIGHT, *((f"X-Long-{i}", "x" * 3000) for i in range(4)), ("Expect", "100-continue")]
+    answer = through_nginx(served, "GET", headers, f"{PATH}?{'q' * 3000}")
+    assert answer.status == 200
+    assert through_nginx(served, "GET", [RIGHT], body=b"x" * 100_000).status == 200
+
+
+def test_whoever_has_no_authentication_service_shows_nothing(new_stack):
+    stack = new_stack(settings={"metrics.nginx": True}, variables={"AUTH_ENABLED": "false"})
+    stack.variables["DEV_MODE"] = "true"
+    stack.start().wait_for_https()
+    answer = through_nginx(stack, "GET", [RIGHT])
+    assert answer.status == 403 and "cert_manager_" not in answer.text
+    assert stack.log.find("WARNING - .*metrics.nginx: true, but AUTH_ENABLED says false")
+
+
+def test_there_is_no_such_path_unless_it_is_switched_on(new_stack):
+    stack = new_stack(variables={"DEV_MODE": "true"})
+    stack.start().wait_for_https()
+    assert through_nginx(stack, "GET", [RIGHT]).status == 404
+    assert not socket_of(stack).exists()
+
+
+# As deployments of the Python image have them: only its placeholders.
+MOUNTED = """
+server {
+    listen %s ssl http2;
+    server_name ${DOMAIN};
+    ssl_certificate "%s/cert.pem";
+    ssl_certificate_key "%s/key.pem";
+    ${CORS_BLOCK}
+    ${AUTH_LOCATION}
+    location = /mounted { return 204; }
+    ${EXTRA_LOCATIONS}
+}
+"""
+
+
+@pytest.mark.parametrize("fragment", ["", "location /broken { no_such_directive on; }"])
+def test_mounted_templates_and_the_reduced_configuration_show_them(new_stack, served, fragment):
+    stack = new_stack(settings={"metrics.nginx": True}, variables={"EXTRA_LOCATIONS": fragment})
+    stack.settings["auth.upstream"] = served.settings["auth.upstream"]
+    stack.variables["DEV_MODE"] = "true"
+    place = f"{stack.address}:{stack.https_port}"
+    template = stack.folder["templates"] / "https-dev.conf.tmpl"
+    stack.alter_image = lambda: template.write_text(MOUNTED % (place, stack.tls, stack.tls))
+    stack.start().wait_for_https()
+    assert through_nginx(stack, "GET", [RIGHT]).status == 200
+    assert through_nginx(stack, "GET").status == 401
+    assert through_nginx(stack, "GET", [RIGHT], "/mounted").status == (503 if fragment else 204)
+
+
+# ---- the socket of nginx's workers ----
+
+
+def test_socket_of_nginx_answers_for_metrics_alone(served):
+    path = socket_of(served)
+    status, kind, text = at_socket(path, "GET", "/metrics")
+    assert (status, kind) == (200, TYPE) and all(name in text for name in NAMES)
+    assert at_socket(path, "HEAD", "/metrics")[::2] == (200, "")
+    for target in ("/v1/status", "/health", "/", "/metrics/", "//metrics"):
+        assert at_socket(path, "GET", target)[0] == 404, target
+    for method in ("POST", "PUT", "DELETE"):
+        assert at_socket(path, method, "/metrics", [("Content-Length", "0")])[0] == 405
+        assert at_socket(path, method, "/v1/renew", [("Content-Length", "0")])[0] == 404
+    assert at_socket(path, "POST", "/metrics", [("Content-Length", "1")])[0] == 413
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root gives workers another user")
+def test_workers_of_nginx_reach_their_socket_and_not_the_control_socket(served):
+    found = socket_of(served).stat()
+    workers = grp.getgrnam("www-data").gr_gid
+    assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == (0o660, 0, workers)
+
+    def status(user, group, path):
+        command = ["setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups", "curl"]
+        command += ["--silent", "--output", "/dev/null", "--write-out", "%{http_code}"]
+        command += ["--unix-socket", str(path), "http://localhost/metrics"]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=30)
+        return done.stdout
+
+    assert status("www-data", "www-data", socket_of(served)) == "200"
+    assert status("www-data", "www-data", control_of(served)) == "000"
+    assert status("nobody", "nogroup", socket_of(served)) == "000"
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root gives workers another user")
+@pytest.mark.parametrize(
+    ("user", "group"), [("user daemon;", "daemon"), ("user nobody  'games' ;", "games"), ("", "www-data")]
+)
+def test_group_is_that_of_the_configuration(new_stack, user, group):
+    stack = new_stack(settings={"metrics.nginx": True}, variables={"DEV_MODE": "true"})
+    conf = stack.folder["nginx"] / "nginx.conf"
+    stack.alter_image = lambda: conf.write_text(conf.read_text().replace("user www-data;", user))
+    stack.start()
+    wait_until(socket_of(stack).exists, "the socket is there")
+    assert socket_of(stack).stat().st_gid == grp.getgrnam(group).gr_gid
+
+
+def test_group_that_is_missing_is_told_and_costs_nothing_else(new_stack):
+    if not IS_ROOT:
+        pytest.skip("only root gives workers another user")
+    stack = new_stack(settings={"metrics.nginx": True}, variables={"DEV_MODE": "true"})
+    conf = stack.folder["nginx"] / "nginx.conf"
+    stack.alter_image = lambda: conf.write_text(
+        conf.read_text().replace("user www-data;", "user nobody no-such-group;")
+    )
+    stack.expected_trouble = r"\[emerg\].*no-such-group|nginx \(exit status 1; not expected\)"
+    stack.start()
+    stack.log.wait_for('ERROR - metrics.nginx: .*there is no group "no-such-group"')
+    assert ask(stack, "GET", "/metrics")[0] == 200
+
+
+# ---- the port ----
+
+
+def test_port_answers_for_metrics_alone(served):
+    answer = client.get(served.place, "/metrics", "localhost")
+    assert (answer.status, answer.headers["content-type"]) == (200, TYPE)
+    assert all(name in answer.body for name in NAMES)
+    assert client.get(served.place, "/v1/status", "localhost").status == 404
+    assert client.get(served.place, "/metrics", "localhost", method="POST").status == 405
+
+
+def test_port_that_is_taken_is_told_and_costs_nothing_else(new_stack):
+    stack = new_stack(variables={"DEV_MODE": "true"})
+    port = stack.address.port(9464)
+    stack.settings["metrics.listen"] = f"{stack.address}:{port}"
+    with socket.create_server((stack.address.host, port)):
+        stack.start().wait_for_https()
+        stack.log.wait_for(
+            rf"ERROR - metrics.listen: cannot listen on {stack.address}, port {port}: Address already"
+            r" in use \(tried again every minute\)"
+        )
+        assert ask(stack, "GET", "/metrics")[0] == 200
+
+
+def test_port_is_closed_with_the_daemon(new_stack):
+    stack = new_stack(variables={"DEV_MODE": "true"})
+    place = stack.address.host, stack.address.port(9464)
+    stack.settings["metrics.listen"] = "{}:{}".format(*place)
+    stack.start().wait_for_https()
+    assert client.get(place, "/metrics", "localhost").status == 200
+    stack.restart()
+    wait_until(lambda: is_listening(*place), "it listens again")
+    stack.stop()
+    assert not is_listening(*place) and not socket_of(stack).exists()
+
+
+# ---- their form ----
+
+
+def test_prometheus_finds_nothing_wrong_with_them(served):
+    assert check_with_promtool(ask(served, "GET", "/metrics")[2]) == ""
+
+
+def test_promtool_would_find_something():
+    assert "counter metrics should have" in check_with_promtool(
+        "# HELP wrong A counter.\n# TYPE wrong counter\nwrong 1\n"
+    )
