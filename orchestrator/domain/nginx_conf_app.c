@@ -245,8 +245,9 @@ static int write_metrics(const struct site *site, struct buf *ret, struct err *e
                       "            return 405;\n"
                       "        }\n"
                       "        auth_request /_auth;\n"
+                      "        rewrite ^ /metrics? break;\n"
                       "        proxy_pass http://" UPSTREAM_METRICS
-                      "/metrics;\n"
+                      ";\n"
                       "        proxy_http_version 1.1;\n"
                       "        proxy_pass_request_headers off;\n"
                       "        proxy_pass_request_body off;\n"
