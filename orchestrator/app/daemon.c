@@ -41,6 +41,7 @@ void daemon_retry_later(struct daemon *d, enum plan_activity activity,
 
     if (err->kind == ERR_CANCELED && d->stopping)
         return;
+    daemon_count_failure(d, activity, err->kind);
     d->plan_facts.retry_at_ms[activity] = daemon_uptime_ms(d) + wait_ms;
     text_duration(wait, (int64_t)(wait_ms + 999) / 1000);
     daemon_note_failure(d, activity, err, wait_ms);

@@ -303,6 +303,9 @@ void daemon_init_metrics(struct daemon *d);
 void daemon_end_metrics(void);
 void daemon_count_issue(struct daemon *d, const struct issue_flow *flow,
                         const struct err *err);
+void daemon_count_adoption(struct daemon *d);
+void daemon_count_failure(struct daemon *d, enum plan_activity activity,
+                          enum err_kind kind);
 int daemon_metrics_text(struct daemon *d, struct buf *ret, struct err *err);
 
 /* The exposition format of Prometheus. */

@@ -69,6 +69,7 @@ static void fall_back(struct daemon *d, const struct err *err)
         d->fallback.items[d->next.authority].retry_at_ms <= now_ms &&
         d->plan_facts.order_from <= (int64_t)time(NULL)) {
         d->plan_facts.retry_at_ms[PLAN_ISSUING] = 0;
+        daemon_count_failure(d, PLAN_ISSUING, err->kind);
         log_next_ca(d, err);
         return;
     }
@@ -236,6 +237,7 @@ static void on_adopt_done(void *owner, const struct err *err)
         log_warning("%s; nothing is adopted", err->message);
     else if (err == NULL && flow->chain != NULL) {
         d->failures[PLAN_ISSUING] = 0; /* and the CA is still left alone for its time */
+        daemon_count_adoption(d);
         take_candidate(d, &flow->chain);
         daemon_expect_renewal(d, chain_leaf(d->candidate), NULL, true);
         daemon_note_success(d, PLAN_ADOPTING);

@@ -3,8 +3,18 @@
 
 #include "domain/chain.h"
 
+#include <dirent.h>
 #include <openssl/crypto.h>
 #include <time.h>
+
+static const char *const activity_names[PLAN_ACTIVITIES] = {
+    [PLAN_KEYS] = "keys",          [PLAN_ACCOUNT] = "account",
+    [PLAN_EXAMINING] = "examine",  [PLAN_APPLYING] = "apply",
+    [PLAN_ADOPTING] = "adopt",     [PLAN_PREFLIGHT] = "pre-flight",
+    [PLAN_ISSUING] = "issue",      [PLAN_REPAIRING] = "repair",
+    [PLAN_REAPPLYING] = "reapply", [PLAN_MEASURING] = "measure",
+    [PLAN_GATHERING] = "evidence", [PLAN_ASKING] = "renewal info",
+};
 
 /* "ok", or the kind of failure. */
 static const char *result_of(enum err_kind failure)
@@ -46,12 +56,23 @@ static void on_observed(void *owner, const struct observation *observation)
     }
 }
 
+/* A series that is there from the start shows its first increase, too. */
+static void begin_counters(struct metrics *metrics)
+{
+    metrics_add(metrics, METRIC_ISSUES, "ok", NULL, 0);
+    metrics_add(metrics, METRIC_RENEWALS, "ok", NULL, 0);
+    metrics_add(metrics, METRIC_RENEWALS, "adopted", NULL, 0);
+    metrics_add(metrics, METRIC_ADOPTIONS, NULL, NULL, 0);
+    metrics_add(metrics, METRIC_NGINX_RELOADS, "ok", NULL, 0);
+}
+
 void daemon_init_metrics(struct daemon *d)
 {
     if (!d->goes_on) {
         metrics_set(&d->metrics, METRIC_BUILD_INFO, CERT_MANAGER_VERSION,
                     OpenSSL_version(OPENSSL_VERSION_STRING), 1);
         metrics_set(&d->metrics, METRIC_START_TIME, NULL, NULL, (double)time(NULL));
+        begin_counters(&d->metrics);
     }
     observer_set(on_observed, d);
 }
@@ -68,11 +89,29 @@ void daemon_count_issue(struct daemon *d, const struct issue_flow *flow,
                          : flow->certbot_ran ? certbot_verdict_name(flow->outcome.verdict)
                                              : err_kind_name(err->kind);
 
-    metrics_add(&d->metrics, METRIC_ISSUES, result, NULL, 1);
+    metrics_add(&d->metrics, flow->request.rehearsal ? METRIC_REHEARSALS : METRIC_ISSUES,
+                result, NULL, 1);
+    if (d->served != NULL && !flow->request.rehearsal)
+        metrics_add(&d->metrics, METRIC_RENEWALS, result, NULL, 1);
+}
+
+void daemon_count_adoption(struct daemon *d)
+{
+    metrics_add(&d->metrics, METRIC_ADOPTIONS, NULL, NULL, 1);
+    if (d->served != NULL)
+        metrics_add(&d->metrics, METRIC_RENEWALS, "adopted", NULL, 1);
+}
+
+void daemon_count_failure(struct daemon *d, enum plan_activity activity,
+                          enum err_kind kind)
+{
+    metrics_add(&d->metrics, METRIC_FAILURES, activity_names[activity],
+                err_kind_name(kind), 1);
 }
 
 static void show_served(struct daemon *d)
 {
+    metrics_forget(&d->metrics, METRIC_CERTIFICATE_INFO);
     metrics_forget(&d->metrics, METRIC_CERTIFICATE_NOT_BEFORE);
     metrics_forget(&d->metrics, METRIC_CERTIFICATE_NOT_AFTER);
     metrics_set(&d->metrics, METRIC_HTTPS_UP, NULL, NULL, d->served != NULL);
@@ -80,6 +119,8 @@ static void show_served(struct daemon *d)
                 d->served != NULL && d->attested);
     if (d->served == NULL)
         return;
+    metrics_set(&d->metrics, METRIC_CERTIFICATE_INFO, chain_leaf(d->served)->sha256,
+                chain_leaf(d->served)->issuer_name, 1);
     metrics_set(&d->metrics, METRIC_CERTIFICATE_NOT_BEFORE, NULL, NULL,
                 (double)chain_leaf(d->served)->not_before);
     metrics_set(&d->metrics, METRIC_CERTIFICATE_NOT_AFTER, NULL, NULL,
@@ -108,20 +149,99 @@ static void show_challenges(struct daemon *d)
     metrics_reach(&d->metrics, METRIC_CHALLENGES, "failed", NULL, counts->failed);
 }
 
+static void show_limits(struct daemon *d)
+{
+    struct ledger_permits permits[LEDGER_BUCKETS];
+
+    metrics_set(&d->metrics, METRIC_LEDGER_USABLE, NULL, NULL, !d->ledger_failed);
+    metrics_forget(&d->metrics, METRIC_LIMIT);
+    metrics_forget(&d->metrics, METRIC_LIMIT_LEFT);
+    for (size_t i = 0; i < d->config->acme.authorities.count; i++) {
+        const char *ca = d->config->acme.authorities.items[i].directory;
+
+        if (!daemon_permits(d, i, permits))
+            return;
+        for (enum ledger_bucket k = LEDGER_CERTIFICATES; k < LEDGER_BUCKETS; k++) {
+            if (permits[k].limit == 0)
+                continue;
+            metrics_set(&d->metrics, METRIC_LIMIT, ca, ledger_bucket_name(k),
+                        permits[k].limit);
+            metrics_set(&d->metrics, METRIC_LIMIT_LEFT, ca, ledger_bucket_name(k),
+                        permits[k].left);
+        }
+    }
+}
+
+static void set_next(struct daemon *d, const char *action, int64_t at)
+{
+    metrics_set(&d->metrics, METRIC_NEXT_ACTION_TIME, action, NULL, (double)at);
+}
+
+/* What is due by the clock, and what is tried again. */
+static void show_next(struct daemon *d)
+{
+    const struct plan_facts *facts = &d->plan_facts;
+    int64_t now = (int64_t)time(NULL);
+    uint64_t uptime_ms = daemon_uptime_ms(d);
+
+    metrics_forget(&d->metrics, METRIC_NEXT_ACTION_TIME);
+    if (facts->served && !facts->external)
+        set_next(d, "renew",
+                 renewal_of(&facts->renewal, facts->not_before, facts->not_after).at);
+    if (facts->order_from > now && facts->order_from != INT64_MAX)
+        set_next(d, "order", facts->order_from);
+    if (facts->served && facts->asks)
+        set_next(d, activity_names[PLAN_ASKING], facts->ask_at);
+    for (int i = 0; i < PLAN_ACTIVITIES; i++) {
+        metrics_set(&d->metrics, METRIC_FAILED_IN_ROW, activity_names[i], NULL,
+                    d->failures[i]);
+        if (facts->retry_at_ms[i] > uptime_ms)
+            set_next(d, activity_names[i],
+                     now + (int64_t)(facts->retry_at_ms[i] - uptime_ms) / 1000);
+    }
+}
+
+static void show_level(struct daemon *d)
+{
+    for (enum nginx_level level = NGINX_HTTP_ONLY; level <= NGINX_HTTPS; level++)
+        metrics_set(&d->metrics, METRIC_NGINX_LEVEL, nginx_level_name(level), NULL,
+                    d->site.level == level);
+}
+
+static double seconds_of(const uv_timeval_t *time)
+{
+    return (double)time->tv_sec + (double)time->tv_usec / 1e6;
+}
+
+/* The names are those that every exporter has; what cannot be found out is left out. */
+static void show_process(struct daemon *d)
+{
+    uv_rusage_t usage;
+    size_t resident;
+    DIR *folder = opendir("/proc/self/fd");
+    double open_fds = -3; /* ".", ".." and the folder itself */
+
+    if (uv_getrusage(&usage) == 0)
+        metrics_reach(&d->metrics, METRIC_PROCESS_CPU, NULL, NULL,
+                      seconds_of(&usage.ru_utime) + seconds_of(&usage.ru_stime));
+    if (uv_resident_set_memory(&resident) == 0)
+        metrics_set(&d->metrics, METRIC_PROCESS_MEMORY, NULL, NULL, (double)resident);
+    if (folder == NULL)
+        return;
+    while (readdir(folder) != NULL)
+        open_fds++;
+    closedir(folder);
+    metrics_set(&d->metrics, METRIC_PROCESS_FDS, NULL, NULL, open_fds);
+}
+
 int daemon_metrics_text(struct daemon *d, struct buf *ret, struct err *err)
 {
     show_served(d);
     show_preflight(d);
     show_challenges(d);
-    for (enum nginx_level level = NGINX_HTTP_ONLY; level <= NGINX_HTTPS; level++)
-        metrics_set(&d->metrics, METRIC_NGINX_LEVEL, nginx_level_name(level), NULL,
-                    d->site.level == level);
-    if (d->served != NULL && !d->config->tls.external_key)
-        metrics_set(&d->metrics, METRIC_NEXT_ACTION_TIME, "renew", NULL,
-                    (double)renewal_of(&d->plan_facts.renewal, d->plan_facts.not_before,
-                                       d->plan_facts.not_after)
-                        .at);
-    else
-        metrics_forget(&d->metrics, METRIC_NEXT_ACTION_TIME);
+    show_limits(d);
+    show_level(d);
+    show_next(d);
+    show_process(d);
     return metrics_to_text(&d->metrics, ret, err);
 }

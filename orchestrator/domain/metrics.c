@@ -1,5 +1,7 @@
 #include "domain/metrics.h"
 
+#include "base/text.h"
+
 #include <assert.h>
 #include <math.h>
 #include <stdbool.h>
@@ -10,82 +12,135 @@
 enum kind { GAUGE, COUNTER, SUMMARY };
 
 struct family {
-    const char *name; /* without "cert_manager_" */
+    const char *name;
     enum kind kind;
     const char *help;
     const char *labels[METRIC_LABELS];
 };
 
 static const struct family families[METRIC_COUNT] = {
-    [METRIC_BUILD_INFO] = {"build_info",
+    [METRIC_BUILD_INFO] = {"cert_manager_build_info",
                            GAUGE,
                            "What this program was built from.",
                            {"version", "openssl"}},
-    [METRIC_START_TIME] = {"start_time_seconds",
+    [METRIC_START_TIME] = {"cert_manager_start_time_seconds",
                            GAUGE,
                            "When the daemon started, in Unix time.",
                            {NULL}},
-    [METRIC_CERTIFICATE_NOT_BEFORE] = {"certificate_not_before_timestamp_seconds",
-                                       GAUGE,
-                                       "Begin of the served certificate, in Unix time.",
-                                       {NULL}},
-    [METRIC_CERTIFICATE_NOT_AFTER] = {"certificate_not_after_timestamp_seconds",
-                                      GAUGE,
-                                      "End of the served certificate, in Unix time.",
-                                      {NULL}},
-    [METRIC_HTTPS_UP] = {"https_up",
+    [METRIC_CERTIFICATE_INFO] = {"cert_manager_certificate_info",
+                                 GAUGE,
+                                 "The served certificate.",
+                                 {"sha256", "issuer"}},
+    [METRIC_CERTIFICATE_NOT_BEFORE] =
+        {"cert_manager_certificate_not_before_timestamp_seconds",
+         GAUGE,
+         "Begin of the served certificate, in Unix time.",
+         {NULL}},
+    [METRIC_CERTIFICATE_NOT_AFTER] =
+        {"cert_manager_certificate_not_after_timestamp_seconds",
+         GAUGE,
+         "End of the served certificate, in Unix time.",
+         {NULL}},
+    [METRIC_HTTPS_UP] = {"cert_manager_https_up",
                          GAUGE,
                          "Whether nginx serves HTTPS with a certificate that was seen.",
                          {NULL}},
     [METRIC_ATTESTED] =
-        {"attested",
+        {"cert_manager_attested",
          GAUGE,
          "Whether the last certificate event names the served certificate.",
          {NULL}},
-    [METRIC_ISSUES] = {"issues_total",
+    [METRIC_ISSUES] = {"cert_manager_issues_total",
                        COUNTER,
-                       "Certificates ordered, by what became of it.",
+                       "Orders of certificates, by what became of them.",
                        {"result"}},
-    [METRIC_CHALLENGES] = {"challenges_total",
+    [METRIC_REHEARSALS] =
+        {"cert_manager_rehearsals_total",
+         COUNTER,
+         "Orders at a CA whose certificates are thrown away, by what became of them.",
+         {"result"}},
+    [METRIC_ADOPTIONS] = {"cert_manager_adoptions_total",
+                          COUNTER,
+                          "Certificates that were taken from others instead of ordered.",
+                          {NULL}},
+    [METRIC_RENEWALS] =
+        {"cert_manager_renewals_total",
+         COUNTER,
+         "Orders and adoptions while a certificate was served, by what became of them.",
+         {"result"}},
+    [METRIC_FAILURES] = {"cert_manager_failures_total",
+                         COUNTER,
+                         "Failures of what the daemon does, by kind.",
+                         {"activity", "kind"}},
+    [METRIC_FAILED_IN_ROW] = {"cert_manager_consecutive_failures",
+                              GAUGE,
+                              "Failures in a row of what the daemon does.",
+                              {"activity"}},
+    [METRIC_LEDGER_USABLE] = {"cert_manager_ledger_usable",
+                              GAUGE,
+                              "Whether the ledger of orders can be read and written: "
+                              "without it nothing is ordered.",
+                              {NULL}},
+    [METRIC_LIMIT] = {"cert_manager_limit_permits",
+                      GAUGE,
+                      "How much a CA allows.",
+                      {"ca", "limit"}},
+    [METRIC_LIMIT_LEFT] = {"cert_manager_limit_permits_left",
+                           GAUGE,
+                           "How much of it may still be asked for now.",
+                           {"ca", "limit"}},
+    [METRIC_CHALLENGES] = {"cert_manager_challenges_total",
                            COUNTER,
                            "HTTP-01 challenges, by what was seen of them.",
                            {"result"}},
-    [METRIC_NGINX_RELOADS] = {"nginx_reloads_total",
+    [METRIC_NGINX_RELOADS] = {"cert_manager_nginx_reloads_total",
                               COUNTER,
                               "Reloads of nginx, by result.",
                               {"result"}},
-    [METRIC_NGINX_LEVEL] = {"nginx_configuration_level",
+    [METRIC_NGINX_LEVEL] = {"cert_manager_nginx_configuration_level",
                             GAUGE,
                             "Which configuration nginx has: 1 for the one in force.",
                             {"level"}},
-    [METRIC_AGENT_REQUESTS] = {"agent_requests_total",
+    [METRIC_AGENT_REQUESTS] = {"cert_manager_agent_requests_total",
                                COUNTER,
                                "Calls of the guest agent, by result.",
                                {"method", "result"}},
-    [METRIC_AGENT_UP] = {"agent_up",
+    [METRIC_AGENT_UP] = {"cert_manager_agent_up",
                          GAUGE,
                          "Whether the guest agent answered when it was asked last.",
                          {NULL}},
-    [METRIC_CERTBOT_DURATION] = {"certbot_duration_seconds",
+    [METRIC_CERTBOT_DURATION] = {"cert_manager_certbot_duration_seconds",
                                  SUMMARY,
                                  "How long certbot ran.",
                                  {NULL}},
-    [METRIC_NEXT_ACTION_TIME] = {"next_action_timestamp_seconds",
+    [METRIC_NEXT_ACTION_TIME] = {"cert_manager_next_action_timestamp_seconds",
                                  GAUGE,
                                  "When what comes next is due, in Unix time.",
                                  {"action"}},
-    [METRIC_PREFLIGHT] = {"preflight_ok",
+    [METRIC_PREFLIGHT] = {"cert_manager_preflight_ok",
                           GAUGE,
                           "Checks before an order: 1 when all is well.",
                           {"check"}},
-    [METRIC_STEP_DURATION] = {"step_duration_seconds",
+    [METRIC_STEP_DURATION] = {"cert_manager_step_duration_seconds",
                               SUMMARY,
                               "How long the steps of the flows took.",
                               {"flow", "step"}},
-    [METRIC_STEP_FAILURES] = {"step_failures_total",
+    [METRIC_STEP_FAILURES] = {"cert_manager_step_failures_total",
                               COUNTER,
                               "Steps of the flows that failed.",
                               {"flow", "step"}},
+    [METRIC_PROCESS_CPU] = {"process_cpu_seconds_total",
+                            COUNTER,
+                            "CPU time of the daemon, in user and kernel mode.",
+                            {NULL}},
+    [METRIC_PROCESS_MEMORY] = {"process_resident_memory_bytes",
+                               GAUGE,
+                               "Memory of the daemon that is in RAM.",
+                               {NULL}},
+    [METRIC_PROCESS_FDS] = {"process_open_fds",
+                            GAUGE,
+                            "Open file descriptors of the daemon.",
+                            {NULL}},
 };
 
 /* ---- series ---- */
@@ -199,19 +254,30 @@ void metrics_done(struct metrics *metrics)
 
 /* ---- text ---- */
 
+const char *metrics_name(enum metric metric)
+{
+    return families[metric].name;
+}
+
 static int write_label(struct buf *ret, char before, const char *name, const char *value,
                        struct err *err)
 {
     if (buf_printf(ret, err, "%c%s=\"", before, name) < 0)
         return -1;
-    for (const char *at = value; *at != '\0'; at++) {
-        const char *escaped = *at == '\\'   ? "\\\\"
-                              : *at == '"'  ? "\\\""
-                              : *at == '\n' ? "\\n"
-                                            : NULL;
+    for (size_t left = strlen(value), size; left > 0; value += size, left -= size) {
+        unsigned code;
+        const char *escaped = *value == '\\'   ? "\\\\"
+                              : *value == '"'  ? "\\\""
+                              : *value == '\n' ? "\\n"
+                                               : NULL;
 
+        size = text_character(value, left, &code);
+        if (size == 0) {
+            size = 1;
+            escaped = "?";
+        }
         if ((escaped != NULL ? buf_append_str(ret, escaped, err)
-                             : buf_append(ret, at, 1, err)) < 0)
+                             : buf_append(ret, value, size, err)) < 0)
             return -1;
     }
     return buf_append_str(ret, "\"", err);
@@ -224,7 +290,7 @@ static int write_sample(struct buf *ret, const struct metric_series *series,
     /* Whole numbers as such: Unix times would lose their last digits to %g. */
     bool is_whole = value == floor(value) && fabs(value) < 1e15;
 
-    if (buf_printf(ret, err, "cert_manager_%s%s", family->name, suffix) < 0)
+    if (buf_printf(ret, err, "%s%s", family->name, suffix) < 0)
         return -1;
     for (size_t i = 0; i < METRIC_LABELS && family->labels[i] != NULL; i++) {
         if (write_label(ret, i == 0 ? '{' : ',', family->labels[i], series->labels[i],
@@ -258,8 +324,8 @@ static int write_family(struct buf *ret, const struct metrics *metrics,
             continue;
         if (is_first &&
             buf_printf(ret, err,
-                       "# HELP cert_manager_%s %s\n"
-                       "# TYPE cert_manager_%s %s\n",
+                       "# HELP %s %s\n"
+                       "# TYPE %s %s\n",
                        family->name, family->help, family->name, kinds[family->kind]) < 0)
             return -1;
         is_first = false;

@@ -4,7 +4,8 @@
  *
  * One table in metrics.c names each family, what kind it is, what it means and its labels.
  * A series comes into being when it is touched first; there is a limit to their number, so
- * that a label's values, which may come from outside, cannot grow without end.
+ * that a label's values, which may come from outside, cannot grow without end. What is not UTF-8
+ * in them is replaced: Prometheus would refuse all of the text.
  */
 #ifndef CM_DOMAIN_METRICS_H
 #define CM_DOMAIN_METRICS_H
@@ -17,11 +18,20 @@
 enum metric {
     METRIC_BUILD_INFO,             /* version, openssl */
     METRIC_START_TIME,             /* Unix seconds */
+    METRIC_CERTIFICATE_INFO,       /* sha256 and issuer of the served one */
     METRIC_CERTIFICATE_NOT_BEFORE, /* Unix seconds */
     METRIC_CERTIFICATE_NOT_AFTER,  /* Unix seconds */
     METRIC_HTTPS_UP,
     METRIC_ATTESTED,
-    METRIC_ISSUES,         /* obtained and failed, by result: "ok" or kind of failure */
+    METRIC_ISSUES,        /* by result: "ok" or kind of failure */
+    METRIC_REHEARSALS,    /* by result */
+    METRIC_ADOPTIONS,     /* of what others serve */
+    METRIC_RENEWALS,      /* by result: "ok", "adopted" or kind of failure */
+    METRIC_FAILURES,      /* by activity and kind */
+    METRIC_FAILED_IN_ROW, /* by activity, 0 when it went well last */
+    METRIC_LEDGER_USABLE,
+    METRIC_LIMIT,          /* by CA and limit */
+    METRIC_LIMIT_LEFT,     /* the same */
     METRIC_CHALLENGES,     /* by result */
     METRIC_NGINX_RELOADS,  /* by result */
     METRIC_NGINX_LEVEL,    /* by level, one of them 1 */
@@ -32,10 +42,13 @@ enum metric {
     METRIC_PREFLIGHT,        /* by check, 1 when it is well */
     METRIC_STEP_DURATION,    /* by flow and step */
     METRIC_STEP_FAILURES,    /* by flow and step */
+    METRIC_PROCESS_CPU,      /* seconds */
+    METRIC_PROCESS_MEMORY,   /* bytes */
+    METRIC_PROCESS_FDS,
     METRIC_COUNT,
 };
 
-enum { METRIC_LABELS = 2, METRIC_LABEL_SIZE = 64, METRIC_SERIES_MAX = 512 };
+enum { METRIC_LABELS = 2, METRIC_LABEL_SIZE = 128, METRIC_SERIES_MAX = 512 };
 
 struct metric_series {
     enum metric metric;
@@ -73,6 +86,9 @@ void metrics_observe(struct metrics *metrics, enum metric metric, const char *fi
 
 /* Every series of the family goes: what they said does not hold any more. */
 void metrics_forget(struct metrics *metrics, enum metric metric);
+
+/* "cert_manager_https_up" */
+const char *metrics_name(enum metric metric);
 
 /* Appended to `ret`: HELP, TYPE and the series of each family that has any. */
 int metrics_to_text(const struct metrics *metrics, struct buf *ret, struct err *err);

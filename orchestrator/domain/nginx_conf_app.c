@@ -233,33 +233,27 @@ static int write_evidence(const struct site *site, struct buf *ret, struct err *
  */
 static int write_metrics(const struct site *site, struct buf *ret, struct err *err)
 {
-    BUF_SCOPED hsts = {.max = HSTS_MAX_BYTES};
-
     if (site->facts->metrics_socket[0] == '\0')
         return 0;
-    if (nginx_write_hsts(site, &hsts, err) < 0)
-        return -1;
-    return buf_printf(ret, err,
-                      "location = /cert-manager/metrics {\n"
-                      "        if ($request_method !~ \"^(GET|HEAD)\\z\") {\n"
-                      "            return 405;\n"
-                      "        }\n"
-                      "        auth_request /_auth;\n"
-                      "        rewrite ^ /metrics? break;\n"
-                      "        proxy_pass http://" UPSTREAM_METRICS
-                      ";\n"
-                      "        proxy_http_version 1.1;\n"
-                      "        proxy_pass_request_headers off;\n"
-                      "        proxy_pass_request_body off;\n"
-                      "        proxy_set_header Content-Length \"\";\n"
-                      "        proxy_set_header Connection \"\";\n"
-                      "        proxy_set_header Host localhost;\n"
-                      "        proxy_connect_timeout 5s;\n"
-                      "        proxy_read_timeout 10s;\n"
-                      "%s%s%s"
-                      "    }\n\n    ",
-                      hsts.len == 0 ? "" : "        ", buf_str(&hsts),
-                      hsts.len == 0 ? "" : "\n");
+    return buf_append_str(ret,
+                          "location = /cert-manager/metrics {\n"
+                          "        if ($request_method !~ \"^(GET|HEAD)\\z\") {\n"
+                          "            return 405;\n"
+                          "        }\n"
+                          "        auth_request /_auth;\n"
+                          "        rewrite ^ /metrics? break;\n"
+                          "        proxy_pass http://" UPSTREAM_METRICS
+                          ";\n"
+                          "        proxy_http_version 1.1;\n"
+                          "        proxy_pass_request_headers off;\n"
+                          "        proxy_pass_request_body off;\n"
+                          "        proxy_set_header Content-Length \"\";\n"
+                          "        proxy_set_header Connection \"\";\n"
+                          "        proxy_set_header Host localhost;\n"
+                          "        proxy_connect_timeout 5s;\n"
+                          "        proxy_read_timeout 10s;\n"
+                          "    }\n\n    ",
+                          err);
 }
 
 /* Every path of the application, when its configuration is one that nginx refuses. */

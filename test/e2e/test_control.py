@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import stat
+import time
 
 import pki
 import pytest
@@ -76,6 +77,7 @@ def test_metrics_tell_what_has_happened(served):
     assert abs(metrics["certificate_not_after_timestamp_seconds", ""] - after) % 3600 == 0
     assert metrics["https_up", ""] == metrics["attested", ""] == metrics["agent_up", ""] == 1
     assert metrics["issues_total", 'result="ok"'] == 1
+    assert metrics["renewals_total", 'result="ok"'] == 0
     assert metrics["agent_requests_total", 'method="EmitEvent",result="ok"'] == 1
     assert metrics["nginx_reloads_total", 'result="ok"'] >= 1
     assert metrics["nginx_configuration_level", 'level="full"'] == 1
@@ -94,6 +96,10 @@ def test_failures_are_counted_by_kind(stack):
     wait_until(lambda: control_of(stack).exists() and metrics_of(stack).get(failed), "it is counted")
     metrics = metrics_of(stack)
     assert metrics["https_up", ""] == 0
+    assert metrics["failures_total", 'activity="keys",kind="peer"'] >= 1
+    assert metrics["consecutive_failures", 'activity="keys"'] >= 1
+    assert metrics["consecutive_failures", 'activity="issue"'] == 0
+    assert metrics["next_action_timestamp_seconds", 'action="keys"'] >= time.time() - 60
     assert metrics["step_failures_total", 'flow="keys",step="get TLS key"'] >= 1
     assert ("certificate_not_after_timestamp_seconds", "") not in metrics
 

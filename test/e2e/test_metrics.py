@@ -2,11 +2,13 @@
 
 import contextlib
 import grp
+import os
 import socket
 import stat
 import subprocess
 
 import client
+import pki
 import pytest
 from backends import AuthService, Backends
 from conftest import logs_of
@@ -15,7 +17,7 @@ from loopback import is_listening, wait_until
 from processes import environment
 from rotation import serve
 from stack import IS_ROOT, Stack
-from test_control import Socket, ask, control_of
+from test_control import Socket, ask, control_of, metrics_of
 
 PATH = "/cert-manager/metrics"
 RIGHT, WRONG = ("Authorization", AuthService.right), ("Authorization", "Bearer wrong")
@@ -248,6 +250,57 @@ def test_port_is_closed_with_the_daemon(new_stack):
     wait_until(lambda: is_listening(*place), "it listens again")
     stack.stop()
     assert not is_listening(*place) and not socket_of(stack).exists()
+
+
+# ---- what they say ----
+
+
+def test_certificate_and_what_comes_next(served):
+    metrics, leaf = metrics_of(served), served.served_leaf()
+    labels = f'sha256="{pki.sha256(leaf)}",issuer="{pki.issuer_name(leaf)}"'
+    assert metrics["certificate_info", labels] == 1
+    renew = metrics["next_action_timestamp_seconds", 'action="renew"']
+    start = metrics["certificate_not_before_timestamp_seconds", ""]
+    assert start < renew < metrics["certificate_not_after_timestamp_seconds", ""]
+    assert metrics["ledger_usable", ""] == 1
+
+
+def test_process_is_measured(served):
+    metrics, daemon = metrics_of(served), served.daemon()
+    folder = f"/proc/{daemon.pid}/fd"
+    assert abs(metrics["process_open_fds", ""] - len(os.listdir(folder))) <= 4
+    assert 1 << 20 < metrics["process_resident_memory_bytes", ""] < 1 << 30
+    assert metrics["process_cpu_seconds_total", ""] > 0
+
+
+def test_limits_tell_what_is_left(new_stack):
+    settings = {"acme.limit_certificates": "5/7d", "acme.limit_failures": "3/1h"}
+    stack = new_stack(settings=settings)
+    serve(stack)
+    metrics = metrics_of(stack)
+    ca = f'ca="{stack.ca.directory}"'
+    assert metrics["limit_permits", f'{ca},limit="certificates"'] == 5
+    assert metrics["limit_permits_left", f'{ca},limit="certificates"'] == 4
+    assert metrics["limit_permits_left", f'{ca},limit="failures"'] == 3
+    assert ("limit_permits", f'{ca},limit="orders"') not in metrics
+
+
+def test_renewals_are_counted_by_what_became_of_them(new_ca, new_stack):
+    ca = new_ca()
+    stack = new_stack(ca)
+    due = pki.Authority().issue(stack.domain, stack.tls_key, start=-80 * pki.DAY)
+    stack.put_pair(due, stack.tls_key)
+    ca.shut()
+    serve(stack)
+    failed, renewed = ("renewals_total", 'result="net"'), ("renewals_total", 'result="ok"')
+    wait_until(lambda: metrics_of(stack).get(failed), "a renewal has failed")
+    metrics = metrics_of(stack)
+    assert metrics[renewed] == 0 and metrics["https_up", ""] == 1
+    assert metrics["issues_total", 'result="net"'] >= metrics[failed]
+    assert metrics["failures_total", 'activity="issue",kind="net"'] >= 1
+    ca.open()
+    wait_until(lambda: metrics_of(stack)[renewed] == 1, "it is renewed", 40)
+    assert metrics_of(stack)["consecutive_failures", 'activity="issue"'] == 0
 
 
 # ---- their form ----

@@ -205,6 +205,9 @@ static const struct {
      "10.0.0.1:1", NULL, NULL},
     {"attestation.upstream", TEXT, AT(attestation.upstream), "attestation-service:8080",
      "\"[::1]:8080\"", "[::1]:8080", NULL, NULL},
+    {"metrics.listen", TEXT, AT(metrics.listen), NULL, "127.0.0.1:9464", "127.0.0.1:9464",
+     NULL, NULL},
+    {"metrics.nginx", BOOLEAN, AT(metrics.nginx), "false", "true", "true", NULL, NULL},
     {"ekm.secret_file", TEXT, AT(ekm_secret_file), NULL, "/run/secrets/ekm",
      "/run/secrets/ekm", NULL, NULL},
 #undef MAIN

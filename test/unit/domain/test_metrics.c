@@ -94,6 +94,37 @@ static void test_values_of_labels_are_escaped(void **state)
     metrics_done(&metrics);
 }
 
+/* Of issuers and the like, which others have named: one bad byte would cost the whole page. */
+static void test_values_of_labels_become_utf_8(void **state)
+{
+    char long_one[2 * METRIC_LABEL_SIZE];
+    struct metrics metrics = {.series = NULL};
+    struct err err = ERR_INIT;
+    BUF_SCOPED text = {.max = 4096};
+
+    (void)state;
+    metrics_add(&metrics, METRIC_ISSUES, "\xff\xc3\xa9 \xc3\"\xed\xa0\x80", NULL, 1);
+    /* What is too long may be cut within a character. */
+    memset(long_one, 'x', sizeof long_one);
+    memcpy(long_one + METRIC_LABEL_SIZE - 2, "\xc3\xa9", 3);
+    metrics_add(&metrics, METRIC_ISSUES, long_one, NULL, 1);
+    assert_int_equal(metrics_to_text(&metrics, &text, &err), 0);
+    assert_non_null(strstr(buf_str(&text), "{result=\"?\xc3\xa9 ?\\\"???\"} 1\n"));
+    assert_non_null(strstr(buf_str(&text), "xxx?\"} 1\n"));
+    metrics_done(&metrics);
+}
+
+static void test_every_family_has_a_name_of_its_own(void **state)
+{
+    (void)state;
+    for (int i = 0; i < METRIC_COUNT; i++) {
+        assert_non_null(metrics_name((enum metric)i));
+        for (int k = 0; k < i; k++)
+            assert_string_not_equal(metrics_name((enum metric)i),
+                                    metrics_name((enum metric)k));
+    }
+}
+
 static void test_number_of_series_has_an_end(void **state)
 {
     struct metrics metrics = {.series = NULL};
@@ -119,6 +150,8 @@ int main(void)
         cmocka_unit_test(test_summary_has_sum_and_count),
         cmocka_unit_test(test_gauge_holds_what_was_set_last_or_is_forgotten),
         cmocka_unit_test(test_values_of_labels_are_escaped),
+        cmocka_unit_test(test_values_of_labels_become_utf_8),
+        cmocka_unit_test(test_every_family_has_a_name_of_its_own),
         cmocka_unit_test(test_number_of_series_has_an_end),
     };
 

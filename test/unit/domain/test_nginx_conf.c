@@ -374,6 +374,28 @@ static void include(void **state)
     upstreams_done(&upstreams);
 }
 
+/* As a group: in proxy_pass the path would end at its first colon. */
+static void include_has_the_socket_of_metrics(void **state)
+{
+    struct site_fixture f;
+    struct upstreams upstreams = {.count = 0};
+    struct nginx_facts facts = {.upstreams = &upstreams,
+                                .metrics_socket = "/run/a:b/metrics.sock"};
+    struct err err = ERR_INIT;
+    BUF_SCOPED ret = {.max = 4096};
+
+    (void)state;
+    site_fixture_init(&f);
+    assert_int_equal(nginx_conf_render_include("/run/ekm", &facts, &ret, &err), 0);
+    assert_non_null(strstr(buf_str(&ret),
+                           "upstream cm_metrics {\n"
+                           "    server \"unix:/run/a:b/metrics.sock\";\n"
+                           "}\n"));
+    snprintf(facts.metrics_socket, sizeof facts.metrics_socket, "/run/$a");
+    assert_int_equal(nginx_conf_render_include("/run/ekm", &facts, &ret, &err), -1);
+    assert_int_equal(err.kind, ERR_CONFIG);
+}
+
 static void nameservers(void **state)
 {
     char ret[512];
@@ -485,6 +507,7 @@ int main(void)
         cmocka_unit_test(paths_are_quoted),
         cmocka_unit_test(too_large),
         cmocka_unit_test(include),
+        cmocka_unit_test(include_has_the_socket_of_metrics),
         cmocka_unit_test(nameservers),
         cmocka_unit_test(versions),
         cmocka_unit_test(our_templates),

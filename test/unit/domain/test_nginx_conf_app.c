@@ -475,6 +475,32 @@ static void hsts_goes_with_evidence(void **state)
                            "max-age=172800 always;\n    }"));
 }
 
+/* Wherever there is HTTPS, and in a place that every template has. */
+static void metrics_are_shown_where_they_are_wanted(void **state)
+{
+    static const char location[] = "location = /cert-manager/metrics {\n";
+    struct site_fixture f;
+    struct err err = ERR_INIT;
+
+    (void)state;
+    site_fixture_init(&f);
+    for (enum nginx_level level = NGINX_HTTP_ONLY; level <= NGINX_HTTPS; level++) {
+        for (int wanted = 0; wanted < 2; wanted++) {
+            BUF_SCOPED ret;
+
+            snprintf(f.facts.metrics_socket, sizeof f.facts.metrics_socket, "%s",
+                     wanted ? "/run/metrics.sock" : "");
+            assert_int_equal(site_render(&f, level, "${EXTRA_LOCATIONS}",
+                                         "${EXTRA_LOCATIONS}", &ret, &err),
+                             0);
+            assert_int_equal(strstr(buf_str(&ret), location) != NULL,
+                             wanted && level != NGINX_HTTP_ONLY);
+            assert_int_equal(strstr(buf_str(&ret), "auth_request /_auth;") != NULL,
+                             wanted && level != NGINX_HTTP_ONLY);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -497,6 +523,7 @@ int main(void)
         cmocka_unit_test(hsts_is_sent_for_as_long_as_asked_for),
         cmocka_unit_test(hsts_goes_with_cors),
         cmocka_unit_test(hsts_goes_with_evidence),
+        cmocka_unit_test(metrics_are_shown_where_they_are_wanted),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

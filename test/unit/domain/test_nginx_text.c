@@ -255,9 +255,33 @@ static void long_words_are_cut(void **state)
     }
 }
 
+static void expect_group(const char *conf, const char *expected)
+{
+    char group[NGINX_TEXT_WORD_SIZE];
+    bool found = nginx_text_worker_group(conf, group);
+
+    if (found != (expected != NULL) || (found && strcmp(group, expected) != 0))
+        fail_msg("in\n%s\nfound %s", conf, found ? group : "nothing");
+}
+
+static void group_of_workers(void **state)
+{
+    (void)state;
+    expect_group("user www-data;", "www-data");
+    expect_group("load_module \"a;b\";\nuser  nobody\n  nogroup ;\nhttp { }", "nogroup");
+    expect_group("events { }\nuser 'a b';", "a b");
+    expect_group("# user one;\nuser two; # three", "two");
+    expect_group("user", NULL);
+    expect_group("user;", NULL);
+    expect_group("", NULL);
+    expect_group("events { user no; }\nhttp { }\n", NULL);
+    expect_group("env user www-data;", NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(group_of_workers),
         cmocka_unit_test(modifiers),
         cmocka_unit_test(glued_modifiers),
         cmocka_unit_test(regular_expressions_are_not_compared),
