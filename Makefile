@@ -134,9 +134,9 @@ $(TEST_PROGRAMS): $(BUILD)/test/%: test/lib/%.c Makefile
 	@echo "  LINK    $@"
 	@$(CC) $(CPPFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $< -pthread $(LIB_LIBS)
 
-# The names of what the program goes through, from its own tables.
-STEPS_LIST := $(BUILD)/test/list_steps
-$(STEPS_LIST): $(BUILD)/obj/test/lib/list_steps.o $(LIBRARY_OBJECTS)
+# The names of what the program goes through and of what it measures, from its own tables.
+LISTS := $(BUILD)/test/list_steps $(BUILD)/test/list_metrics
+$(LISTS): $(BUILD)/test/%: $(BUILD)/obj/test/lib/%.o $(LIBRARY_OBJECTS)
 	@mkdir -p $(@D)
 	@echo "  LINK    $@"
 	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIB_LIBS)
@@ -163,7 +163,7 @@ lock-certbot:
 	@test/lib/lock-certbot certbot.lock 5
 
 .PHONY: e2e
-e2e: program modules $(TEST_PROGRAMS) $(STEPS_LIST) $(TEST_PRELOADS) newer-pebble newer-certbot
+e2e: program modules $(TEST_PROGRAMS) $(LISTS) $(TEST_PRELOADS) newer-pebble newer-certbot
 	@BUILD=$(BUILD) $(PYTHON) -m pytest -p no:cacheprovider -q -n $(TEST_JOBS) --dist loadgroup \
 	  --durations=5 $(PYTEST_ARGS) test/e2e
 
@@ -264,4 +264,4 @@ help:
 	@echo "make deps | clean"
 	@echo "VARIANT=release|debug|asan|cover"
 
--include $(OBJECTS:.o=.d) $(UNIT_OBJECTS:.o=.d) $(BUILD)/obj/test/lib/list_steps.d
+-include $(OBJECTS:.o=.d) $(UNIT_OBJECTS:.o=.d) $(LISTS:$(BUILD)/test/%=$(BUILD)/obj/test/lib/%.d)

@@ -259,6 +259,11 @@ const char *metrics_name(enum metric metric)
     return families[metric].name;
 }
 
+const char *metrics_label(enum metric metric, size_t i)
+{
+    return i < METRIC_LABELS ? families[metric].labels[i] : NULL;
+}
+
 static int write_label(struct buf *ret, char before, const char *name, const char *value,
                        struct err *err)
 {

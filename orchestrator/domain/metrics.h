@@ -90,6 +90,9 @@ void metrics_forget(struct metrics *metrics, enum metric metric);
 /* "cert_manager_https_up" */
 const char *metrics_name(enum metric metric);
 
+/* Its i-th label, NULL behind the last one. */
+const char *metrics_label(enum metric metric, size_t i);
+
 /* Appended to `ret`: HELP, TYPE and the series of each family that has any. */
 int metrics_to_text(const struct metrics *metrics, struct buf *ret, struct err *err);
 

@@ -286,7 +286,7 @@ def test_limits_tell_what_is_left(new_stack):
 
 
 def test_renewals_are_counted_by_what_became_of_them(new_ca, new_stack):
-    ca = new_ca()
+    ca = new_ca(has_door=True)
     stack = new_stack(ca)
     due = pki.Authority().issue(stack.domain, stack.tls_key, start=-80 * pki.DAY)
     stack.put_pair(due, stack.tls_key)
