@@ -172,7 +172,7 @@ static void on_issue_done(void *owner, const struct err *err)
         daemon_note_account(d, d->authority, &flow->account);
     if (flow->certbot_ran && !flow->request.takes_over_only)
         daemon_judge_challenges(d, &flow->outcome);
-    if (err != NULL || flow->chain != NULL)
+    if (err != NULL || flow->chain != NULL || flow->order_at != 0)
         daemon_count_issue(d, flow, err);
     end_order(d, err);
     /* One that could not be kept still waits in certbot's folder. */

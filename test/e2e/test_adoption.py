@@ -12,6 +12,7 @@ import pytest
 from others import Other, hangs_up, peers, presents, says_nothing, talks_nonsense
 from preload import preload
 from stack import IS_ROOT
+from test_control import metrics_of
 from test_failures import put_due_pair
 
 pytestmark = pytest.mark.skipif(not IS_ROOT, reason="mounts need root")
@@ -129,6 +130,9 @@ def test_renewal(ca, authority, replica, new_other):
     replica.start()
     assert_adopted(replica, ca, mark, leaf_of(chain))
     assert replica.agent.measured() == [pki.sha256(former), pki.sha256(leaf_of(chain))]
+    metrics = metrics_of(replica)
+    assert metrics["adoptions_total", ""] == metrics["renewals_total", 'result="adopted"'] == 1
+    assert metrics["issues_total", 'result="ok"'] == 0
 
 
 def test_replicas_that_start_one_after_the_other_order_once(ca, new_replica):

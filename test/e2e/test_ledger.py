@@ -10,6 +10,7 @@ import time
 import pki
 import pytest
 from loopback import wait_until
+from test_control import metrics_of
 from test_failures import (
     assert_recovers,
     assert_waiting,
@@ -225,6 +226,10 @@ def test_challenge_that_failed_twice_is_rehearsed(ca, rehearsed):
     assert_recovers(stack)
     assert stack.log.find("INFO - the rehearsal at .* has succeeded")
     assert ca.orders(mark) == 3 and ca.issued(mark) == other.issued() == 1
+    metrics = metrics_of(stack)
+    assert metrics["issues_total", 'result="ok"'] == metrics["rehearsals_total", 'result="ok"'] == 1
+    failed = 'result="challenge failed"'
+    assert metrics["issues_total", failed] == 2 and metrics["rehearsals_total", failed] >= 2
 
 
 def test_rehearsal_that_fails_otherwise_holds_nothing_back(ca, rehearsed):

@@ -181,8 +181,8 @@ def test_workers_of_nginx_reach_their_socket_and_not_the_control_socket(served):
         command = ["setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups", "curl"]
         command += ["--silent", "--output", "/dev/null", "--write-out", "%{http_code}"]
         command += ["--unix-socket", str(path), "http://localhost/metrics"]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=30)
-        return done.stdout
+        options = {"capture_output": True, "text": True, "timeout": 30}
+        return subprocess.run(command, env=environment(), **options).stdout
 
     assert status("www-data", "www-data", socket_of(served)) == "200"
     assert status("www-data", "www-data", control_of(served)) == "000"
@@ -191,7 +191,8 @@ def test_workers_of_nginx_reach_their_socket_and_not_the_control_socket(served):
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root gives workers another user")
 @pytest.mark.parametrize(
-    ("user", "group"), [("user daemon;", "daemon"), ("user nobody  'games' ;", "games"), ("", "www-data")]
+    ("user", "group"),
+    [("user daemon;", "daemon"), ("user nobody  'games' ;", "games"), ("", "www-data")],
 )
 def test_group_is_that_of_the_configuration(new_stack, user, group):
     stack = new_stack(settings={"metrics.nginx": True}, variables={"DEV_MODE": "true"})
@@ -234,8 +235,8 @@ def test_port_that_is_taken_is_told_and_costs_nothing_else(new_stack):
     with socket.create_server((stack.address.host, port)):
         stack.start().wait_for_https()
         stack.log.wait_for(
-            rf"ERROR - metrics.listen: cannot listen on {stack.address}, port {port}: Address already"
-            r" in use \(tried again every minute\)"
+            rf"ERROR - metrics.listen: cannot listen on {stack.address}, port {port}: "
+            r"Address already in use \(tried again every minute\)"
         )
         assert ask(stack, "GET", "/metrics")[0] == 200
 
