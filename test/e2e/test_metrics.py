@@ -45,6 +45,10 @@ def socket_of(stack):
     return stack.folder["run_dir"] / "metrics.sock"
 
 
+def mode_of(path):
+    return stat.S_IMODE(path.stat().st_mode) if path.exists() else None
+
+
 def through_nginx(stack, method, headers=(), path=PATH, body=b""):
     with Http1(stack.https, stack.domain) as connection:
         return connection.request(method, path, list(headers), body)
@@ -199,7 +203,8 @@ def test_group_is_that_of_the_configuration(new_stack, user, group):
     conf = stack.folder["nginx"] / "nginx.conf"
     stack.alter_image = lambda: conf.write_text(conf.read_text().replace("user www-data;", user))
     stack.start()
-    wait_until(socket_of(stack).exists, "the socket is there")
+    # Until then nobody can connect.
+    wait_until(lambda: mode_of(socket_of(stack)) == 0o660, "the socket is ready")
     assert socket_of(stack).stat().st_gid == grp.getgrnam(group).gr_gid
 
 
