@@ -156,6 +156,8 @@ static void show_limits(struct daemon *d)
     metrics_set(&d->metrics, METRIC_LEDGER_USABLE, NULL, NULL, !d->ledger_failed);
     metrics_forget(&d->metrics, METRIC_LIMIT);
     metrics_forget(&d->metrics, METRIC_LIMIT_LEFT);
+    if (d->plan_facts.order_why == NULL) /* the ledger has not been asked yet */
+        return;
     for (size_t i = 0; i < d->config->acme.authorities.count; i++) {
         const char *ca = d->config->acme.authorities.items[i].directory;
 
@@ -190,7 +192,7 @@ static void show_next(struct daemon *d)
                  renewal_of(&facts->renewal, facts->not_before, facts->not_after).at);
     if (facts->order_from > now && facts->order_from != INT64_MAX)
         set_next(d, "order", facts->order_from);
-    if (facts->served && facts->asks)
+    if (facts->served && facts->asks && facts->ask_at > 0)
         set_next(d, activity_names[PLAN_ASKING], facts->ask_at);
     for (int i = 0; i < PLAN_ACTIVITIES; i++) {
         metrics_set(&d->metrics, METRIC_FAILED_IN_ROW, activity_names[i], NULL,

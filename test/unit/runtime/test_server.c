@@ -375,6 +375,22 @@ static void test_tcp(void **state)
     close_scene(&scene);
 }
 
+/* As `metrics.listen` may have it: without brackets by then. */
+static void test_tcp_over_ipv6(void **state)
+{
+    struct scene scene;
+    struct server tcp = {0};
+    struct err err = ERR_INIT;
+
+    open_scene(&scene, state);
+    if (server_start_tcp(&tcp, scene.loop, "::1", ANY_PORT, options_of(&scene), &err) < 0)
+        assert_true(err.code == EAFNOSUPPORT || err.code == EADDRNOTAVAIL);
+    else
+        assert_true(tcp.is_open);
+    server_close(&tcp, NULL, NULL);
+    close_scene(&scene);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -388,6 +404,7 @@ int main(void)
         loop_test(test_nonsense_is_answered_and_ends_the_connection),
         loop_test(test_closes_in_the_middle_of_everything),
         loop_test(test_tcp),
+        loop_test(test_tcp_over_ipv6),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
