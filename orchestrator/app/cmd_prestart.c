@@ -20,6 +20,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { PROGRAM_NAME_SIZE = 64 };
+
 static int render_http_only(const struct config *config, struct err *err)
 {
     struct nginx_facts facts;
@@ -131,14 +133,36 @@ static void prepare(const struct config *config, bool boot)
         log_error("prestart: port 80 is not served: %s", err.message);
 }
 
+/*
+ * What COMMAND writes has the form of the log. With JSON that holds for whatever COMMAND is: "[nginx] "
+ * says that it is nginx, else its own name does.
+ */
+static int shape_log(const struct command_line *line, bool json, struct err *err)
+{
+    const char *prefix = command_value(line, "log-prefix");
+    const char *command = line->operands[0];
+    const char *slash = strrchr(command, '/');
+    char program[PROGRAM_NAME_SIZE];
+    size_t begin;
+
+    if (!json)
+        return prefix == NULL ? 0 : log_prefix_attach(prefix, err);
+    if (prefix == NULL)
+        return log_prefix_attach_json(slash == NULL ? command : slash + 1, err);
+    begin = strspn(prefix, " [");
+    snprintf(program, sizeof program, "%.*s", (int)strcspn(prefix + begin, " ]:"),
+             prefix + begin);
+    return log_prefix_attach_json(program, err);
+}
+
 static int run(const struct command_line *line)
 {
-    const char *log_prefix = command_value(line, "log-prefix");
     const char *wake = command_value(line, "wake");
     const bool boot = command_has(line, "boot");
     struct config config;
     struct err err = ERR_INIT;
     mode_t old_umask = umask(077);
+    bool json;
     int code;
 
     if (line->operands[0] == NULL)
@@ -146,6 +170,7 @@ static int run(const struct command_line *line)
     code = setup_load(&config, line, boot ? SETUP_LOG_WARNINGS : SETUP_SKIP_WARNINGS);
     if (code == 0)
         prepare(&config, boot);
+    json = config.log_json;
     config_done(&config);
     /* Settings that were spoilt later must not keep nginx from coming back. */
     if (code != 0 && boot)
@@ -157,7 +182,7 @@ static int run(const struct command_line *line)
     if (wake != NULL && wake_when_listening(wake, &err) < 0)
         log_warning("prestart: %s begins a second later: %s", line->operands[0],
                     err.message);
-    if (log_prefix != NULL && log_prefix_attach(log_prefix, &err) < 0)
+    if (shape_log(line, json, &err) < 0)
         log_error("prestart: %s", err.message);
     execvp(line->operands[0], line->operands);
     log_fatal("prestart: cannot run %s: %s", line->operands[0], strerror(errno));
@@ -169,7 +194,10 @@ static const struct command_option options[] = {
      "the container starts: HTTPS of an earlier life is switched off until its "
      "certificate was measured again",
      NULL},
-    {"log-prefix", "TEXT", "put TEXT before every line that COMMAND writes", NULL},
+    {"log-prefix", "TEXT",
+     "put TEXT before every line that COMMAND writes; with log.format json its word "
+     "names the program in the lines",
+     NULL},
     {"wake", "SOCKET",
      "connect to that unix socket once COMMAND listens there: supervisord starts its "
      "programs at once then, and not after a second",

@@ -37,16 +37,23 @@ uint64_t daemon_uptime_ms(struct daemon *d)
 void daemon_retry_later(struct daemon *d, enum plan_activity activity,
                         const struct err *err, uint64_t wait_ms)
 {
+    int64_t wait_s = (int64_t)(wait_ms + 999) / 1000;
+    const struct log_fields fields = {
+        .failure = err,
+        .attempt = d->failures[activity],
+        .next = (int64_t)time(NULL) + wait_s,
+    };
     char wait[TEXT_DURATION_SIZE];
 
     if (err->kind == ERR_CANCELED && d->stopping)
         return;
     daemon_count_failure(d, activity, err->kind);
     d->plan_facts.retry_at_ms[activity] = daemon_uptime_ms(d) + wait_ms;
-    text_duration(wait, (int64_t)(wait_ms + 999) / 1000);
     daemon_note_failure(d, activity, err, wait_ms);
+    text_duration(wait, wait_s);
     daemon_note_renew_failed(d, activity, err, wait);
-    log_error("%s (attempt %u, next in %s)", err->message, d->failures[activity], wait);
+    log_write_with(LOG_ERROR, &fields, "%s (attempt %u, next in %s)", err->message,
+                   d->failures[activity], wait);
 }
 
 uint64_t daemon_local_pace(const struct daemon *d, enum plan_activity activity)

@@ -44,11 +44,18 @@ static void fail_locally(struct daemon *d, const struct err *err)
 /* Told to stop is no failure. */
 static void log_next_ca(struct daemon *d, const struct err *err)
 {
+    const struct log_fields fields = {
+        .failure = err,
+        .attempt = d->failures[PLAN_ISSUING],
+        .next = (int64_t)time(NULL),
+    };
+
     if (err->kind == ERR_CANCELED && d->stopping)
         return;
     daemon_note_failure(d, PLAN_ISSUING, err, 0);
-    log_error("%s (attempt %u; %s is asked now)", err->message, d->failures[PLAN_ISSUING],
-              d->config->acme.authorities.items[d->next.authority].directory);
+    log_write_with(LOG_ERROR, &fields, "%s (attempt %u; %s is asked now)", err->message,
+                   fields.attempt,
+                   d->config->acme.authorities.items[d->next.authority].directory);
 }
 
 /* The next CA is asked at once where that may help; this one is left alone for its own time. */

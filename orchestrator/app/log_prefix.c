@@ -1,6 +1,8 @@
 #include "app/log_prefix.h"
 
 #include "app/bystander.h"
+#include "base/text.h"
+#include "domain/log_json.h"
 
 #include <errno.h>
 #include <stdint.h>
@@ -8,14 +10,19 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { LINE_BYTES = 16 * 1024 };
+/* Of JSON, too: a byte may become four of an escaped one, and those eight. */
+enum {
+    LINE_BYTES = 16 * 1024,
+    ESCAPED_SIZE = 4 * LINE_BYTES + 1,
+    JSON_SIZE = 2 * ESCAPED_SIZE + 1024
+};
 
-/* Prefix, line and line end in one write: lines of several writers do not mix. */
-static void put_line(const char *prefix, char *line, size_t len)
+/* In one write: lines of several writers do not mix. */
+static void put_parts(const char *head, const char *line, size_t len)
 {
-    struct iovec parts[] = {
-        {.iov_base = (void *)(uintptr_t)prefix, .iov_len = strlen(prefix)},
-        {.iov_base = line, .iov_len = len},
+    const struct iovec parts[] = {
+        {.iov_base = (void *)(uintptr_t)head, .iov_len = strlen(head)},
+        {.iov_base = (void *)(uintptr_t)line, .iov_len = len},
         {.iov_base = (char[]){'\n'}, .iov_len = 1},
     };
 
@@ -26,7 +33,34 @@ static void put_line(const char *prefix, char *line, size_t len)
     (void)!writev(STDOUT_FILENO, parts, 3);
 }
 
-static void copy_lines(int from, const char *prefix)
+static void put_prefixed(const char *prefix, const char *line, size_t len)
+{
+    put_parts(prefix, line, len);
+}
+
+static void put_json(const char *program, const char *line, size_t len)
+{
+    static char escaped[ESCAPED_SIZE];
+    static char json[JSON_SIZE];
+    struct log_record record = {
+        .level = log_json_level_of(line, len),
+        .program = program,
+        .text = escaped,
+    };
+
+    if (log_json_is_line(line, len)) {
+        put_parts("", line, len);
+        return;
+    }
+    clock_gettime(CLOCK_REALTIME, &record.at);
+    text_escape(escaped, sizeof escaped, line, len);
+    put_parts("", json, log_json(json, sizeof json, &record));
+}
+
+/* What becomes of a line, and what is put to it. */
+typedef void put_fn(const char *name, const char *line, size_t len);
+
+static void copy_lines(int from, put_fn *put, const char *name)
 {
     static char held[LINE_BYTES];
     size_t used = 0;
@@ -43,23 +77,24 @@ static void copy_lines(int from, const char *prefix)
             break;
         used += (size_t)got;
         while ((end = memchr(start, '\n', used - (size_t)(start - held))) != NULL) {
-            put_line(prefix, start, (size_t)(end - start));
+            put(name, start, (size_t)(end - start));
             start = end + 1;
         }
         used -= (size_t)(start - held);
         memmove(held, start, used);
         if (used == sizeof held) { /* longer than any line should be: in pieces */
-            put_line(prefix, held, used);
+            put(name, held, used);
             used = 0;
         }
     }
     if (used > 0)
-        put_line(prefix, held, used);
+        put(name, held, used);
 }
 
 struct copying {
     int pipe_ends[2];
-    const char *prefix;
+    put_fn *put;
+    const char *name;
 };
 
 /* It lives as long as its writers. */
@@ -68,12 +103,12 @@ static void copy(void *argument)
     const struct copying *copying = argument;
 
     close(copying->pipe_ends[1]);
-    copy_lines(copying->pipe_ends[0], copying->prefix);
+    copy_lines(copying->pipe_ends[0], copying->put, copying->name);
 }
 
-int log_prefix_attach(const char *prefix, struct err *err)
+static int attach(put_fn *put, const char *name, struct err *err)
 {
-    struct copying copying = {.prefix = prefix};
+    struct copying copying = {.put = put, .name = name};
 
     if (pipe(copying.pipe_ends) < 0)
         return err_sys(err, errno, "cannot make a pipe for the log");
@@ -87,4 +122,14 @@ int log_prefix_attach(const char *prefix, struct err *err)
     close(copying.pipe_ends[0]);
     close(copying.pipe_ends[1]);
     return 0;
+}
+
+int log_prefix_attach(const char *prefix, struct err *err)
+{
+    return attach(put_prefixed, prefix, err);
+}
+
+int log_prefix_attach_json(const char *program, struct err *err)
+{
+    return attach(put_json, program, err);
 }

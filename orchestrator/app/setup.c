@@ -3,6 +3,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "domain/log_json.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -119,6 +120,7 @@ void setup_log_to(int fd)
 
 void setup_follow(const struct config *config)
 {
+    log_set_form(config->log_json ? log_json : NULL);
     log_open(log_fd, config->log_level);
 }
 
@@ -146,6 +148,8 @@ int setup_load(struct config *config, const struct command_line *line,
     if (failed != 0)
         return failed;
     failed = setup_read(config, &report, line);
+    /* Errors are in the form that was wanted, as far as that is known. */
+    log_set_form(config->log_json ? log_json : NULL);
     if (failed == 0)
         setup_follow(config);
     log_report(&report, warnings);

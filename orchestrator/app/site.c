@@ -8,6 +8,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 enum {
     /* For a name that may resolve by now, and for templates that may be others. */
@@ -126,13 +127,19 @@ static void on_flow_done(void *owner, const struct err *err)
         site->failure = (struct err)ERR_INIT;
     } else if (err->kind != ERR_CANCELED) {
         uint64_t wait_ms = pace_local(++site->failures, random_number());
+        int64_t wait_s = (int64_t)(wait_ms + 999) / 1000;
+        const struct log_fields fields = {
+            .failure = err,
+            .attempt = site->failures,
+            .next = (int64_t)time(NULL) + wait_s,
+        };
 
         site->failure = *err;
         site->unreloaded = site->unreloaded || site->flow.changed;
         site->due = true;
         site->not_before_ms = uptime_ms(site) + wait_ms;
-        text_duration(wait, (int64_t)(wait_ms + 999) / 1000);
-        log_error("%s (attempt %u, next in %s)", err->message, site->failures, wait);
+        log_write_with(LOG_ERROR, &fields, "%s (attempt %u, next in %s)", err->message,
+                       site->failures, text_duration(wait, wait_s));
     }
     site_flow_done(&site->flow);
     site->events->ended(site->owner);

@@ -15,6 +15,15 @@ format_message(struct err *err, const char *format, va_list args)
     memcpy(err->message, message, strlen(message) + 1);
 }
 
+/* Somewhere else than what it told of before. */
+static void begin(struct err *err, enum err_kind kind, int code)
+{
+    err->kind = kind;
+    err->code = code;
+    err->flow = NULL;
+    err->step = NULL;
+}
+
 static void append(struct err *err, const char *text)
 {
     size_t used = strlen(err->message);
@@ -25,8 +34,7 @@ int err_set(struct err *err, enum err_kind kind, const char *format, ...)
 {
     va_list args;
 
-    err->kind = kind;
-    err->code = 0;
+    begin(err, kind, 0);
     va_start(args, format);
     format_message(err, format, args);
     va_end(args);
@@ -37,8 +45,7 @@ int err_set_code(struct err *err, enum err_kind kind, int code, const char *form
 {
     va_list args;
 
-    err->kind = kind;
-    err->code = code;
+    begin(err, kind, code);
     va_start(args, format);
     format_message(err, format, args);
     va_end(args);
@@ -49,8 +56,7 @@ int err_sys(struct err *err, int errnum, const char *format, ...)
 {
     va_list args;
 
-    err->kind = ERR_SYS;
-    err->code = errnum;
+    begin(err, ERR_SYS, errnum);
     va_start(args, format);
     format_message(err, format, args);
     va_end(args);
@@ -63,8 +69,7 @@ int err_openssl(struct err *err, const char *format, ...)
     va_list args;
     const char *reason;
 
-    err->kind = ERR_CRYPTO;
-    err->code = 0;
+    begin(err, ERR_CRYPTO, 0);
     va_start(args, format);
     format_message(err, format, args);
     va_end(args);

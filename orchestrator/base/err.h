@@ -29,6 +29,8 @@ enum err_kind {
 struct err {
     enum err_kind kind;
     int code; /* errno for ERR_SYS, HTTP status for ERR_PEER where there is one, else 0 */
+    const char *flow; /* the sequence that failed, and its step, for the log; else NULL */
+    const char *step;
     char message[ERR_MESSAGE_MAX];
 };
 

@@ -6,12 +6,18 @@
  *
  * One line is one write(2), so lines of several processes never mix. Control characters
  * are escaped: nothing from outside can forge a line. Times are UTC unless TZ is set.
+ *
+ * Another form (domain/log_json.h) also shows what is known of a line beside its text.
  */
 #ifndef CM_BASE_LOG_H
 #define CM_BASE_LOG_H
 
+#include "base/err.h"
+
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <time.h>
 
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARNING, LOG_ERROR, LOG_FATAL };
 
@@ -26,6 +32,44 @@ bool log_enabled(enum log_level level);
 
 void log_write(enum log_level level, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+
+/* What is known of a line beside its text; zero where it is not. */
+struct log_fields {
+    const struct err *failure; /* that the line tells of */
+    unsigned attempt;          /* which one has failed, from 1 */
+    int64_t next;              /* when there is another one, in Unix seconds */
+};
+
+void log_write_with(enum log_level level, const struct log_fields *fields,
+                    const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/*
+ * The sequence and the step that lines belong to from now on; NULL: to none. Constant texts. Returns
+ * the former place, which the caller puts back when its work is done.
+ */
+struct log_place {
+    const char *flow;
+    const char *step;
+};
+struct log_place log_set_place(struct log_place place);
+
+/* One line, before it is written. Texts are escaped, valid UTF-8, and short enough. */
+enum { LOG_TEXT_SIZE = 4096 + 128 };
+
+struct log_record {
+    struct timespec at;
+    enum log_level level;
+    const char *program; /* that says it */
+    const char *text;
+    struct log_place place;
+    struct log_fields fields;
+};
+
+/* Writes the line, without its end, and returns its length, which is below `size`. */
+typedef size_t log_form(char *line, size_t size, const struct log_record *record);
+
+/* NULL: the text form, which is also how it begins. */
+void log_set_form(log_form *form);
 
 #define log_debug(...) log_write(LOG_DEBUG, __VA_ARGS__)
 #define log_info(...) log_write(LOG_INFO, __VA_ARGS__)

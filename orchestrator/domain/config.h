@@ -64,6 +64,7 @@ struct config {
         domains;      /* of the certificate, each once: `domain`, then the others */
     bool development; /* dev_mode, DEV_MODE */
     enum log_level log_level;
+    bool log_json; /* log.format: json */
     char *run_dir; /* "/run/cert-manager": secrets, staging and work folders, on tmpfs */
 
     struct {

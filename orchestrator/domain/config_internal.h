@@ -13,7 +13,7 @@
 
 #include <stdint.h>
 
-enum { CONFIG_SETTING_COUNT = 75 };
+enum { CONFIG_SETTING_COUNT = 76 };
 
 enum config_type {
     CONFIG_HOSTNAME,

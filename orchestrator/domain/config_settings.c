@@ -37,6 +37,10 @@ const struct config_setting config_settings[] = {
      .meaning = "secrets, staging and work folders; must be on tmpfs"},
     {"log.level", "LOG_LEVEL", CONFIG_LEVEL, FIELD(log_level), .fallback = "info",
      .meaning = "least level that is logged; unset in development and staging: debug"},
+    {"log.format", NULL, CONFIG_CHOICE, FIELD(log_json), .fallback = "text",
+     .choices = {"text", "json"},
+     .meaning =
+         "text: the lines of the Python service; json: one JSON object for each line"},
 
     {"acme.staging", "LETSENCRYPT_STAGING", CONFIG_BOOL, FIELD(acme.staging),
      .fallback = "false", .meaning = "use the staging directory of Let's Encrypt"},

@@ -25,6 +25,12 @@ static size_t count_steps(const struct seq *seq)
     return count;
 }
 
+/* What the step says is of this place. Returns the former one. */
+static struct log_place enter(const struct seq *seq)
+{
+    return log_set_place((struct log_place){seq->name, current_step(seq)->name});
+}
+
 /* For the log, and for the observer. */
 static void tell(struct seq *seq, const char *word, enum err_kind failure)
 {
@@ -36,8 +42,11 @@ static void tell(struct seq *seq, const char *word, enum err_kind failure)
         .detail = current_step(seq)->name,
         .failure = failure,
     };
+    struct log_place former;
 
+    former = enter(seq);
     log_debug("%s: %s: %s", seq->name, current_step(seq)->name, word);
+    log_set_place(former);
     if (begins)
         seq->begun_ns = now_ns;
     observation.seconds = (double)(now_ns - seq->begun_ns) / 1e9;
@@ -73,6 +82,8 @@ static void fail(struct seq *seq, const struct err *err)
     tell(seq, "failed", err->kind);
     seq->err = *err;
     err_wrap(&seq->err, "%s", current_step(seq)->name);
+    seq->err.flow = seq->name;
+    seq->err.step = current_step(seq)->name;
     end(seq);
 }
 
@@ -119,11 +130,14 @@ static int finish_step(struct seq *seq)
 {
     const struct seq_step *step = current_step(seq);
     struct err err = ERR_INIT;
+    struct log_place former;
     int verdict;
 
     if (step->finish == NULL)
         return SEQ_NEXT;
+    former = enter(seq);
     verdict = step->finish(seq->flow, &err);
+    log_set_place(former);
     if (verdict < 0)
         fail(seq, &err);
     return verdict;
@@ -135,6 +149,7 @@ static void run(struct seq *seq)
     for (;;) {
         const struct seq_step *step = current_step(seq);
         struct err err = ERR_INIT;
+        struct log_place former;
         int verdict;
 
         if (step->name == NULL || seq->canceled) {
@@ -143,7 +158,9 @@ static void run(struct seq *seq)
         }
         tell(seq, BEGINS, ERR_NONE);
         if (step->begin != NULL) {
+            former = enter(seq);
             verdict = step->begin(seq->flow, &err);
+            log_set_place(former);
             if (verdict == SEQ_WAIT) {
                 wait_for_step(seq);
                 return;

@@ -112,6 +112,7 @@ static const struct {
     {"run_dir", TEXT, AT(run_dir), "/run/cert-manager", "/run/x", "/run/x", NULL, NULL},
     {"log.level", LEVEL, AT(log_level), "DEBUG", "warning", "WARNING", "LOG_LEVEL=Error",
      "ERROR"},
+    {"log.format", BOOLEAN, AT(log_json), "false", "json", "true", NULL, NULL},
     {"acme.staging", BOOLEAN, AT(acme.staging), "false", "true", "true",
      "LETSENCRYPT_STAGING=FALSE", "false"},
     {"acme.ca_bundle", TEXT, MAIN(ca_bundle), NULL, "/etc/ca.pem", "/etc/ca.pem", NULL,
