@@ -54,6 +54,7 @@ void daemon_retry_later(struct daemon *d, enum plan_activity activity,
     daemon_note_renew_failed(d, activity, err, wait);
     log_write_with(LOG_ERROR, &fields, "%s (attempt %u, next in %s)", err->message,
                    d->failures[activity], wait);
+    daemon_tell_failure(d, activity, &fields);
 }
 
 uint64_t daemon_local_pace(const struct daemon *d, enum plan_activity activity)
@@ -88,7 +89,8 @@ static void close_all(struct daemon *d)
 
 void daemon_end_if_idle(struct daemon *d)
 {
-    bool idle = daemon_stop_reload(d) && daemon_stop_challenges(d);
+    bool idle =
+        daemon_stop_reload(d) && daemon_stop_challenges(d) && daemon_stop_hooks(d);
 
     if (d->activity == IDLE && idle)
         close_all(d);
@@ -133,6 +135,7 @@ static void cancel_flow(struct daemon *d)
 void daemon_stop(struct daemon *d)
 {
     d->stopping = true;
+    (void)daemon_stop_hooks(d);
     certbot_version_cancel(&d->certbot_version);
     cancel_flow(d);
 }
@@ -215,6 +218,7 @@ void daemon_proceed(struct daemon *d)
     daemon_note_plan(d, &plan);
     daemon_follow_renew(d, &plan);
     daemon_publish_status(d);
+    daemon_tell_level(d);
     /* Both write nginx's configuration. The end of the site's flow comes back here. */
     if (d->site.running && (plan.action == PLAN_APPLY || plan.action == PLAN_REPAIR ||
                             plan.action == PLAN_REAPPLY))
@@ -397,10 +401,16 @@ static void on_site_ended(void *owner)
         (void)daemon_gives_way(d);
 }
 
+static void on_site_failed(void *owner, const struct log_fields *fields)
+{
+    daemon_tell_failure(owner, PLAN_ACTIVITIES, fields);
+}
+
 static const struct site_events site_events = {
     .ready = on_site_ready,
     .may_start = may_site_start,
     .ended = on_site_ended,
+    .failed = on_site_failed,
 };
 
 /*
@@ -487,6 +497,7 @@ static int set_up(struct daemon *d, struct err *err)
                   err) < 0)
         return -1;
     daemon_init_metrics(d);
+    daemon_init_hooks(d);
     daemon_start_control(d);
     daemon_start_scrape(d);
     return 0;

@@ -194,6 +194,7 @@ static void note_served(struct daemon *d, const struct apply_flow *flow)
         log_served(d);
     if (d->subject == CANDIDATE)
         daemon_note_renewed(d);
+    daemon_tell_applied(d);
     daemon_take_staged(d);
 }
 

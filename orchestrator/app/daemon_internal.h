@@ -10,12 +10,14 @@
 
 #include "adapters/challenge.h"
 #include "adapters/dstack.h"
+#include "adapters/hook.h"
 #include "adapters/ledger_file.h"
 #include "adapters/measure.h"
 #include "adapters/nginx.h"
 #include "adapters/store.h"
 #include "app/command.h"
 #include "app/site.h"
+#include "base/log.h"
 #include "domain/account.h"
 #include "domain/fallback.h"
 #include "domain/health.h"
@@ -147,6 +149,33 @@ struct scrape {
     struct timer retry;
 };
 
+/*
+ * Programs of the operator, told one after the other. What was told last is kept in <run_dir>, so that
+ * a restart of the daemon alone tells nothing again.
+ */
+enum { HOOKS_WAITING_MAX = 16, HOOK_SUBJECT_SIZE = JOURNAL_LEAF_SIZE + 16 };
+
+struct hook_telling {
+    enum hook_event event;
+    char subject[HOOK_SUBJECT_SIZE]; /* of which it is told: leaf or level */
+    struct hook_environment environment;
+};
+
+struct hooks {
+    struct hook_telling queue[HOOKS_WAITING_MAX]; /* the first is at work when one is */
+    size_t count;
+    bool running;
+    struct hook hook;
+    char said[HOOK_EVENTS][HOOK_SUBJECT_SIZE]; /* last, or it is in the queue */
+    char told[HOOK_EVENTS][HOOK_SUBJECT_SIZE]; /* last, and the program has ended */
+    struct {
+        enum err_kind kind;
+        const char *step;
+        unsigned attempt;
+        uint64_t at_ms;
+    } failures[PLAN_ACTIVITIES + 1]; /* told last; one more for the site */
+};
+
 struct daemon {
     const struct config *config;
     uv_loop_t loop;
@@ -221,6 +250,7 @@ struct daemon {
     struct buf status; /* as it was published last */
     struct told told;
     struct metrics metrics;
+    struct hooks hooks;
     struct server control;
     struct scrape scrape;
     struct control_request requests[REQUEST_KINDS];
@@ -315,6 +345,22 @@ int daemon_metrics_text(struct daemon *d, struct buf *ret, struct err *err);
 
 void daemon_start_scrape(struct daemon *d);
 void daemon_close_scrape(struct daemon *d);
+
+/* ---- daemon_hooks.c ---- */
+
+void daemon_init_hooks(struct daemon *d);
+
+/* Whether nothing is at work any more; else daemon_end_if_idle is called when that is so. */
+bool daemon_stop_hooks(struct daemon *d);
+
+/* A certificate was obtained, the candidate; another one is served; nginx may have another level. */
+void daemon_tell_issued(struct daemon *d);
+void daemon_tell_applied(struct daemon *d);
+void daemon_tell_level(struct daemon *d);
+
+/* PLAN_ACTIVITIES: that of the site. */
+void daemon_tell_failure(struct daemon *d, enum plan_activity activity,
+                         const struct log_fields *fields);
 
 /* ---- daemon_control.c ---- */
 

@@ -56,6 +56,7 @@ static void log_next_ca(struct daemon *d, const struct err *err)
     log_write_with(LOG_ERROR, &fields, "%s (attempt %u; %s is asked now)", err->message,
                    fields.attempt,
                    d->config->acme.authorities.items[d->next.authority].directory);
+    daemon_tell_failure(d, PLAN_ISSUING, &fields);
 }
 
 /* The next CA is asked at once where that may help; this one is left alone for its own time. */
@@ -113,6 +114,7 @@ static void succeed(struct daemon *d)
     take_candidate(d, &flow->chain);
     rest_after_issue(d, chain_leaf(d->candidate));
     daemon_expect_renewal(d, chain_leaf(d->candidate), flow->request.authority, false);
+    daemon_tell_issued(d);
 }
 
 /* Only a failed challenge holds the real order back: a CAA record may well name the real CA alone. */

@@ -53,6 +53,9 @@ static void on_observed(void *owner, const struct observation *observation)
         metrics_observe(metrics, METRIC_CERTBOT_DURATION, NULL, NULL,
                         observation->seconds);
         break;
+    case OBSERVED_HOOK:
+        metrics_add(metrics, METRIC_HOOKS, observation->subject, result, 1);
+        break;
     }
 }
 

@@ -140,6 +140,7 @@ static void on_flow_done(void *owner, const struct err *err)
         site->not_before_ms = uptime_ms(site) + wait_ms;
         log_write_with(LOG_ERROR, &fields, "%s (attempt %u, next in %s)", err->message,
                        site->failures, text_duration(wait, wait_s));
+        site->events->failed(site->owner, &fields);
     }
     site_flow_done(&site->flow);
     site->events->ended(site->owner);

@@ -12,6 +12,7 @@
 #include "adapters/store.h"
 #include "adapters/upstream_watch.h"
 #include "base/buf.h"
+#include "base/log.h"
 #include "domain/config.h"
 #include "flows/site_flow.h"
 #include "runtime/timer.h"
@@ -24,6 +25,7 @@ struct site_events {
     bool (*may_start)(
         void *owner);           /* whether nginx's configuration is nobody else's now */
     void (*ended)(void *owner); /* a flow of this is over: others may start */
+    void (*failed)(void *owner, const struct log_fields *fields); /* as it was logged */
 };
 
 struct site {

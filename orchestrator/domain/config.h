@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/secret.h"
 #include "domain/authority.h"
+#include "domain/hook_event.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -160,6 +161,11 @@ struct config {
     } metrics;
     struct config_list cors_origins; /* regular expressions */
     struct config_routes routes;
+    struct {
+        struct config_list commands[HOOK_EVENTS]; /* program and arguments; empty: none */
+        unsigned timeout_ms;
+        char *user; /* runs as this user, when we are root */
+    } hooks;
     /* Development only, and at most one of them; both NULL otherwise. */
     struct secret *ekm_secret; /* EKM_SHARED_SECRET or the placeholder */
     char *ekm_secret_file; /* ekm.secret_file: the owner of the configuration reads it */

@@ -13,7 +13,7 @@
 
 #include <stdint.h>
 
-enum { CONFIG_SETTING_COUNT = 76 };
+enum { CONFIG_SETTING_COUNT = 82 };
 
 enum config_type {
     CONFIG_HOSTNAME,
@@ -44,6 +44,7 @@ enum config_type {
     CONFIG_NETWORKS,    /* a list of addresses and networks in CIDR form */
     CONFIG_PLACES,      /* a list of host:port */
     CONFIG_NAMES,       /* a list of host names and wildcards */
+    CONFIG_COMMAND,     /* a list of a program's path and its arguments */
     CONFIG_ROUTES,      /* a list of mappings, see config_route_settings */
     CONFIG_AUTHORITIES, /* the same, see config_authority_settings */
 };

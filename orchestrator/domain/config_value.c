@@ -98,6 +98,9 @@ const char *config_expected(char ret[CONFIG_EXPECTED_SIZE],
              "/._~!&'()*+,=:@-, without // and /../"),
         [CONFIG_LIST] = "a sequence of texts",
         [CONFIG_NAMES] = "a sequence of DNS names such as www.example.org",
+        [CONFIG_COMMAND] =
+            "a sequence of texts: the absolute path of a program, and its "
+            "arguments",
         [CONFIG_NETWORKS] = "a sequence of networks such as 10.0.0.0/8 or fd00::/8",
         [CONFIG_PLACES] = "a sequence of host:port",
         [CONFIG_ROUTES] = "a sequence of mappings with path and upstream",
@@ -149,6 +152,7 @@ static size_t longest(enum config_type type)
     case CONFIG_NETWORKS:
     case CONFIG_PLACES:
     case CONFIG_NAMES:
+    case CONFIG_COMMAND:
         return LIST_ITEM_MAX_BYTES;
     case CONFIG_SECRET:
         return SECRET_MAX_BYTES;
@@ -361,9 +365,24 @@ static void to_lower_case(char *name)
         *name = (char)tolower((unsigned char)*name);
 }
 
-static int check_item(const struct config_setting *setting, enum config_source source,
-                      const char *text, size_t len, struct err *err)
+/* No shell looks for the program. An argument may be any text, the empty one, too. */
+static int check_word(const char *text, bool is_program, struct err *err)
 {
+    char quoted[CONFIG_QUOTED_SIZE];
+
+    if (!is_program || config_has_form(CONFIG_PATH, text))
+        return 0;
+    return err_set(err, ERR_CONFIG,
+                   "found %s, expected the absolute path of a program first",
+                   config_quoted(quoted, text, strlen(text)));
+}
+
+/* `count`: how many stand before it. */
+static int check_item(const struct config_setting *setting, enum config_source source,
+                      size_t count, const char *text, size_t len, struct err *err)
+{
+    if (setting->type == CONFIG_COMMAND)
+        return check_word(text, count == 0, err);
     if (len == 0)
         return err_set(err, ERR_CONFIG, "found an empty text");
     switch (setting->type) {
@@ -400,7 +419,7 @@ static int add_item(struct config_list *list, const struct config_setting *setti
 
     if (list->count >= max)
         return err_set(err, ERR_CONFIG, "more than %zu items", max);
-    if (check_item(setting, source, text, len, err) < 0)
+    if (check_item(setting, source, list->count, text, len, err) < 0)
         return -1;
     longer = realloc(list->items, (list->count + 1) * sizeof *longer);
     if (longer == NULL)
@@ -446,7 +465,8 @@ static int set_string(char **field, const struct config_setting *setting,
 bool config_is_list(const struct config_setting *setting)
 {
     return setting->type == CONFIG_LIST || setting->type == CONFIG_NETWORKS ||
-           setting->type == CONFIG_PLACES || setting->type == CONFIG_NAMES;
+           setting->type == CONFIG_PLACES || setting->type == CONFIG_NAMES ||
+           setting->type == CONFIG_COMMAND;
 }
 
 int config_value_set(void *object, const struct config_setting *setting,
@@ -472,6 +492,7 @@ int config_value_set(void *object, const struct config_setting *setting,
     case CONFIG_NETWORKS:
     case CONFIG_PLACES:
     case CONFIG_NAMES:
+    case CONFIG_COMMAND:
         return add_item(field, setting, source, text, len, err);
     case CONFIG_SECRET:
         secret = secret_copy(text, len);
@@ -508,6 +529,7 @@ void config_value_clear(void *object, const struct config_setting *setting)
     case CONFIG_NETWORKS:
     case CONFIG_PLACES:
     case CONFIG_NAMES:
+    case CONFIG_COMMAND:
         for (size_t i = 0; i < list->count; i++)
             free(list->items[i]);
         free(list->items);

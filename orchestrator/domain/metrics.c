@@ -141,6 +141,11 @@ static const struct family families[METRIC_COUNT] = {
                             GAUGE,
                             "Open file descriptors of the daemon.",
                             {NULL}},
+    [METRIC_HOOKS] =
+        {"hook_runs_total",
+         COUNTER,
+         "Runs of the operator's programs, by what they were told and result.",
+         {"event", "result"}},
 };
 
 /* ---- series ---- */

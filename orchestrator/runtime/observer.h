@@ -13,6 +13,7 @@ enum observed {
     OBSERVED_AGENT_CALL,  /* subject: the method */
     OBSERVED_RELOAD,      /* of nginx */
     OBSERVED_CERTBOT,     /* a run that came to its end */
+    OBSERVED_HOOK,        /* the same; subject: the event */
 };
 
 /* Borrowed while it is told. */

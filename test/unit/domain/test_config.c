@@ -209,6 +209,8 @@ static const struct {
     {"metrics.listen", TEXT, AT(metrics.listen), NULL, "127.0.0.1:9464", "127.0.0.1:9464",
      NULL, NULL},
     {"metrics.nginx", BOOLEAN, AT(metrics.nginx), "false", "true", "true", NULL, NULL},
+    {"hooks.timeout", NUMBER, AT(hooks.timeout_ms), "30000", "1h", "3600000", NULL, NULL},
+    {"hooks.user", TEXT, AT(hooks.user), "nobody", "root", "root", NULL, NULL},
     {"ekm.secret_file", TEXT, AT(ekm_secret_file), NULL, "/run/secrets/ekm",
      "/run/secrets/ekm", NULL, NULL},
 #undef MAIN
@@ -296,6 +298,60 @@ static void test_every_setting_is_tested(void **state)
         }
         assert_true(found);
     }
+}
+
+static void test_commands(void **state)
+{
+    static const struct {
+        const char *text;
+        const char *error;
+    } bad[] = {
+        {"bin/x", "found \"bin/x\", expected the absolute path of a program first"},
+        {"\"\"", "found \"\", expected the absolute path of a program first"},
+        {"/bin/a b", "found \"/bin/a b\", expected the absolute path of a program first"},
+        {"/bin/x, \"a\\nb\"", "byte 2: control character 0x0a"},
+    };
+    const struct config_list *command;
+    struct loaded loaded;
+
+    (void)state;
+    load(&loaded, "hooks:\n  on_failed: [/bin/x, -c, \"\", \"a b\"]\n  on_issued: []\n",
+         DEVELOPMENT, NULL);
+    expect_good(&loaded);
+    command = &loaded.config.hooks.commands[HOOK_FAILED];
+    assert_int_equal(command->count, 4);
+    assert_string_equal(command->items[0], "/bin/x");
+    assert_string_equal(command->items[2], "");
+    assert_string_equal(command->items[3], "a b");
+    for (enum hook_event event = HOOK_ISSUED; event < HOOK_EVENTS; event++)
+        assert_int_equal(loaded.config.hooks.commands[event].count,
+                         event == HOOK_FAILED ? 4 : 0);
+    release(&loaded);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        char file[128];
+        char *at;
+
+        snprintf(file, sizeof file, "hooks:\n  on_applied: [%s]\n", bad[i].text);
+        load(&loaded, file, DEVELOPMENT, NULL);
+        assert_int_equal(loaded.report.error_count, 1);
+        at = strstr(loaded.report.errors[0], "hooks.on_applied: ");
+        assert_non_null(at);
+        assert_string_equal(at + strlen("hooks.on_applied: "), bad[i].error);
+        release(&loaded);
+    }
+}
+
+static void test_a_command_is_a_sequence(void **state)
+{
+    struct loaded loaded;
+
+    (void)state;
+    load(&loaded, "hooks: {on_issued: /bin/x}\n", DEVELOPMENT, NULL);
+    expect_error(
+        &loaded,
+        "config.yaml:1:20: hooks.on_issued: found a text, expected a sequence of "
+        "texts: the absolute path of a program, and its arguments");
+    release(&loaded);
 }
 
 static void test_defaults(void **state)
@@ -1404,6 +1460,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_setting_is_tested),
+        cmocka_unit_test(test_commands),
+        cmocka_unit_test(test_a_command_is_a_sequence),
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_defaults_in_production),
         cmocka_unit_test(test_values_of_the_file),
