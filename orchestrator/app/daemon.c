@@ -75,6 +75,7 @@ static void close_all(struct daemon *d)
 {
     timer_close(&d->wake, NULL);
     timer_close(&d->settle, NULL);
+    daemon_close_health_file(d);
     site_close(&d->site);
     watch_close(&d->challenges.watch, &d->loop, NULL, NULL);
     watch_close(&d->site_folder, &d->loop, NULL, NULL);
@@ -136,6 +137,7 @@ void daemon_stop(struct daemon *d)
 {
     d->stopping = true;
     (void)daemon_stop_hooks(d);
+    daemon_withdraw_health_file(d);
     certbot_version_cancel(&d->certbot_version);
     cancel_flow(d);
 }
@@ -219,6 +221,7 @@ void daemon_proceed(struct daemon *d)
     daemon_follow_renew(d, &plan);
     daemon_publish_status(d);
     daemon_tell_level(d);
+    daemon_refresh_health_file(d);
     /* Both write nginx's configuration. The end of the site's flow comes back here. */
     if (d->site.running && (plan.action == PLAN_APPLY || plan.action == PLAN_REPAIR ||
                             plan.action == PLAN_REAPPLY))
@@ -498,6 +501,7 @@ static int set_up(struct daemon *d, struct err *err)
         return -1;
     daemon_init_metrics(d);
     daemon_init_hooks(d);
+    daemon_init_health_file(d);
     daemon_start_control(d);
     daemon_start_scrape(d);
     return 0;

@@ -176,6 +176,16 @@ struct hooks {
     } failures[PLAN_ACTIVITIES + 1]; /* told last; one more for the site */
 };
 
+/* health.status_file: what it says. */
+struct health_file {
+    struct timer timer;
+    uint64_t begun_ms; /* of this life */
+    uint64_t written_ms;
+    bool written; /* by this life */
+    bool healthy;
+    bool failing; /* it was logged that it cannot be written */
+};
+
 struct daemon {
     const struct config *config;
     uv_loop_t loop;
@@ -251,6 +261,7 @@ struct daemon {
     struct told told;
     struct metrics metrics;
     struct hooks hooks;
+    struct health_file health_file;
     struct server control;
     struct scrape scrape;
     struct control_request requests[REQUEST_KINDS];
@@ -361,6 +372,17 @@ void daemon_tell_level(struct daemon *d);
 /* PLAN_ACTIVITIES: that of the site. */
 void daemon_tell_failure(struct daemon *d, enum plan_activity activity,
                          const struct log_fields *fields);
+
+/* ---- daemon_health_file.c ---- */
+
+void daemon_init_health_file(struct daemon *d);
+void daemon_close_health_file(struct daemon *d);
+
+/* What is served may have changed. */
+void daemon_refresh_health_file(struct daemon *d);
+
+/* The container probably ends, and nobody should be led here for the minute that the file still counts. */
+void daemon_withdraw_health_file(struct daemon *d);
 
 /* ---- daemon_control.c ---- */
 

@@ -212,8 +212,8 @@ static int sync_parent(const char *path, struct err *err)
 /* Between a file's name and what mkostemp(3) adds, for fs_remove_leftovers to know it by. */
 #define NEW_MARK ".new-"
 
-int fs_replace(const char *path, const void *data, size_t len, mode_t mode,
-               struct err *err)
+static int replace(const char *path, const void *data, size_t len, mode_t mode,
+                   bool durable, struct err *err)
 {
     char temporary[FS_PATH_MAX];
     const char *doing = "create";
@@ -235,19 +235,31 @@ int fs_replace(const char *path, const void *data, size_t len, mode_t mode,
     if (write_all(fd, data, len) < 0)
         goto failed;
     doing = "sync";
-    if (fsync(fd) < 0)
+    if (durable && fsync(fd) < 0)
         goto failed;
     doing = "rename";
     if (rename(temporary, path) < 0)
         goto failed;
     close(fd);
-    return sync_parent(path, err);
+    return durable ? sync_parent(path, err) : 0;
 
 failed:
     saved = errno;
     close(fd);
     unlink(temporary);
     return err_sys(err, saved, "%s: cannot %s", path, doing);
+}
+
+int fs_replace(const char *path, const void *data, size_t len, mode_t mode,
+               struct err *err)
+{
+    return replace(path, data, len, mode, true, err);
+}
+
+int fs_replace_now(const char *path, const void *data, size_t len, mode_t mode,
+                   struct err *err)
+{
+    return replace(path, data, len, mode, false, err);
 }
 
 int fs_replace_link(const char *path, const char *target, struct err *err)

@@ -42,6 +42,10 @@ int fs_read_secret(const char *path, size_t max, struct secret **ret, struct err
 int fs_replace(const char *path, const void *data, size_t len, mode_t mode,
                struct err *err);
 
+/* The same without a word about power cuts: for what is written anew all the time. */
+int fs_replace_now(const char *path, const void *data, size_t len, mode_t mode,
+                   struct err *err);
+
 /* A symbolic link with this target in place of whatever file or link is at `path`, durably. */
 int fs_replace_link(const char *path, const char *target, struct err *err);
 

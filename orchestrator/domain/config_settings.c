@@ -237,6 +237,11 @@ const struct config_setting config_settings[] = {
      .meaning =
          "user that hooks run as; root: only programs that nobody else can change"},
 
+    {"health.status_file", NULL, CONFIG_PATH, FIELD(health_status_file),
+     .meaning =
+         "file that says \"healthy\" or \"unhealthy\" and when, in Unix seconds, as "
+         "dstack's health_status_file wants it"},
+
     {"ekm.secret_file", NULL, CONFIG_PATH, FIELD(ekm_secret_file), .flags = CONFIG_QUIET,
      .meaning = "file of the EKM secret, in development only"},
     {NULL, "EKM_SHARED_SECRET", CONFIG_SECRET, FIELD(ekm_secret), .flags = CONFIG_QUIET,
