@@ -233,6 +233,7 @@ void daemon_tell_failure(struct daemon *d, enum plan_activity activity,
         .failure = failure,
         .attempt = fields->attempt,
         .next = fields->next,
+        .hint = fields->hint,
     };
 
     if (!has_hook(d, HOOK_FAILED))

@@ -11,22 +11,23 @@ static void tell(enum preflight_check check, const struct preflight_finding *bef
 {
     const char *name = preflight_name(check);
     const char *separator = now->hint[0] == '\0' ? "" : "; ";
+    const struct log_fields fields = {.hint = now->hint};
 
     if (preflight_same(before, now))
         return;
     switch (now->verdict) {
     case PREFLIGHT_FAILED:
-        log_error("pre-flight check failed, %s: %s%s%s", name, now->text, separator,
-                  now->hint);
+        log_write_with(LOG_ERROR, &fields, "pre-flight check failed, %s: %s%s%s", name,
+                       now->text, separator, now->hint);
         break;
     case PREFLIGHT_ADVICE:
-        log_warning("pre-flight check, %s: %s%s%s", name, now->text, separator,
-                    now->hint);
+        log_write_with(LOG_WARNING, &fields, "pre-flight check, %s: %s%s%s", name,
+                       now->text, separator, now->hint);
         break;
     case PREFLIGHT_UNKNOWN:
-        log_write(separator[0] == '\0' ? LOG_DEBUG : LOG_INFO,
-                  "pre-flight check undecided, %s: %s%s%s", name, now->text, separator,
-                  now->hint);
+        log_write_with(separator[0] == '\0' ? LOG_DEBUG : LOG_INFO, &fields,
+                       "pre-flight check undecided, %s: %s%s%s", name, now->text,
+                       separator, now->hint);
         break;
     case PREFLIGHT_OK:
         log_write(before->verdict > PREFLIGHT_OK ? LOG_INFO : LOG_DEBUG,

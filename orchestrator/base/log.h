@@ -38,6 +38,7 @@ struct log_fields {
     const struct err *failure; /* that the line tells of */
     unsigned attempt;          /* which one has failed, from 1 */
     int64_t next;              /* when there is another one, in Unix seconds */
+    const char *hint;          /* what a person can do; NULL or "": nothing is known */
 };
 
 void log_write_with(enum log_level level, const struct log_fields *fields,

@@ -105,6 +105,8 @@ static void put_failure(struct writing *writing, const struct hook_news *news)
     put_number(writing, "ATTEMPT", news->attempt);
     if (news->next != 0)
         put_number(writing, "NEXT", news->next);
+    if (news->hint != NULL && news->hint[0] != '\0')
+        put_text(writing, "HINT", news->hint);
 }
 
 int hook_environment(const struct hook_news *news, struct hook_environment *ret,

@@ -34,6 +34,7 @@ struct hook_news {
     const struct err *failure;
     unsigned attempt; /* which one has failed */
     int64_t next;     /* Unix seconds of the next one */
+    const char *hint; /* what a person can do about it; NULL or "" */
     const char *level;
     const char *former_level;
     const char *reason; /* why it is not the full one */

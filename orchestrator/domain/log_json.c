@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { TIME_SIZE = 32, LEVEL_SIZE = 16, NAME_SIZE = 128 };
+enum { TIME_SIZE = 32, LEVEL_SIZE = 16, ESCAPED_SIZE = 512 };
 
 static json_t *time_of(int64_t seconds, const char *fraction)
 {
@@ -42,12 +42,13 @@ static void set_text(json_t *root, const char *key, const char *text)
         json_object_set_new(root, key, json_string(text));
 }
 
-static json_t *program_of(const char *name)
+/* For what may be any bytes. */
+static void set_escaped(json_t *root, const char *key, const char *text)
 {
-    char escaped[NAME_SIZE];
+    char escaped[ESCAPED_SIZE];
 
-    text_escape(escaped, sizeof escaped, name, strlen(name));
-    return json_string(escaped);
+    text_escape(escaped, sizeof escaped, text, strlen(text));
+    set_text(root, key, escaped);
 }
 
 static json_t *object_of(const struct log_record *record)
@@ -59,8 +60,7 @@ static json_t *object_of(const struct log_record *record)
     snprintf(fraction, sizeof fraction, ".%03ld", record->at.tv_nsec / 1000000);
     json_object_set_new(root, "time", time_of(record->at.tv_sec, fraction));
     json_object_set_new(root, "level", level_of(record->level));
-    /* A command line's word may be anything. */
-    json_object_set_new(root, "program", program_of(record->program));
+    set_escaped(root, "program", record->program); /* a word of a command line */
     set_text(root, "msg", record->text);
     set_text(root, "flow", record->place.flow);
     set_text(root, "step", record->place.step);
@@ -70,6 +70,8 @@ static json_t *object_of(const struct log_record *record)
         json_object_set_new(root, "attempt", json_integer(fields->attempt));
     if (fields->next != 0)
         json_object_set_new(root, "next", time_of(fields->next, ""));
+    if (fields->hint != NULL && fields->hint[0] != '\0')
+        set_escaped(root, "hint", fields->hint);
     return root;
 }
 

@@ -3,7 +3,7 @@
  *
  *     {"time":"2026-11-23T18:49:35.401Z","level":"error","program":"cert-manager","msg":"…",
  *      "flow":"issue","step":"run certbot","kind":"peer","attempt":2,
- *      "next":"2026-11-23T18:59:35Z"}
+ *      "next":"2026-11-23T18:59:35Z","hint":"…"}
  *
  * `msg` is the text of the text form. What is not known of a line is left out. Times are RFC 3339,
  * always UTC.

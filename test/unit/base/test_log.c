@@ -194,6 +194,58 @@ static void test_closed_sink_is_survived(void **state)
     log_info("nowhere");
 }
 
+static struct log_record form_got;
+static char form_text[64];
+
+static size_t shout(char *line, size_t size, const struct log_record *record)
+{
+    form_got = *record;
+    snprintf(form_text, sizeof form_text, "%s", record->text);
+    return (size_t)snprintf(line, size, "%s!", record->text);
+}
+
+static void test_another_form_gets_all_that_is_known(void **state)
+{
+    struct sink *sink = *state;
+    const struct err failure = {.kind = ERR_NET, .flow = "flow", .step = "step"};
+    const struct err nowhere = {.kind = ERR_NET};
+    struct log_place former;
+
+    log_set_form(shout);
+    log_write_with(LOG_ERROR,
+                   &(struct log_fields){.failure = &failure, .attempt = 3, .next = 99},
+                   "a\n%d", 1);
+    assert_string_equal(next_line(sink), "a\\x0a1!\n");
+    assert_string_equal(form_text, "a\\x0a1");
+    assert_string_equal(form_got.program, "cert-manager");
+    assert_int_equal(form_got.level, LOG_ERROR);
+    assert_ptr_equal(form_got.fields.failure, &failure);
+    assert_int_equal(form_got.fields.attempt, 3);
+    assert_int_equal(form_got.fields.next, 99);
+    assert_string_equal(form_got.place.flow, "flow");
+
+    /* Without one of its own a failure is where it is told. */
+    former = log_set_place((struct log_place){"here", "now"});
+    assert_null(former.flow);
+    log_write_with(LOG_ERROR, &(struct log_fields){.failure = &nowhere}, "b");
+    assert_string_equal(form_got.place.flow, "here");
+    assert_string_equal(form_got.place.step, "now");
+    log_write_with(LOG_ERROR, &(struct log_fields){.failure = &failure}, "c");
+    assert_string_equal(form_got.place.step, "step");
+    log_info("d");
+    assert_string_equal(form_got.place.step, "now");
+    assert_null(form_got.fields.failure);
+    former = log_set_place(former);
+    assert_string_equal(former.flow, "here");
+    log_info("e");
+    assert_null(form_got.place.flow);
+    while (next_line(sink) != NULL)
+        continue;
+    log_set_form(NULL);
+    log_write_with(LOG_ERROR, &(struct log_fields){.failure = &failure}, "as it was");
+    expect_line(sink, "ERROR - as it was");
+}
+
 static void test_level_names(void **state)
 {
     static const char *const good[] = {"debug", "Info", "WARNING", "eRRor", "fatal"};
@@ -220,6 +272,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_long_lines_are_cut, setup, teardown),
         cmocka_unit_test_setup_teardown(test_time_zone, setup, teardown),
         cmocka_unit_test_setup_teardown(test_closed_sink_is_survived, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_another_form_gets_all_that_is_known, setup,
+                                        teardown),
         cmocka_unit_test(test_level_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -61,6 +61,22 @@ static void test_a_failure_has_its_place_kind_attempt_and_next_time(void **state
         "\"peer\",\"attempt\":2,\"next\":\"2026-11-22T18:59:35Z\"}");
 }
 
+static void test_what_can_be_done_is_there_unless_nothing_can(void **state)
+{
+    struct log_record record = record_of("");
+
+    (void)state;
+    record.fields.hint = "open port 80\n";
+    expect(&record,
+           "{\"time\":\"2026-11-22T18:49:35.401Z\",\"level\":\"error\","
+           "\"program\":\"cert-manager\",\"msg\":\"\",\"hint\":\"open port "
+           "80\\\\x0a\"}");
+    record.fields.hint = "";
+    expect(&record,
+           "{\"time\":\"2026-11-22T18:49:35.401Z\",\"level\":\"error\","
+           "\"program\":\"cert-manager\",\"msg\":\"\"}");
+}
+
 static void test_quotes_and_backslashes_stay_what_they_are(void **state)
 {
     struct log_record record = record_of("\"a\" \\x0a ü€😀");
@@ -202,6 +218,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_is_not_known_is_left_out),
         cmocka_unit_test(test_a_failure_has_its_place_kind_attempt_and_next_time),
+        cmocka_unit_test(test_what_can_be_done_is_there_unless_nothing_can),
         cmocka_unit_test(test_quotes_and_backslashes_stay_what_they_are),
         cmocka_unit_test(test_levels_are_those_of_the_settings),
         cmocka_unit_test(test_a_program_of_any_name_makes_a_line),

@@ -637,6 +637,61 @@ static void test_step_that_fails_has_not_ended(void **state)
                         "alphabet: b: begins\nalphabet: b: failed\n");
 }
 
+static const char *place_said[2]; /* of the last line */
+
+static size_t note_place(char *line, size_t size, const struct log_record *record)
+{
+    place_said[0] = record->place.flow;
+    place_said[1] = record->place.step;
+    return (size_t)snprintf(line, size, "%s", "");
+}
+
+static int say(void *flow, struct err *err)
+{
+    (void)flow;
+    (void)err;
+    log_warning("said by a step");
+    assert_string_equal(place_said[0], "alphabet");
+    assert_string_equal(place_said[1], "a");
+    return SEQ_NEXT;
+}
+
+static const struct seq_step talking[] = {
+    {"a", say, say, NULL, 0},
+    {NULL, NULL, NULL, NULL, 0},
+};
+
+static void test_what_a_step_says_is_of_its_place(void **state)
+{
+    struct flow flow = {.a.begin = READY};
+
+    log_set_form(note_place);
+    start_table(&flow, *state, talking);
+    loop_run(*state);
+    ended_assert_ok(&flow.ended);
+    log_warning("said by nobody");
+    assert_null(place_said[0]);
+    assert_null(place_said[1]);
+    log_set_form(NULL);
+}
+
+static void test_a_failure_knows_its_place(void **state)
+{
+    struct flow flow = {.a.begin = READY, .b = {.begin = WAIT, .operation = FAILS}};
+
+    start(&flow, *state);
+    loop_run(*state);
+    ended_assert_failed(&flow.ended, ERR_PEER, "b: refused");
+    assert_string_equal(flow.ended.err.flow, "alphabet");
+    assert_string_equal(flow.ended.err.step, "b");
+    /* Which is that of this failure only. */
+    err_wrap(&flow.ended.err, "wrapped");
+    assert_string_equal(flow.ended.err.step, "b");
+    err_set(&flow.ended.err, ERR_SYS, "another one");
+    assert_null(flow.ended.err.flow);
+    assert_null(flow.ended.err.step);
+}
+
 static void on_observed(void *owner, const struct observation *observation)
 {
     char *told = owner;
@@ -689,6 +744,8 @@ int main(void)
         loop_test(test_misuse_asserts),
         loop_test(test_each_step_has_two_lines),
         loop_test(test_step_that_fails_has_not_ended),
+        loop_test(test_what_a_step_says_is_of_its_place),
+        loop_test(test_a_failure_knows_its_place),
         loop_test(test_observer_is_told_of_each_step),
     };
 
