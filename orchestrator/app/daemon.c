@@ -329,7 +329,8 @@ static void watch_folder(struct daemon *d, struct watch *watch, const char *fold
     struct err err = ERR_INIT;
 
     if (watch_start(watch, &d->loop, folder, changed, d, &err) < 0)
-        log_warning("%s is not watched: %s", folder, err.message);
+        log_failed(LOG_WARNING, &err, "%s is not watched: %s (looked at every minute)",
+                   folder, err.message);
 }
 
 static void watch_others(struct daemon *d)
@@ -359,7 +360,9 @@ static void on_version_known(void *owner, const struct err *err)
     struct daemon *d = owner;
 
     if (err != NULL && err->kind != ERR_CANCELED)
-        log_error("nginx's version is not known: %s", err->message);
+        log_failed(LOG_ERROR, err,
+                   "nginx's version is not known, and taken for an old one: %s",
+                   err->message);
     know_more(d);
 }
 
@@ -436,12 +439,17 @@ static void take_over(struct daemon *d)
         journal_load_record(&d->store, &record) && strcmp(record.boot, boot) == 0)
         memcpy(d->last_event, record.event, sizeof d->last_event);
     if (measure_recover(&d->measure, &err) < 0)
-        log_error("an extension of RTMR3 was cut off, and cannot be settled: %s",
-                  err.message);
+        log_failed(LOG_ERROR, &err,
+                   "an extension of RTMR3 was cut off, and cannot be settled: %s (tried "
+                   "again before the next event)",
+                   err.message);
 
     store_clean_up(&d->store, time(NULL));
     if (store_finish_promotion(&d->store, &finished, &err) < 0)
-        log_error("cannot finish the promotion of a pair: %s", err.message);
+        log_failed(LOG_ERROR, &err,
+                   "cannot finish the promotion of a pair: %s (tried again when it is "
+                   "judged)",
+                   err.message);
     else if (finished)
         log_info("finished the promotion of a pair that an earlier run had begun");
     /* What an earlier life has ordered comes first. */
@@ -450,7 +458,7 @@ static void take_over(struct daemon *d)
     challenge_probe_clean_up(d->config);
     if (d->served == NULL && !nginx_configured(d->config) &&
         daemon_serve_http_only(d, &err) < 0)
-        log_error("%s", err.message);
+        log_failed(LOG_ERROR, &err, "%s (tried again within a minute)", err.message);
 }
 
 /* Two of them would undo each other's work, and make events side by side. Held until the process ends. */

@@ -138,7 +138,9 @@ void daemon_watch_challenges(struct daemon *d)
     if (certbot_make_challenge_folder(d->config, &err) < 0 ||
         certbot_challenge_folder(d->config, folder, &err) < 0 ||
         watch_start(&d->challenges.watch, &d->loop, folder, on_changed, d, &err) < 0)
-        log_warning("challenge files are not watched: %s", err.message);
+        log_failed(LOG_WARNING, &err,
+                   "challenge files are not watched: %s (orders are made all the same)",
+                   err.message);
 }
 
 bool daemon_stop_challenges(struct daemon *d)

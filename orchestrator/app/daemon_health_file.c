@@ -46,9 +46,9 @@ static void note(struct daemon *d, const struct err *failure)
     if (failure->kind != ERR_NONE && !d->health_file.failing) {
         if (failure->code == EBUSY)
             hint = "; mount its folder and not the file";
-        log_write_with(LOG_ERROR, &(struct log_fields){.failure = failure},
-                       "health.status_file: %s%s (tried again every %d s)",
-                       failure->message, hint, PERIOD_MS / 1000);
+        log_failed(LOG_ERROR, failure,
+                   "health.status_file: %s%s (tried again every %d s)", failure->message,
+                   hint, PERIOD_MS / 1000);
     }
     d->health_file.failing = failure->kind != ERR_NONE;
 }

@@ -86,9 +86,9 @@ static void on_hook_done(void *owner, const struct err *err)
     if (canceled)
         log_warning("hook on_%s is ended, because the daemon stops", name);
     else if (err != NULL)
-        log_write_with(LOG_WARNING, &(struct log_fields){.failure = err},
-                       "hook on_%s has failed, and nothing depends on it: %s", name,
-                       err->message);
+        log_failed(LOG_WARNING, err,
+                   "hook on_%s has failed, and nothing depends on it: %s", name,
+                   err->message);
     else
         log_debug("hook on_%s has ended well", name);
     if (!canceled && strcmp(hooks->told[telling->event], telling->subject) != 0) {

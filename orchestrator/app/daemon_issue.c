@@ -243,7 +243,7 @@ static void on_adopt_done(void *owner, const struct err *err)
 
     d->plan_facts.retry_at_ms[PLAN_ADOPTING] = daemon_uptime_ms(d) + PLAN_ADOPT_PERIOD_MS;
     if (err != NULL && err->kind != ERR_CANCELED)
-        log_warning("%s; nothing is adopted", err->message);
+        log_failed(LOG_WARNING, err, "%s; nothing is adopted", err->message);
     else if (err == NULL && flow->chain != NULL) {
         d->failures[PLAN_ISSUING] = 0; /* and the CA is still left alone for its time */
         daemon_count_adoption(d);

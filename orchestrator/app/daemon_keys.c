@@ -99,7 +99,10 @@ static void use_account(struct daemon *d, const char *thumbprint)
     struct err err = ERR_INIT;
 
     if (nginx_keep_account(d->config, thumbprint, &err) < 0)
-        log_warning("the account's thumbprint is not kept: %s", err.message);
+        log_failed(LOG_WARNING, &err,
+                   "the account's thumbprint is not kept for prestart: %s (tried again "
+                   "with the next keys)",
+                   err.message);
     if (strcmp(thumbprint, d->facts.account_thumbprint) == 0)
         return;
     memcpy(d->facts.account_thumbprint, thumbprint, sizeof d->facts.account_thumbprint);
@@ -373,10 +376,10 @@ static void refuse_pair(struct daemon *d, const char *reason)
             d->config->tls.external_key ? "; .cert-manager/set-aside has the other" : "");
         return;
     }
-    log_error(
-        "the pair in %s was replaced by one that must not be served: %s. The one that "
-        "is served cannot be put back: %s",
-        d->store.folder, reason, err.message);
+    log_failed(LOG_ERROR, &err,
+               "the pair in %s was replaced by one that must not be served: %s. The one "
+               "that is served cannot be put back: %s (tried again in %d s)",
+               d->store.folder, reason, err.message, UNREADABLE_RETRY_MS / 1000);
     timer_set(&d->settle, UNREADABLE_RETRY_MS);
 }
 
@@ -389,8 +392,10 @@ static void judge_replaced(struct daemon *d)
     d->judged = true;
     if (examine_replaced(&d->store, d->config, required_key(d), &examined, reason, &err) <
         0) {
-        log_warning("the pair in %s was touched and cannot be judged: %s",
-                    d->store.folder, err.message);
+        log_failed(LOG_WARNING, &err,
+                   "the pair in %s was touched and cannot be judged: %s (tried again in "
+                   "%d s)",
+                   d->store.folder, err.message, UNREADABLE_RETRY_MS / 1000);
         timer_set(&d->settle, UNREADABLE_RETRY_MS);
     } else if (examined.chain == NULL) {
         refuse_pair(d, reason);

@@ -78,6 +78,10 @@ void log_set_form(log_form *form);
 #define log_error(...) log_write(LOG_ERROR, __VA_ARGS__)
 #define log_fatal(...) log_write(LOG_FATAL, __VA_ARGS__)
 
+/* A failure that nothing else is known of. */
+#define log_failed(level, err, ...)                                                      \
+    log_write_with(level, &(struct log_fields){.failure = (err)}, __VA_ARGS__)
+
 /*
  * "debug", "info", "warning", "error", "fatal" in any case; 0, or -1 when it is none of
  * them.
