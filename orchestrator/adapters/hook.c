@@ -199,7 +199,7 @@ void hook_start(struct hook *hook, uv_loop_t *loop, const struct config *config,
         .done = done,
         .owner = owner,
     };
-    seq_start(&hook->seq, loop, "hook", steps, hook, on_steps_done, hook);
+    seq_start(&hook->seq, loop, HOOK_SEQUENCE, steps, hook, on_steps_done, hook);
 }
 
 void hook_cancel(struct hook *hook)

@@ -20,6 +20,8 @@
 #include <sys/types.h>
 #include <uv.h>
 
+#define HOOK_SEQUENCE "hook" /* its name */
+
 struct hook {
     /* Private. */
     const struct config *config;

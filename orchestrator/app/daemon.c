@@ -42,6 +42,7 @@ void daemon_retry_later(struct daemon *d, enum plan_activity activity,
         .failure = err,
         .attempt = d->failures[activity],
         .next = (int64_t)time(NULL) + wait_s,
+        .hint = d->told.failure.hint, /* once it is noted */
     };
     char wait[TEXT_DURATION_SIZE];
 

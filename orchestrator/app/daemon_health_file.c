@@ -25,15 +25,14 @@ enum {
 
 /*
  * Whether the application is reached by HTTPS here. With the reduced configuration it is not, although
- * the certificate is served.
+ * the certificate is served; and nobody tells us at once of an nginx that has ended.
  */
 static bool is_healthy(const struct daemon *d)
 {
-    int64_t now = (int64_t)time(NULL);
+    struct health health;
 
-    return d->served != NULL && chain_leaf(d->served)->not_before <= now &&
-           now < chain_leaf(d->served)->not_after && d->site.level == NGINX_HTTPS &&
-           nginx_master(d->config) != 0;
+    daemon_judge_health(d, &health);
+    return health.healthy && d->site.level == NGINX_HTTPS && nginx_master(d->config) != 0;
 }
 
 /* Logged when it begins and when it ends: without it the instance is not asked. */

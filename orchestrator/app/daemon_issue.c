@@ -48,6 +48,7 @@ static void log_next_ca(struct daemon *d, const struct err *err)
         .failure = err,
         .attempt = d->failures[PLAN_ISSUING],
         .next = (int64_t)time(NULL),
+        .hint = d->told.failure.hint, /* once it is noted */
     };
 
     if (err->kind == ERR_CANCELED && d->stopping)

@@ -221,16 +221,17 @@ const struct config_setting config_settings[] = {
      .meaning = "nginx shows the metrics at /cert-manager/metrics to whom the "
                 "authentication service lets through"},
     {"hooks.on_issued", NULL, CONFIG_COMMAND, FIELD(hooks.commands[HOOK_ISSUED]),
-     .meaning = "program and arguments that are run when a certificate was obtained"},
+     .meaning = "program that is run when a certificate was obtained"},
     {"hooks.on_applied", NULL, CONFIG_COMMAND, FIELD(hooks.commands[HOOK_APPLIED]),
-     .meaning = "the same when another certificate is served"},
+     .meaning =
+         "program that is run when another certificate is served, or it is attested now"},
     {"hooks.on_failed", NULL, CONFIG_COMMAND, FIELD(hooks.commands[HOOK_FAILED]),
      .meaning =
-         "the same when something failed that is tried again: once for each kind of "
-         "failure, and again every hour that it goes on"},
+         "program that is run when something failed that is tried again: at once, and "
+         "every hour that it goes on"},
     {"hooks.on_level_changed", NULL, CONFIG_COMMAND,
      FIELD(hooks.commands[HOOK_LEVEL_CHANGED]),
-     .meaning = "the same when nginx has got another level of configuration"},
+     .meaning = "program that is run when nginx has another level of configuration"},
     {"hooks.timeout", NULL, CONFIG_DURATION, FIELD(hooks.timeout_ms),
      LIMITS(SECOND, HOUR), .fallback = "30s", .meaning = "longest run of a hook"},
     {"hooks.user", NULL, CONFIG_USER, FIELD(hooks.user), .fallback = "nobody",

@@ -137,6 +137,8 @@ const char *config_expected_item(char ret[CONFIG_EXPECTED_SIZE],
         text = "an address or a network such as 10.0.0.0/8 or fd00::/8";
     else if (setting->type == CONFIG_PLACES)
         text = "host:port";
+    else if (setting->type == CONFIG_COMMAND)
+        text = "a text, the first one an absolute path";
     snprintf(ret, CONFIG_EXPECTED_SIZE, "%s", text);
     return ret;
 }

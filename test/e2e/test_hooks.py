@@ -152,6 +152,7 @@ def test_a_failure_that_goes_on_is_told_once(stack, hooks):
     assert (told["EVENT"], told["KIND"], told["ATTEMPT"]) == ("failed", "peer", "1")
     assert (told["FLOW"], told["STEP"]) == ("keys", "get TLS key")
     assert told["REASON"].startswith("get TLS key: ")
+    assert "guest agent" in told["HINT"]
     assert abs(int(told["NEXT"]) - time.time()) < 300
     stack.agent.clear()
     stack.wait_for_https()

@@ -66,6 +66,7 @@ def test_a_failure_says_where_what_which_try_and_when_the_next_one_is(stack):
         assert (failure["level"], failure["kind"]) == ("error", "peer")
         assert (failure["flow"], failure["step"]) == ("keys", "get TLS key")
         assert 0 <= (moment(failure["next"]) - moment(failure["time"])).total_seconds() <= 5
+        assert failure["hint"] == stack.status()["last_failure"]["hint"] != ""
         assert f"(attempt {failure['attempt']}, next in " in failure["msg"]
 
 

@@ -352,7 +352,8 @@ static void test_a_command_is_a_sequence(void **state)
     expect_error(
         &loaded,
         "config.yaml:1:20: hooks.on_issued: found a text, expected a sequence of "
-        "texts: the absolute path of a program, and its arguments");
+        "texts: the absolute path of a program, and its arguments "
+        "(did you mean [/bin/x]?)");
     release(&loaded);
 }
 
