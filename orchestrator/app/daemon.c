@@ -84,6 +84,8 @@ static void close_all(struct daemon *d)
     watch_close(&d->tls_folder, &d->loop, NULL, NULL);
     timer_close(&d->reload.resume, NULL);
     signals_close(&d->signals);
+    if (d->reload.lives_on)
+        d->control_place = server_hand_over(&d->control);
     server_close(&d->control, NULL, NULL);
     daemon_close_scrape(d);
     http_close(d->http, NULL, NULL);

@@ -77,6 +77,19 @@ static void answer(void *owner, const struct server_request *request,
     refuse(ret, known ? 405 : 404, known ? "not by this method" : "no such resource");
 }
 
+static int listen_or_take_over(struct daemon *d, const struct server_options *options,
+                               struct err *err)
+{
+    char path[FS_PATH_MAX];
+
+    if (d->control_place.is_there)
+        return server_take_over(&d->control, &d->loop, &d->control_place, options, err);
+    return fs_join(path, d->config->run_dir, "control.sock", err) < 0
+               ? -1
+               : server_start_unix(&d->control, &d->loop, path, 0600, (gid_t)-1, options,
+                                   err);
+}
+
 void daemon_start_control(struct daemon *d)
 {
     const struct server_options options = {
@@ -86,12 +99,9 @@ void daemon_start_control(struct daemon *d)
         .answer = answer,
         .owner = d,
     };
-    char path[FS_PATH_MAX];
     struct err err = ERR_INIT;
 
     /* Certificates do not wait for it. */
-    if (fs_join(path, d->config->run_dir, "control.sock", &err) < 0 ||
-        server_start_unix(&d->control, &d->loop, path, 0600, (gid_t)-1, &options, &err) <
-            0)
+    if (listen_or_take_over(d, &options, &err) < 0)
         log_error("status and metrics cannot be asked for: %s", err.message);
 }

@@ -109,6 +109,7 @@ void daemon_inherit(struct daemon *d, struct daemon *former)
     d->told.failed = former->told.failed;
     d->metrics = former->metrics;
     former->metrics = (struct metrics){0};
+    d->control_place = former->control_place;
     memcpy(d->requests, former->requests, sizeof d->requests);
     d->challenges.counts = former->challenges.counts;
     d->preflight = former->preflight;

@@ -264,6 +264,7 @@ struct daemon {
     struct health_file health_file;
     struct server control;
     struct scrape scrape;
+    struct server_place control_place; /* of the one that the next life takes over */
     struct control_request requests[REQUEST_KINDS];
 
     enum activity activity;

@@ -3,6 +3,7 @@
 #include "runtime/timer.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -402,6 +403,32 @@ int server_start_tcp(struct server *server, uv_loop_t *loop, const char *address
         return err_set(err, ERR_CONFIG, "%s is no IPv4 or IPv6 address", address);
     fd = bind_tcp(&place.any, what, err);
     return fd < 0 ? -1 : open_listener(server, loop, fd, what, err);
+}
+
+struct server_place server_hand_over(struct server *server)
+{
+    struct server_place place = {.is_tcp = server->is_tcp};
+    uv_os_fd_t fd;
+
+    if (!server->is_open || uv_fileno(&server->listener.handle, &fd) < 0)
+        return place;
+    place.fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    place.is_there = place.fd >= 0;
+    if (!place.is_there)
+        return place;
+    memcpy(place.path, server->path, sizeof place.path);
+    server->path[0] = '\0';
+    return place;
+}
+
+int server_take_over(struct server *server, uv_loop_t *loop,
+                     const struct server_place *place,
+                     const struct server_options *options, struct err *err)
+{
+    *server = (struct server){.options = *options, .is_tcp = place->is_tcp};
+    memcpy(server->path, place->path, sizeof server->path);
+    return open_listener(server, loop, place->fd,
+                         place->path[0] == '\0' ? "the former socket" : place->path, err);
 }
 
 static void on_listener_closed(uv_handle_t *handle)

@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "runtime/server_request.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 #include <uv.h>
@@ -35,6 +36,14 @@ struct server_options {
 };
 
 struct server_connection;
+
+/* Where a server listens that another one takes over. */
+struct server_place {
+    bool is_there;
+    bool is_tcp;
+    int fd;
+    char path[108]; /* of the unix socket, "" for none */
+};
 
 union server_handle {
     uv_handle_t handle;
@@ -72,6 +81,15 @@ int server_start_unix(struct server *server, uv_loop_t *loop, const char *path,
 int server_start_tcp(struct server *server, uv_loop_t *loop, const char *address,
                      unsigned port, const struct server_options *options,
                      struct err *err);
+
+/*
+ * Before server_close, for a server of another loop of this process that goes on there: whoever connects
+ * in between waits for it. What is handed over is taken over, once.
+ */
+struct server_place server_hand_over(struct server *server);
+int server_take_over(struct server *server, uv_loop_t *loop,
+                     const struct server_place *place,
+                     const struct server_options *options, struct err *err);
 
 /*
  * Ends every connection, and removes the unix socket. `closed` may be NULL; it is called at

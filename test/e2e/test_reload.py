@@ -1,6 +1,7 @@
 """Other settings in a running daemon: after SIGHUP, or when it is asked over the control socket."""
 
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from processes import environment
 from rotation import assert_adds_up, serve
 from stack import PROGRAM, Stack, yaml_of
 from test_control import ask, metrics_of
+from test_rotation_load import usage
 
 
 def settle(stack, **settings):
@@ -37,7 +39,8 @@ def hang_up(stack):
 
 
 def is_over(stack, number):
-    with contextlib.suppress(OSError):
+    # One that the former life has accepted is not answered any more; nobody is refused.
+    with contextlib.suppress(ConnectionResetError, http.client.RemoteDisconnected):
         request = request_of(stack)
         return request if request["id"] >= number and request["state"] in ("done", "failed") else None
     return None
@@ -160,11 +163,13 @@ def test_what_nginx_refuses_changes_nothing(served):
 def test_a_storm_of_signals_is_one_reload_after_the_other(served):
     before = lives_of(served)
     reloads = metrics_of(served)["nginx_reloads_total", 'result="ok"']
+    files = usage(served.daemon().pid)[1]
     for days in range(100):
         settle(served, nginx__hsts_days=100 + days)
         hang_up(served)
     number = request_of(served)["id"]
     wait_until(lambda: is_over(served, number), "the reload is over", 30.0)
+    assert usage(served.daemon().pid)[1] <= files, "descriptors are left open"
     header = served.https_get("/health").headers["strict-transport-security"]
     assert header.startswith(f"max-age={199 * 86400}")
     assert lives_of(served) == before
