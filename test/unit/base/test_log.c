@@ -260,6 +260,10 @@ static void test_level_names(void **state)
         assert_int_equal(level, i);
     }
     assert_string_equal(log_level_name(LOG_WARNING), "WARNING");
+    log_open(-1, LOG_INFO);
+    log_set_level(LOG_ERROR);
+    assert_int_equal(log_level(), LOG_ERROR);
+    assert_false(log_enabled(LOG_WARNING));
 }
 
 int main(void)

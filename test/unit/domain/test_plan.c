@@ -178,6 +178,42 @@ static void a_leaf_that_lacks_a_name_is_served_while_it_is_issued_again(void **s
     assert_int_equal(decide(&facts).action, PLAN_WAIT);
 }
 
+static void
+what_the_settings_do_not_want_any_more_is_served_while_it_is_replaced(void **state)
+{
+    struct plan_facts facts = served();
+
+    (void)state;
+    facts.unfit = "the certificate was issued by a staging CA";
+    expect(&facts, PLAN_ISSUE, facts.unfit);
+    facts.disturbed = true;
+    assert_int_equal(decide(&facts).action, PLAN_REAPPLY);
+    facts.external = true;
+    facts.disturbed = false;
+    assert_int_equal(decide(&facts).action, PLAN_WAIT);
+}
+
+static void what_is_asked_for_is_ordered_within_the_limits_and_not_adopted(void **state)
+{
+    struct plan_facts facts = served();
+
+    (void)state;
+    facts.forced = true;
+    facts.adopts = true;
+    expect(&facts, PLAN_ISSUE, "another certificate was asked for");
+    facts.order_from = NOW + 5;
+    facts.order_why = "the limit is reached";
+    expect_wait(&facts, 5000,
+                "another certificate was asked for; no order before 2026-11-23 18:49:12 "
+                "UTC: the limit is reached");
+    facts.order_from = 0;
+    facts.candidate = true;
+    assert_int_equal(decide(&facts).action, PLAN_APPLY);
+    facts.candidate = false;
+    facts.external = true;
+    assert_int_equal(decide(&facts).action, PLAN_WAIT);
+}
+
 /* ---- waiting ---- */
 
 static void the_wait_ends_when_the_renewal_is_due(void **state)
@@ -747,6 +783,9 @@ int main(void)
         cmocka_unit_test(a_candidate_is_applied_before_another_is_asked_for),
         cmocka_unit_test(a_served_leaf_is_renewed_when_due),
         cmocka_unit_test(a_leaf_that_lacks_a_name_is_served_while_it_is_issued_again),
+        cmocka_unit_test(
+            what_the_settings_do_not_want_any_more_is_served_while_it_is_replaced),
+        cmocka_unit_test(what_is_asked_for_is_ordered_within_the_limits_and_not_adopted),
         cmocka_unit_test(the_wait_ends_when_the_renewal_is_due),
         cmocka_unit_test(a_far_end_does_not_overflow),
         cmocka_unit_test(a_failed_activity_waits_for_its_time),

@@ -541,6 +541,22 @@ static void a_group_is_its_addresses(void **state)
                 "}");
 }
 
+static void what_another_set_knows_of_a_host_is_known(void **state)
+{
+    struct upstream known[] = {{.host = "auth", .port = 1}, {.host = "gone", .port = 2}};
+    struct upstream items[] = {{.host = "new", .port = 3}, {.host = "auth", .port = 4}};
+    const upstream_address found[] = {"192.0.2.1"};
+    const struct upstreams before = {.items = known, .count = 2};
+    struct upstreams now = {.items = items, .count = 2};
+
+    (void)state;
+    assert_true(upstream_update(&known[0], found, 1));
+    upstreams_recall(&now, &before);
+    assert_int_equal(items[0].count, 0);
+    assert_int_equal(items[1].count, 1);
+    assert_string_equal(items[1].addresses[0], "192.0.2.1");
+}
+
 static void a_group_without_addresses_is_never_asked(void **state)
 {
     const struct upstream upstream = {.name = "cm_auth", .host = "auth", .port = 8081};
@@ -594,6 +610,7 @@ int main(void)
         cmocka_unit_test(one_without_addresses_is_missing),
         cmocka_unit_test(a_group_is_its_addresses),
         cmocka_unit_test(a_group_without_addresses_is_never_asked),
+        cmocka_unit_test(what_another_set_knows_of_a_host_is_known),
         cmocka_unit_test(a_group_needs_its_room),
     };
 

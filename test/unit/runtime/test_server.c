@@ -391,6 +391,39 @@ static void test_tcp_over_ipv6(void **state)
     close_scene(&scene);
 }
 
+/* Who connects while there is none is answered by the next. */
+static void test_another_one_goes_on_at_the_same_place(void **state)
+{
+    struct scene scene;
+    struct server_place place;
+    struct heard heard = {0};
+    struct err err = ERR_INIT;
+
+    open_scene(&scene, state);
+    place = server_hand_over(&scene.server);
+    assert_true(place.is_there);
+    server_close(&scene.server, on_closed, &scene);
+    while (scene.closed == 0)
+        uv_run(scene.loop, UV_RUN_ONCE);
+    scene.closed = 0;
+    heard.fd = dial(&scene);
+    say(heard.fd, "GET /next HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_int_equal(
+        server_take_over(&scene.server, scene.loop, &place, options_of(&scene), &err), 0);
+    loop_run_until(scene.loop, is_over, &heard);
+    assert_non_null(strstr(heard.text, "GET /next 0"));
+    close(heard.fd);
+    close_scene(&scene);
+}
+
+static void test_one_that_does_not_listen_hands_nothing_over(void **state)
+{
+    struct server none = {0};
+
+    (void)state;
+    assert_false(server_hand_over(&none).is_there);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -405,6 +438,8 @@ int main(void)
         loop_test(test_closes_in_the_middle_of_everything),
         loop_test(test_tcp),
         loop_test(test_tcp_over_ipv6),
+        loop_test(test_another_one_goes_on_at_the_same_place),
+        loop_test(test_one_that_does_not_listen_hands_nothing_over),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
