@@ -37,6 +37,10 @@ static void take_keys(struct daemon *d, struct daemon *former)
     d->ekm_secret = former->ekm_secret;
     former->tls_key = NULL;
     former->ekm_secret = NULL;
+    memcpy(d->told.agent_version, former->told.agent_version,
+           sizeof d->told.agent_version);
+    memcpy(d->told.app_name, former->told.app_name, sizeof d->told.app_name);
+    d->told.version_at_ms = former->told.version_at_ms;
     d->plan_facts.keys = true;
     d->plan_facts.keys_at_ms = former->plan_facts.keys_at_ms;
 }
@@ -78,7 +82,8 @@ static void take_served(struct daemon *d, struct daemon *former)
     d->source = former->source;
     d->unmeasured_since_ms = former->unmeasured_since_ms;
     d->nginx_master = former->nginx_master;
-    d->look_at_ms = former->look_at_ms;
+    d->told.probe = former->told.probe;
+    d->told.event = former->told.event;
     d->outdone = former->outdone;
     d->outdone_at_ms = former->outdone_at_ms;
     memcpy(d->outdone_by, former->outdone_by, sizeof d->outdone_by);
