@@ -13,6 +13,7 @@ extern const struct command cmd_config;
 extern const struct command cmd_status;
 extern const struct command cmd_renew;
 extern const struct command cmd_reload;
+extern const struct command cmd_deploy;
 extern const struct command cmd_log_level;
 extern const struct command cmd_csr;
 extern const struct command cmd_account;

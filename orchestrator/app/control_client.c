@@ -109,8 +109,9 @@ static int refused(const struct control_answer *answer, const json_t *root,
     if (said == NULL)
         said = json_string_value(json_array_get(json_object_get(root, "errors"), 0));
     if (said != NULL)
-        return err_set(err, kind, "%s", said);
-    return err_set(err, kind, "the daemon answered with status %d", answer->status);
+        return err_set_code(err, kind, answer->status, "%s", said);
+    return err_set_code(err, kind, answer->status, "the daemon answered with status %d",
+                        answer->status);
 }
 
 int control_ask_json(const struct config *config, const struct control_question *question,

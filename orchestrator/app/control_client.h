@@ -36,7 +36,8 @@ void control_answer_done(struct control_answer *answer);
 
 /*
  * The same, for what has to be answered with a JSON object and a status of 2xx: a new reference into
- * `ret`. Any other status is an error with what the daemon said: ERR_CONFIG for 4xx, else ERR_PEER.
+ * `ret`. Any other status is an error with what the daemon said, and the status as its code: ERR_CONFIG for
+ * 4xx, else ERR_PEER.
  */
 int control_ask_json(const struct config *config, const struct control_question *question,
                      json_t **ret, struct err *err);

@@ -140,7 +140,6 @@ void daemon_stop(struct daemon *d)
 {
     d->stopping = true;
     (void)daemon_stop_hooks(d);
-    daemon_withdraw_health_file(d);
     certbot_version_cancel(&d->certbot_version);
     cancel_flow(d);
 }
@@ -159,6 +158,7 @@ static void on_signal(void *owner, int number)
     if (d->stopping)
         return;
     log_info("stopping on %s", number == SIGTERM ? "SIGTERM" : "SIGINT");
+    daemon_withdraw_health_file(d);
     daemon_stop(d);
 }
 
@@ -206,6 +206,12 @@ static uint64_t until_next_look(const struct daemon *d, uint64_t planned_ms)
                                                                   : planned_ms;
 }
 
+static struct plan plan_now(struct daemon *d)
+{
+    daemon_follow_deployment(d);
+    return plan_next(&d->plan_facts, (int64_t)time(NULL), daemon_uptime_ms(d));
+}
+
 void daemon_proceed(struct daemon *d)
 {
     struct plan plan;
@@ -213,11 +219,16 @@ void daemon_proceed(struct daemon *d)
     if (daemon_gives_way(d))
         return;
     daemon_ask_ledger(d);
-    plan = plan_next(&d->plan_facts, (int64_t)time(NULL), daemon_uptime_ms(d));
+    plan = plan_now(d);
     /* Judging the stored pair is the one action that ends within its call. */
     while (plan.action == PLAN_EXAMINE) {
         daemon_examine(d);
-        plan = plan_next(&d->plan_facts, (int64_t)time(NULL), daemon_uptime_ms(d));
+        plan = plan_now(d);
+    }
+    /* With a deployment that was all there was to do. */
+    if (d->stopping) {
+        daemon_end_if_idle(d);
+        return;
     }
     log_plan(d, &plan);
     daemon_note_plan(d, &plan);
@@ -497,7 +508,7 @@ static int set_up(struct daemon *d, struct err *err)
         .timeout_ms = d->config->agent.timeout_ms,
     };
     measure_init(&d->measure, &d->loop, d->config, &d->agent, d->store.state);
-    d->plan_facts.external = d->config->tls.external_key;
+    d->plan_facts.external = d->config->tls.external_key || d->deploys_only;
     d->fallback.count = d->config->acme.authorities.count;
     timer_init(&d->wake, &d->loop, on_wake, d);
     timer_init(&d->settle, &d->loop, daemon_on_folder_settled, d);
@@ -513,21 +524,35 @@ static int set_up(struct daemon *d, struct err *err)
     daemon_init_metrics(d);
     daemon_init_hooks(d);
     daemon_init_health_file(d);
-    daemon_start_control(d);
     daemon_start_scrape(d);
+    if (!d->deploys_only)
+        daemon_start_control(d);
     return 0;
 }
 
-static void start(struct daemon *d)
+/* `former` has lived before, with other settings; NULL: this is the first life. */
+static void begin(struct daemon *d, struct daemon *former)
 {
+    take_over(d);
+    if (former != NULL)
+        daemon_settle_in(d, former);
     daemon_watch_challenges(d);
     watch_others(d);
     d->activity = STARTING;
     d->starting = 2;
-    daemon_ask_certbot(d);
+    if (!d->deploys_only)
+        daemon_ask_certbot(d);
     site_start(&d->site);
     nginx_probe_start(&d->flow.probe, &d->loop, d->config, &d->facts, on_version_known,
                       d);
+}
+
+static void go_on_to_the_end(struct daemon *d)
+{
+    uv_run(&d->loop, UV_RUN_DEFAULT);
+    if (uv_loop_close(&d->loop) != 0)
+        log_error("a handle of the event loop was left open");
+    daemon_end_metrics();
 }
 
 static void free_daemon(struct daemon *d)
@@ -543,6 +568,7 @@ static void free_daemon(struct daemon *d)
     secret_free(d->ekm_secret);
     daemon_drop_candidate(d);
     daemon_forget_served(d);
+    deployment_done(&d->deploy.waits);
     free(d);
 }
 
@@ -570,14 +596,8 @@ static struct daemon *live(const struct config *config, const struct command_lin
         log_fatal("%s", err.message);
         return NULL;
     }
-    take_over(d);
-    if (former != NULL)
-        daemon_settle_in(d, former);
-    start(d);
-    uv_run(&d->loop, UV_RUN_DEFAULT);
-    if (uv_loop_close(&d->loop) != 0)
-        log_error("a handle of the event loop was left open");
-    daemon_end_metrics();
+    begin(d, former);
+    go_on_to_the_end(d);
     return d;
 }
 
@@ -619,4 +639,38 @@ int daemon_run(struct config *config, const struct command_line *said)
     free_daemon(former);
     log_info("stopped");
     return EXIT_SUCCESS;
+}
+
+static int judge_end(const struct control_request *request, struct buf *ret,
+                     struct err *err)
+{
+    switch (request->state) {
+    case REQUEST_DONE:
+        return buf_append_str(ret, request->text, err);
+    case REQUEST_FAILED:
+        return err_set(err, ERR_PEER, "%s", request->text);
+    default:
+        return err_set(err, ERR_CANCELED, "stopped before it was served");
+    }
+}
+
+int daemon_deploy(const struct config *config, struct deployment *deployment,
+                  struct buf *ret, struct err *err)
+{
+    struct daemon *d = calloc(1, sizeof *d);
+    int failed;
+
+    if (d == NULL)
+        return err_set(err, ERR_SYS, "out of memory");
+    d->config = config;
+    d->deploys_only = true;
+    failed = be_the_only_one(config, err) < 0 || set_up(d, err) < 0 ? -1 : 0;
+    if (failed == 0) {
+        begin(d, NULL);
+        (void)daemon_accept_deployment(d, deployment, err);
+        go_on_to_the_end(d);
+        failed = judge_end(&d->requests[REQUEST_DEPLOY], ret, err);
+        free_daemon(d);
+    }
+    return failed;
 }

@@ -7,7 +7,10 @@
 #define CM_APP_DAEMON_H
 
 #include "app/command.h"
+#include "base/buf.h"
+#include "base/err.h"
 #include "domain/config.h"
+#include "domain/deployment.h"
 
 /*
  * Runs until SIGTERM or SIGINT. The exit code of the process.
@@ -17,5 +20,13 @@
  * loop; nginx and its connections see nothing of that.
  */
 int daemon_run(struct config *config, const struct command_line *said);
+
+/*
+ * When no daemon is at work: the same, for this deployment alone, which is served when it returns. What is
+ * there otherwise stays as it is, nothing is ordered, and nobody is answered. In `ret` is what holds now.
+ * ERR_SYS with code EWOULDBLOCK when another one is at work after all. Once in a process.
+ */
+int daemon_deploy(const struct config *config, struct deployment *deployment,
+                  struct buf *ret, struct err *err);
 
 #endif

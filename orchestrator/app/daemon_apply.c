@@ -232,6 +232,8 @@ static void note_failure(struct daemon *d, const struct apply_flow *flow,
         daemon_drop_candidate(d);
     if (flow->outcome == APPLY_BACK)
         daemon_keep_candidate(d); /* what the volume had of it may be gone */
+    if (d->subject == CANDIDATE)
+        daemon_note_undeployed(d, err);
 }
 
 /* Asked again now and then: agents are updated, and come back. */

@@ -1,6 +1,6 @@
 /*
- * The control socket, <run_dir>/control.sock: what holds now, for people and programs of this
- * machine. Only root can connect to it.
+ * The control socket, <run_dir>/control.sock: what holds now, and what is to be done, for people and
+ * programs of this machine. Only root can connect to it.
  */
 #include "app/daemon_internal.h"
 
@@ -44,6 +44,7 @@ static const struct {
     {"POST", "/v1/reload", daemon_answer_reload},
     {"GET", "/v1/log-level", daemon_answer_log_level},
     {"POST", "/v1/log-level", daemon_set_log_level},
+    {"POST", "/v1/deploy", daemon_answer_deploy},
 };
 
 static void refuse(struct server_answer *ret, int status, const char *message)

@@ -72,7 +72,7 @@ void daemon_refresh_health_file(struct daemon *d)
     struct health_file *file = &d->health_file;
     bool healthy;
 
-    if (d->config->health_status_file == NULL || d->stopping)
+    if (d->config->health_status_file == NULL || d->stopping || d->deploys_only)
         return;
     healthy = is_healthy(d);
     if (d->served == NULL && !file->written &&
@@ -85,7 +85,7 @@ void daemon_refresh_health_file(struct daemon *d)
 
 void daemon_withdraw_health_file(struct daemon *d)
 {
-    if (d->config->health_status_file != NULL)
+    if (d->config->health_status_file != NULL && !d->deploys_only)
         write_file(d, false);
 }
 

@@ -96,10 +96,12 @@ static void on_hook_done(void *owner, const struct err *err)
         save_record(d);
     }
     drop(d, 0);
-    if (d->stopping)
+    if (d->stopping) {
         daemon_end_if_idle(d);
-    else
+    } else {
         run_next(d);
+        (void)daemon_gives_way(d);
+    }
 }
 
 static void run_next(struct daemon *d)
@@ -119,7 +121,7 @@ static void tell(struct daemon *d, const struct hook_news *news, const char *sub
     struct hook_telling *telling;
     struct err err = ERR_INIT;
 
-    if (d->stopping)
+    if (d->stopping || d->deploys_only) /* then the daemon tells it at its start */
         return;
     if (hooks->count == HOOKS_WAITING_MAX) {
         size_t oldest = hooks->running ? 1 : 0;

@@ -19,6 +19,7 @@
 #include "app/site.h"
 #include "base/log.h"
 #include "domain/account.h"
+#include "domain/deployment.h"
 #include "domain/fallback.h"
 #include "domain/health.h"
 #include "domain/journal.h"
@@ -266,6 +267,12 @@ struct daemon {
     struct scrape scrape;
     struct server_place control_place; /* of the one that the next life takes over */
     struct control_request requests[REQUEST_KINDS];
+    struct {
+        struct deployment waits; /* until it is the candidate; without a chain: none */
+        char leaf[JOURNAL_LEAF_SIZE]; /* of the last that was accepted */
+        uint64_t deadline_ms;         /* for it to be served */
+    } deploy;
+    bool deploys_only; /* no daemon is at work: one deployment, and then the end */
 
     enum activity activity;
     enum subject subject;
@@ -457,7 +464,28 @@ void daemon_inherit(struct daemon *d, struct daemon *former);
 /* The rest of it, after the set-up. */
 void daemon_settle_in(struct daemon *d, struct daemon *former);
 
+/* ---- daemon_deploy.c ---- */
+
+int daemon_answer_deploy(struct daemon *d, const struct server_request *request,
+                         struct server_answer *ret, struct err *err);
+
+/*
+ * Takes what `deployment` has, which is left empty, and begins with it when its time has come; the request
+ * tells what comes of it. -1 when it is refused at once.
+ */
+int daemon_accept_deployment(struct daemon *d, struct deployment *deployment,
+                             struct err *err);
+
+/* Before each plan: what was brought becomes the candidate, and the request follows it. */
+void daemon_follow_deployment(struct daemon *d);
+
+/* The candidate could not be applied; the time of the next try has been set. */
+void daemon_note_undeployed(struct daemon *d, const struct err *err);
+
 /* ---- daemon_keys.c ---- */
+
+/* The one that has to be that of a leaf, NULL with tls.key: external. */
+const EVP_PKEY *daemon_required_key(const struct daemon *d);
 
 void daemon_start_keys(struct daemon *d);
 int daemon_serve_http_only(struct daemon *d, struct err *err);

@@ -232,7 +232,7 @@ void daemon_look_after_http_only(struct daemon *d)
         log_debug("%s", err.message);
 }
 
-static const EVP_PKEY *required_key(const struct daemon *d)
+const EVP_PKEY *daemon_required_key(const struct daemon *d)
 {
     return d->config->tls.external_key ? NULL : d->tls_key;
 }
@@ -272,7 +272,7 @@ void daemon_examine(struct daemon *d)
     struct examine_request request = {
         .store = &d->store,
         .config = d->config,
-        .tls_key = required_key(d),
+        .tls_key = daemon_required_key(d),
         .preferred = "",
         .no_order = why_no_order(d),
         .withdraw = withdraw,
@@ -304,7 +304,8 @@ void daemon_take_staged(struct daemon *d)
     if (!d->looks_for_staged || d->candidate != NULL)
         return;
     d->looks_for_staged = false;
-    d->candidate = examine_staged(&d->store, d->config, required_key(d), d->served);
+    d->candidate =
+        examine_staged(&d->store, d->config, daemon_required_key(d), d->served);
     d->plan_facts.candidate = d->candidate != NULL;
 }
 
@@ -390,8 +391,8 @@ static void judge_replaced(struct daemon *d)
     struct err err = ERR_INIT;
 
     d->judged = true;
-    if (examine_replaced(&d->store, d->config, required_key(d), &examined, reason, &err) <
-        0) {
+    if (examine_replaced(&d->store, d->config, daemon_required_key(d), &examined, reason,
+                         &err) < 0) {
         log_failed(LOG_WARNING, &err,
                    "the pair in %s was touched and cannot be judged: %s (tried again in "
                    "%d s)",

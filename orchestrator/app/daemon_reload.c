@@ -195,6 +195,8 @@ static const char *worth_waiting_for(const struct daemon *d)
 {
     if (d->site.running)
         return "nginx to take its configuration";
+    if (d->hooks.count > 0)
+        return "hooks that are to be run";
     switch (d->activity) {
     case STARTING:
         return "the start";

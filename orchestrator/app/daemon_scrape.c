@@ -49,6 +49,8 @@ static void answer(void *owner, const struct server_request *request,
 
 static bool is_wanted(const struct daemon *d, enum scrape_place place)
 {
+    if (d->deploys_only)
+        return false;
     return place == SCRAPE_NGINX ? d->config->metrics.nginx
                                  : d->config->metrics.listen != NULL;
 }

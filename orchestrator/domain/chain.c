@@ -17,7 +17,7 @@
 
 enum {
     SERIAL_MAX_BYTES = 20,        /* RFC 5280 §4.1.2.2 */
-    CLOCK_TOLERANCE_S = 5 * 60,   /* see chain_check_issued */
+    CLOCK_TOLERANCE_S = 5 * 60,   /* see chain_check_fit */
     AUTH_LEVEL = 2,               /* no SHA-1, no RSA below 2048 bits */
     NAMES_IN_MESSAGE_BYTES = 400, /* room for everything else in an error */
 };
@@ -455,20 +455,12 @@ static int check_signatures(const struct chain *chain, struct err *err)
     return 0;
 }
 
-static int check_issued(const struct chain *chain, const EVP_PKEY *key,
-                        const struct config_list *names, int64_t now, struct err *err)
+static int check_fit(const struct chain *chain, const struct config_list *names,
+                     int64_t now, struct err *err)
 {
     char found[NAMES_IN_MESSAGE_BYTES];
     const char *lacking = chain_lacks(chain, names);
 
-    if (!chain_has_key(chain, key))
-        return err_set(err, ERR_CRYPTO,
-                       "the certificate (\"%s\") is for another key than the requested",
-                       chain->leaf.subject);
-    if (chain->leaf.self_signed)
-        return err_set(err, ERR_CRYPTO,
-                       "the certificate is self-signed (issuer and subject are \"%s\")",
-                       chain->leaf.subject);
     if (lacking != NULL) {
         list_names(chain->certificates[0], found, sizeof found);
         return err_set(err, ERR_CRYPTO,
@@ -480,13 +472,27 @@ static int check_issued(const struct chain *chain, const EVP_PKEY *key,
     return check_signatures(chain, err);
 }
 
-int chain_check_issued(const struct chain *chain, const EVP_PKEY *key,
-                       const struct config_list *names, int64_t now, struct err *err)
+int chain_check_fit(const struct chain *chain, const struct config_list *names,
+                    int64_t now, struct err *err)
 {
-    int failed = check_issued(chain, key, names, now, err);
+    int failed = check_fit(chain, names, now, err);
 
     ERR_clear_error();
     return failed;
+}
+
+int chain_check_issued(const struct chain *chain, const EVP_PKEY *key,
+                       const struct config_list *names, int64_t now, struct err *err)
+{
+    if (!chain_has_key(chain, key))
+        return err_set(err, ERR_CRYPTO,
+                       "the certificate (\"%s\") is for another key than the requested",
+                       chain->leaf.subject);
+    if (chain->leaf.self_signed)
+        return err_set(err, ERR_CRYPTO,
+                       "the certificate is self-signed (issuer and subject are \"%s\")",
+                       chain->leaf.subject);
+    return chain_check_fit(chain, names, now, err);
 }
 
 /* ---- what is not ours to judge by its sender ---- */

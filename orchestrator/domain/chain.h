@@ -55,10 +55,14 @@ bool chain_issuer_contains(const struct chain *chain,
                            const char *word); /* in the issuer's CN, any case */
 
 /*
- * Whether an ACME CA's answer may be used: leaf for `key`, covers each of `names`, valid at `now`,
- * and each certificate is signed by the next. ERR_CRYPTO says which of it failed, and how. A
- * not_before up to 5 minutes ahead is allowed: CAs and virtual machines disagree on the time.
+ * Whether the leaf covers each of `names`, is valid at `now`, and each certificate is signed by the
+ * next. ERR_CRYPTO says which of it failed, and how. A not_before up to 5 minutes ahead is allowed: CAs
+ * and virtual machines disagree on the time.
  */
+int chain_check_fit(const struct chain *chain, const struct config_list *names,
+                    int64_t now, struct err *err);
+
+/* Whether an ACME CA's answer may be used: that, and the leaf is for `key` and not self-signed. */
 int chain_check_issued(const struct chain *chain, const EVP_PKEY *key,
                        const struct config_list *names, int64_t now, struct err *err);
 

@@ -264,7 +264,7 @@ static int judge(const struct examine_request *request, struct stored_rules *rul
     return 0;
 }
 
-static struct stored_rules rules_of(const struct config *config, const EVP_PKEY *tls_key)
+struct stored_rules examine_rules(const struct config *config, const EVP_PKEY *tls_key)
 {
     return (struct stored_rules){
         .domains = &config->domains,
@@ -279,7 +279,7 @@ int examine_stored(const struct examine_request *request, struct examined *ret,
 {
     const struct store *store = request->store;
     const struct config *config = request->config;
-    struct stored_rules rules = rules_of(config, request->tls_key);
+    struct stored_rules rules = examine_rules(config, request->tls_key);
     struct loaded loaded = {0};
     int64_t now = (int64_t)time(NULL);
     bool finished;
@@ -314,7 +314,7 @@ static bool is_better(const struct chain *chain, const struct chain *other,
 struct chain *examine_staged(const struct store *store, const struct config *config,
                              const EVP_PKEY *tls_key, const struct chain *live)
 {
-    const struct stored_rules rules = rules_of(config, tls_key);
+    const struct stored_rules rules = examine_rules(config, tls_key);
     struct chain *staged = load_staged(store, &rules, (int64_t)time(NULL));
 
     if (staged != NULL && is_better(staged, live, &config->domains)) {
@@ -330,7 +330,7 @@ int examine_replaced(const struct store *store, const struct config *config,
                      char ret_reason[STORED_REASON_SIZE], struct err *err)
 {
     struct loaded loaded = {0};
-    struct stored_rules rules = rules_of(config, tls_key);
+    struct stored_rules rules = examine_rules(config, tls_key);
     int failed;
 
     *ret = (struct examined){.chain = NULL};

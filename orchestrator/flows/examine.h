@@ -31,6 +31,9 @@ struct examine_request {
     void *owner;
 };
 
+/* What holds for a pair here; `tls_key` as above. Borrows both. */
+struct stored_rules examine_rules(const struct config *config, const EVP_PKEY *tls_key);
+
 int examine_stored(const struct examine_request *request, struct examined *ret,
                    struct err *err);
 

@@ -1,5 +1,6 @@
 #include "runtime/server.h"
 
+#include "base/secret.h"
 #include "runtime/timer.h"
 
 #include <errno.h>
@@ -18,6 +19,7 @@ enum { BACKLOG = 128, ANSWER_MAX_BYTES = 1024 * 1024, LINGER_MS = 1000 };
 /* What a connection is at. What comes in while it lingers is of no interest any more. */
 enum phase { READING, ANSWERING, LINGERING, CLOSING };
 
+/* What comes in may be a key: wiped when it is freed. */
 struct server_connection {
     struct server *server;
     struct server_connection *next;
@@ -56,7 +58,7 @@ static void forget(struct server_connection *connection)
     buf_done(&connection->in);
     buf_done(&connection->head);
     buf_done(&connection->answer.body);
-    free(connection);
+    wipe_free(connection);
     finish_close(server);
 }
 
@@ -274,9 +276,9 @@ static void on_connection(uv_stream_t *listener, int status)
     if (status < 0)
         return;
     make_room(server);
-    connection = calloc(1, sizeof *connection);
+    connection = wipe_calloc(1, sizeof *connection);
     if (connection == NULL || init_handle(server, listener->loop, &connection->io) < 0) {
-        free(connection);
+        wipe_free(connection);
         turn_away(server);
         return;
     }

@@ -1,0 +1,275 @@
+#include "app/commands.h"
+#include "app/control_client.h"
+#include "app/daemon.h"
+#include "app/setup.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "domain/deployment.h"
+#include "domain/keys.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    POLL_MS = 200,
+    BODY_MAX_BYTES = 2 * (CHAIN_PEM_MAX_BYTES + KEYS_PEM_MAX_BYTES),
+    /* Longer than the daemon itself waits, besides for an order that is at work. */
+    LIMIT_S = 120,
+    RETURN_S = 5, /* for a daemon that had accepted it, and ended, to be started again */
+};
+
+struct session {
+    const struct config *config;
+    struct deployment deployment;
+    struct buf said; /* what holds now, in a line */
+    time_t deadline; /* on the monotonic clock, as all times here */
+    time_t alone_from;
+};
+
+/* What an attempt came to. */
+enum attempt {
+    ATTEMPT_DONE,
+    ATTEMPT_FAILED,
+    ATTEMPT_AGAIN, /* somebody else is at work, or the daemon has just ended: from the start */
+};
+
+/* ---- the files ---- */
+
+static int read_pair(const char *chain_path, const char *key_path, struct deployment *ret,
+                     struct err *err)
+{
+    BUF_SCOPED chain = {0};
+    SECRET_SCOPED key = NULL;
+    const char *with = key_path == NULL ? "" : " with ";
+
+    if (fs_read(chain_path, CHAIN_PEM_MAX_BYTES, &chain, err) < 0 ||
+        (key_path != NULL && fs_read_secret(key_path, KEYS_PEM_MAX_BYTES, &key, err) < 0))
+        return -1;
+    if (deployment_parse(ret, chain.data, chain.len, key, err) == 0)
+        return 0;
+    return err_wrap(err, "%s%s%s", chain_path, with, key_path == NULL ? "" : key_path);
+}
+
+/* Links, as certbot makes them, are followed. */
+static int read_lineage(const char *folder, struct deployment *ret, struct err *err)
+{
+    char chain[FS_PATH_MAX];
+    char key[FS_PATH_MAX];
+
+    return fs_join(chain, folder, "fullchain.pem", err) < 0 ||
+                   fs_join(key, folder, "privkey.pem", err) < 0
+               ? -1
+               : read_pair(chain, key, ret, err);
+}
+
+/* ---- time ---- */
+
+static time_t now(void)
+{
+    struct timespec time;
+
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec;
+}
+
+static void rest(void)
+{
+    const struct timespec pause = {.tv_nsec = POLL_MS * 1000L * 1000};
+
+    nanosleep(&pause, NULL);
+}
+
+/* ---- the daemon does it ---- */
+
+/* The request's state; `ret_said` is borrowed from the status. NULL when that knows nothing of it. */
+static const char *state_of(const json_t *status, json_int_t id, const char **ret_said)
+{
+    const json_t *request =
+        json_object_get(json_object_get(status, "requests"), "deploy");
+    const json_t *said = json_object_get(request, "text");
+
+    if (json_integer_value(json_object_get(request, "id")) != id || !json_is_string(said))
+        return NULL;
+    *ret_said = json_string_value(said);
+    return json_string_value(json_object_get(request, "state"));
+}
+
+/* In `err` is what it last said that it waits for. */
+static enum attempt follow(struct session *s, json_int_t id, struct err *err)
+{
+    const struct control_question question = {.method = "GET", .path = "/v1/status"};
+    enum attempt attempt = ATTEMPT_AGAIN;
+    const char *state = "";
+    const char *said;
+    json_t *status;
+    bool open;
+
+    do {
+        rest();
+        if (control_ask_json(s->config, &question, &status, err) < 0)
+            return ATTEMPT_AGAIN;
+        state = state_of(status, id, &said);
+        open = state != NULL &&
+               (strcmp(state, "waiting") == 0 || strcmp(state, "running") == 0);
+        if (open)
+            err_set(err, ERR_TIMEOUT, "%s", said);
+        else if (state != NULL && strcmp(state, "done") == 0)
+            attempt =
+                buf_append_str(&s->said, said, err) == 0 ? ATTEMPT_DONE : ATTEMPT_FAILED;
+        else if (state != NULL) {
+            err_set(err, ERR_PEER, "%s", said);
+            attempt = ATTEMPT_FAILED;
+        }
+        json_decref(status);
+    } while (open && now() < s->deadline);
+    return attempt;
+}
+
+static enum attempt ask_daemon(struct session *s, struct err *err)
+{
+    BUF_SCOPED body = {.max = BODY_MAX_BYTES};
+    struct control_question question = {.method = "POST", .path = "/v1/deploy"};
+    enum attempt attempt;
+    json_t *answer;
+    json_int_t id;
+
+    if (deployment_to_json(&s->deployment, &body, err) < 0)
+        return ATTEMPT_FAILED;
+    question.body = buf_str(&body);
+    question.body_len = body.len;
+    if (control_ask_json(s->config, &question, &answer, err) < 0)
+        return err->kind == ERR_NET || err->code == 409 ? ATTEMPT_AGAIN : ATTEMPT_FAILED;
+    id = json_integer_value(json_object_get(answer, "id"));
+    json_decref(answer);
+    attempt = follow(s, id, err);
+    if (attempt == ATTEMPT_AGAIN)
+        s->alone_from = now() + RETURN_S;
+    return attempt;
+}
+
+/* ---- nobody is there to ask ---- */
+
+static enum attempt do_it_here(struct session *s, struct err *err)
+{
+    *err = (struct err)ERR_INIT;
+    if (daemon_deploy(s->config, &s->deployment, &s->said, err) == 0)
+        return ATTEMPT_DONE;
+    return err->code == EWOULDBLOCK ? ATTEMPT_AGAIN : ATTEMPT_FAILED;
+}
+
+/* The daemon may come and go meanwhile: what is done twice is done once. */
+static int deploy(struct session *s, struct err *err)
+{
+    enum attempt attempt;
+
+    do {
+        attempt = ask_daemon(s, err);
+        if (attempt == ATTEMPT_AGAIN && err->kind == ERR_NET && now() >= s->alone_from)
+            attempt = do_it_here(s, err);
+        if (attempt == ATTEMPT_AGAIN)
+            rest();
+    } while (attempt == ATTEMPT_AGAIN && now() < s->deadline);
+    if (attempt == ATTEMPT_AGAIN)
+        return err_wrap(err, "given up, not served yet");
+    return attempt == ATTEMPT_DONE ? 0 : -1;
+}
+
+/* ---- the command ---- */
+
+/* 0, or the exit code. */
+static int read_files(const struct command_line *line, struct deployment *ret)
+{
+    const char *lineage = command_value(line, "lineage");
+    const char *chain = command_value(line, "fullchain");
+    const char *key = command_value(line, "key");
+    struct err err = ERR_INIT;
+
+    if ((lineage == NULL) == (chain == NULL))
+        return command_wrong_use(line, "either --lineage or --fullchain says what");
+    if (lineage != NULL && key != NULL)
+        return command_wrong_use(line, "--key belongs to --fullchain; a lineage has one");
+    if ((lineage != NULL ? read_lineage(lineage, ret, &err)
+                         : read_pair(chain, key, ret, &err)) == 0)
+        return 0;
+    command_complain(line, "%s", err.message);
+    return EXIT_FAILURE;
+}
+
+static int load_and_deploy(const struct command_line *line, struct session *s)
+{
+    struct config config;
+    struct err err = ERR_INIT;
+    int code = setup_load(&config, line, SETUP_SKIP_WARNINGS);
+
+    if (code == 0) {
+        s->config = &config;
+        s->deadline = now() + LIMIT_S + (time_t)(config.certbot.timeout_ms / 1000);
+        code = read_files(line, &s->deployment);
+    }
+    if (code == 0 && deploy(s, &err) < 0) {
+        command_complain(line, "%s", err.message);
+        code = EXIT_FAILURE;
+    } else if (code == 0) {
+        puts(buf_str(&s->said));
+    }
+    config_done(&config);
+    return code;
+}
+
+static int run(const struct command_line *line)
+{
+    struct session session = {.said = {.max = ERR_MESSAGE_MAX}};
+    int code;
+
+    setup_harden();
+    setup_log_to(STDERR_FILENO);
+    code = load_and_deploy(line, &session);
+    deployment_done(&session.deployment);
+    buf_done(&session.said);
+    return code;
+}
+
+static const struct command_option options[] = {
+    {"lineage", "DIR",
+     "what certbot manages, such as /etc/letsencrypt/live/app.example.com: fullchain.pem "
+     "and privkey.pem in it",
+     NULL},
+    {"fullchain", "FILE", "the certificate, leaf first, and those behind it, in PEM",
+     NULL},
+    {"key", "FILE",
+     "its private key; may be left out when that is the derived one, or stays the same",
+     NULL},
+    SETUP_OPTIONS,
+    {0},
+};
+
+static const char *const examples[] = {
+    "cert-manager deploy --lineage /etc/letsencrypt/live/app.example.com",
+    "cert-manager deploy --fullchain fullchain.pem --key privkey.pem",
+    NULL,
+};
+
+const struct command cmd_deploy = {
+    .name = "deploy",
+    .summary = "have a certificate served that was obtained elsewhere",
+    .description =
+        "Hands a certificate to the daemon, which checks, measures, installs and serves "
+        "it "
+        "like one of its own, and waits for that. Without a daemon it does the same "
+        "itself. "
+        "The key has to be the derived one, unless tls.key is external. A certificate "
+        "that "
+        "is served already is a success; one that is older than it is refused, and so is "
+        "one "
+        "that lacks a name or is not valid now.\n\n"
+        "certbot's deploy hook calls this command. It sends contents and not paths.",
+    .options = options,
+    .exit_status =
+        "0 it is served; 1 it is not, and a line says why; 2 wrong use; 78 unusable "
+        "setting",
+    .examples = examples,
+    .run = run,
+};
