@@ -180,22 +180,25 @@ static int deploy(struct session *s, struct err *err)
 /* ---- the command ---- */
 
 /* 0, or the exit code. */
-static int read_files(const struct command_line *line, struct deployment *ret)
+static int check_use(const struct command_line *line)
+{
+    bool lineage = command_has(line, "lineage");
+
+    if (lineage == command_has(line, "fullchain"))
+        return command_wrong_use(line, "either --lineage or --fullchain says what");
+    if (lineage && command_has(line, "key"))
+        return command_wrong_use(line, "--key belongs to --fullchain; a lineage has one");
+    return 0;
+}
+
+static int read_files(const struct command_line *line, struct deployment *ret,
+                      struct err *err)
 {
     const char *lineage = command_value(line, "lineage");
-    const char *chain = command_value(line, "fullchain");
-    const char *key = command_value(line, "key");
-    struct err err = ERR_INIT;
 
-    if ((lineage == NULL) == (chain == NULL))
-        return command_wrong_use(line, "either --lineage or --fullchain says what");
-    if (lineage != NULL && key != NULL)
-        return command_wrong_use(line, "--key belongs to --fullchain; a lineage has one");
-    if ((lineage != NULL ? read_lineage(lineage, ret, &err)
-                         : read_pair(chain, key, ret, &err)) == 0)
-        return 0;
-    command_complain(line, "%s", err.message);
-    return EXIT_FAILURE;
+    return lineage != NULL ? read_lineage(lineage, ret, err)
+                           : read_pair(command_value(line, "fullchain"),
+                                       command_value(line, "key"), ret, err);
 }
 
 static int load_and_deploy(const struct command_line *line, struct session *s)
@@ -207,13 +210,12 @@ static int load_and_deploy(const struct command_line *line, struct session *s)
     if (code == 0) {
         s->config = &config;
         s->deadline = now() + LIMIT_S + (time_t)(config.certbot.timeout_ms / 1000);
-        code = read_files(line, &s->deployment);
-    }
-    if (code == 0 && deploy(s, &err) < 0) {
-        command_complain(line, "%s", err.message);
-        code = EXIT_FAILURE;
-    } else if (code == 0) {
-        puts(buf_str(&s->said));
+        if (read_files(line, &s->deployment, &err) < 0 || deploy(s, &err) < 0) {
+            command_complain(line, "%s", err.message);
+            code = EXIT_FAILURE;
+        } else {
+            puts(buf_str(&s->said));
+        }
     }
     config_done(&config);
     return code;
@@ -222,8 +224,10 @@ static int load_and_deploy(const struct command_line *line, struct session *s)
 static int run(const struct command_line *line)
 {
     struct session session = {.said = {.max = ERR_MESSAGE_MAX}};
-    int code;
+    int code = check_use(line);
 
+    if (code != 0)
+        return code;
     setup_harden();
     setup_log_to(STDERR_FILENO);
     code = load_and_deploy(line, &session);

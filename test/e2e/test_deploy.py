@@ -5,6 +5,7 @@ brought, and whatever went wrong.
 """
 
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pki
 import pytest
 from loopback import wait_until
-from processes import environment
+from processes import environment, is_alive
 from rotation import SETTLED, LeafWatch, Rotation, assert_at_rest, assert_measured, serve
 from stack import BUILD, PROGRAM, REPOSITORY
 
@@ -122,4 +123,182 @@ def test_key_may_be_left_out_when_it_is_the_derived_one(stack, tmp_path):
     file.write_text(f"somebody's words\n{rotation.next()}")
     served(stack, rotation.leaf, "--fullchain", file)
     assert_at_rest(stack, rotation.leaf)
+    assert_measured(stack, rotation.names)
+
+
+def key_of(what):
+    return pki.new_key() if what == "another" else None
+
+
+BAD = {
+    "another key": ("for another key than the derived one", lambda s, a: (a.issue(s.domain, K), K)),
+    "a key that is not its own": (
+        "fullchain.pem with .*privkey.pem: the private key does not belong to the certificate",
+        lambda s, a: (a.issue(s.domain, s.tls_key), K),
+    ),
+    "another name": (
+        "not for app.*; its DNS names: other.test",
+        lambda s, a: (a.issue("other.test", s.tls_key), s.tls_key),
+    ),
+    "expired": (
+        "was valid until",
+        lambda s, a: (a.issue(s.domain, s.tls_key, start=-91 * pki.DAY), s.tls_key),
+    ),
+    "not valid yet": (
+        "not valid before",
+        lambda s, a: (a.issue(s.domain, s.tls_key, start=pki.DAY), s.tls_key),
+    ),
+    "older": (
+        "older than the one that is served: valid from",
+        lambda s, a: (a.issue(s.domain, s.tls_key, start=-2 * pki.DAY), s.tls_key),
+    ),
+    "self-signed": (
+        "the certificate is self-signed",
+        lambda s, a: (pki.self_signed(s.domain, s.tls_key), s.tls_key),
+    ),
+    "of a staging CA": (
+        "issued by a staging CA",
+        lambda s, a: (pki.Authority("(STAGING) Pear").issue(s.domain, s.tls_key), s.tls_key),
+    ),
+    "signed by another than the next": (
+        "certificate 1 .* is not signed by certificate 2",
+        lambda s, a: (
+            pki.certificate_pem(
+                pki.read_chain(a.issue(s.domain, s.tls_key))[0], pki.Authority("Other").certificate
+            ),
+            s.tls_key,
+        ),
+    ),
+}
+K = pki.new_key()
+
+
+def test_whatever_must_not_be_served_is_refused_in_one_line(stack, tmp_path):
+    rotation = Rotation(stack)
+    leaf, mark = serve(stack), stack.log.mark()
+    for number, (what, (why, make)) in enumerate(BAD.items()):
+        lineage = Lineage(tmp_path / str(number))
+        lineage.put(*make(stack, rotation.authority))
+        found = refused(stack, "--lineage", lineage.live)
+        assert re.search(why, found), f"{what}: {found}"
+    assert_at_rest(stack, leaf)
+    assert_measured(stack, rotation.names)
+    assert not stack.log.find("WARNING|ERROR", mark)
+
+
+def test_files_that_are_none_are_refused_in_one_line(stack, tmp_path):
+    """Nobody waits for a FIFO, and nobody reads ten megabytes. No daemon is needed to see it."""
+    stack._lay_out()
+    chain = pki.Authority().issue(stack.domain, stack.tls_key)
+
+    def look(why, fullchain, privkey):
+        folder = tmp_path / f"{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        for name, make in {"fullchain.pem": fullchain, "privkey.pem": privkey}.items():
+            make(folder / name)
+        found = refused(stack, "--lineage", folder)
+        assert re.search(why, found) and str(folder) in found, found
+
+    def text(what):
+        return lambda path: path.write_text(what)
+
+    def missing(_):
+        pass
+
+    good, key = text(chain), text(pki.key_pem(stack.tls_key))
+    look("fullchain.pem: No such file", missing, key)
+    look("privkey.pem: No such file", good, missing)
+    look("fullchain.pem.*empty", text(""), key)
+    look("damaged PEM", text(chain[: len(chain) // 3]), key)
+    look("private key: no PEM block found", good, text(""))
+    look("private key: ", good, text(pki.key_pem(stack.tls_key)[:100]))
+    look("fullchain.pem: .*131072", text("x" * 10_000_000), key)
+    look("privkey.pem: .*16384", good, text("x" * 10_000_000))
+    look("not a regular file", os.mkfifo, key)
+    look("not a regular file", good, os.mkfifo)
+    look("not a regular file", os.mkdir, key)
+    look("No such file", lambda path: path.symlink_to("nowhere"), key)
+    look("Too many levels", lambda path: path.symlink_to(path.name), key)
+    look("PRIVATE KEY", text(pki.key_pem(stack.tls_key)), key)
+    look("No such file|not a directory", missing, missing)
+    assert "Not a directory" in refused(stack, "--lineage", stack.config)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["--key", "x"], ["--lineage", "x", "--fullchain", "y"], ["--lineage", "x", "--key", "y"]],
+)
+def test_wrong_use_is_told(stack, arguments):
+    code, output, complaints = deploy(stack, *arguments)
+    assert (code, output) == (2, []) and "usage: cert-manager deploy" in "\n".join(complaints)
+
+
+def test_settings_that_cannot_be_used_are_told(stack, tmp_path):
+    stack.settings["acme.nothing"] = 1
+    stack._lay_out()
+    code, output, complaints = deploy(stack, "--lineage", tmp_path)
+    assert (code, output) == (78, []) and "acme.nothing" in complaints[0]
+
+
+# Somebody else's key
+
+
+@pytest.fixture(name="external")
+def fixture_external(new_stack):
+    return new_stack(settings={"tls.key": "external"})
+
+
+def test_external_pairs_come_one_after_the_other(external, lineage):
+    stack, authority = external, pki.Authority()
+    first_key, second_key = pki.new_key(), pki.new_key()
+    stack.start().wait_for_http()
+    first = lineage.put(authority.issue(stack.domain, first_key), first_key)
+    served(stack, first, "--lineage", lineage.live)
+    assert_at_rest(stack, first, first_key)
+    second = lineage.put(authority.issue(stack.domain, second_key), second_key)
+    served(stack, second, "--lineage", lineage.live)
+    assert_at_rest(stack, second, second_key)
+    third = lineage.put(authority.issue(stack.domain, second_key), second_key)
+    served(stack, third, "--fullchain", lineage.live / "fullchain.pem")
+    assert_at_rest(stack, third, second_key)
+    lineage.put(authority.issue(stack.domain, first_key), first_key)
+    assert "did not bring its own" in refused(
+        stack, "--fullchain", lineage.live / "fullchain.pem"
+    )
+    assert_at_rest(stack, third, second_key)
+    assert_measured(stack, [pki.sha256(leaf) for leaf in (first, second, third)])
+
+
+# Without a daemon
+
+
+def stop_daemon(stack):
+    """supervisord goes on without it."""
+    os.kill(stack.pid, signal.SIGSTOP)
+    daemon = stack.daemon()
+    os.kill(daemon.pid, signal.SIGTERM)
+    socket = stack.folder["run_dir"] / "control.sock"
+    wait_until(lambda: not socket.exists() and stack.daemon() is None or not is_alive(daemon.pid), "the daemon ends")
+
+
+def go_on(stack):
+    os.kill(stack.pid, signal.SIGCONT)
+
+
+def test_without_a_daemon_the_command_does_it(stack, lineage):
+    rotation = Rotation(stack)
+    old = serve(stack)
+    stop_daemon(stack)
+    leaf = lineage.put(rotation.next(), rotation.key)
+    with LeafWatch(stack) as watch:
+        _, complaints = served(stack, leaf, "--lineage", lineage.live)
+        watch.wait_for(leaf)
+    assert watch.seen == [old, leaf]
+    print("\n".join(complaints))
+    assert_at_rest(stack, leaf)
+    _, complaints = served(stack, leaf, "--lineage", lineage.live)
+    mark = stack.log.mark()
+    go_on(stack)
+    stack.log.wait_for(SETTLED, since=mark)
+    assert_at_rest(stack, leaf)
     assert_measured(stack, rotation.names)
