@@ -666,6 +666,8 @@ int daemon_deploy(const struct config *config, struct deployment *deployment,
     d->deploys_only = true;
     failed = be_the_only_one(config, err) < 0 || set_up(d, err) < 0 ? -1 : 0;
     if (failed == 0) {
+        log_info("no daemon is at work: cert-manager %s does it here",
+                 CERT_MANAGER_VERSION);
         begin(d, NULL);
         (void)daemon_accept_deployment(d, deployment, err);
         go_on_to_the_end(d);

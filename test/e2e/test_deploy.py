@@ -6,90 +6,11 @@ brought, and whatever went wrong.
 
 import os
 import re
-import signal
-import subprocess
-from pathlib import Path
 
 import pki
 import pytest
-from loopback import wait_until
-from processes import environment, is_alive
+from deploying import Lineage, deploy, refused, served, start_daemon, stop_daemon
 from rotation import SETTLED, LeafWatch, Rotation, assert_at_rest, assert_measured, serve
-from stack import BUILD, PROGRAM, REPOSITORY
-
-HOOK = REPOSITORY / "hooks/deploy"
-LIMIT_S = 120
-
-
-def environment_of(stack, **more):
-    path = f"{BUILD}:{environment()['PATH']}"
-    return environment(CERT_MANAGER_CONFIG=str(stack.config), PATH=path, **stack.variables, **more)
-
-
-def begin(stack, *arguments):
-    return subprocess.Popen(
-        [PROGRAM, "deploy", *map(str, arguments)],
-        env=environment_of(stack),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def end(process):
-    """Exit code, and the lines of both outputs."""
-    output, complaints = process.communicate(timeout=LIMIT_S)
-    return process.returncode, output.splitlines(), complaints.splitlines()
-
-
-def deploy(stack, *arguments):
-    return end(begin(stack, *arguments))
-
-
-def refused(stack, *arguments):
-    """Why, in its one line."""
-    code, output, complaints = deploy(stack, *arguments)
-    assert (code, output) == (1, []) and len(complaints) == 1, (code, output, complaints)
-    assert complaints[0].startswith("cert-manager deploy: ")
-    return complaints[0].removeprefix("cert-manager deploy: ")
-
-
-def served(stack, leaf, *arguments):
-    """It says so in one line. What it logs: nothing while a daemon does it."""
-    code, output, complaints = deploy(stack, *arguments)
-    assert code == 0 and len(output) == 1, (code, output, complaints)
-    assert f"HTTPS serves {stack.domain} with leaf {pki.sha256(leaf)}, valid until" in output[0]
-    assert "attested" in output[0]
-    return output[0], complaints
-
-
-class Lineage:
-    """Files as certbot lays them out: live/ has links into archive/."""
-
-    def __init__(self, folder, name="app"):
-        self.live, self._archive = folder / "live" / name, folder / "archive" / name
-        self._number = 0
-        for path in (self.live, self._archive):
-            path.mkdir(parents=True)
-
-    def put(self, chain, key):
-        self._number += 1
-        leaf, *rest = pki.read_chain(chain)
-        texts = {
-            "cert": pki.certificate_pem(leaf),
-            "chain": pki.certificate_pem(*rest),
-            "fullchain": chain,
-            "privkey": pki.key_pem(key),
-        }
-        for what, text in texts.items():
-            file = self._archive / f"{what}{self._number}.pem"
-            file.write_text(text)
-            link = self.live / f"{what}.pem"
-            link.unlink(missing_ok=True)
-            link.symlink_to(Path("../../archive") / self._archive.name / file.name)
-        return leaf
-
 
 @pytest.fixture(name="lineage")
 def fixture_lineage(tmp_path):
@@ -126,10 +47,7 @@ def test_key_may_be_left_out_when_it_is_the_derived_one(stack, tmp_path):
     assert_measured(stack, rotation.names)
 
 
-def key_of(what):
-    return pki.new_key() if what == "another" else None
-
-
+K = pki.new_key()
 BAD = {
     "another key": ("for another key than the derived one", lambda s, a: (a.issue(s.domain, K), K)),
     "a key that is not its own": (
@@ -170,7 +88,6 @@ BAD = {
         ),
     ),
 }
-K = pki.new_key()
 
 
 def test_whatever_must_not_be_served_is_refused_in_one_line(stack, tmp_path):
@@ -272,19 +189,6 @@ def test_external_pairs_come_one_after_the_other(external, lineage):
 # Without a daemon
 
 
-def stop_daemon(stack):
-    """supervisord goes on without it."""
-    os.kill(stack.pid, signal.SIGSTOP)
-    daemon = stack.daemon()
-    os.kill(daemon.pid, signal.SIGTERM)
-    socket = stack.folder["run_dir"] / "control.sock"
-    wait_until(lambda: not socket.exists() and stack.daemon() is None or not is_alive(daemon.pid), "the daemon ends")
-
-
-def go_on(stack):
-    os.kill(stack.pid, signal.SIGCONT)
-
-
 def test_without_a_daemon_the_command_does_it(stack, lineage):
     rotation = Rotation(stack)
     old = serve(stack)
@@ -294,11 +198,11 @@ def test_without_a_daemon_the_command_does_it(stack, lineage):
         _, complaints = served(stack, leaf, "--lineage", lineage.live)
         watch.wait_for(leaf)
     assert watch.seen == [old, leaf]
-    print("\n".join(complaints))
+    assert any("no daemon is at work" in line for line in complaints)
     assert_at_rest(stack, leaf)
     _, complaints = served(stack, leaf, "--lineage", lineage.live)
     mark = stack.log.mark()
-    go_on(stack)
+    start_daemon(stack)
     stack.log.wait_for(SETTLED, since=mark)
     assert_at_rest(stack, leaf)
     assert_measured(stack, rotation.names)
