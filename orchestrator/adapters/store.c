@@ -107,16 +107,29 @@ int store_load_previous_chain(const struct store *store, struct buf *ret, struct
     return load_state_chain(store, store->previous_chain, ret, err);
 }
 
-int store_load_key(const struct store *store, struct secret **ret, struct err *err)
+static int load_key_if_there(const char *path, struct secret **ret, struct err *err)
 {
     struct err failure = ERR_INIT;
 
     *ret = NULL;
-    if (fs_read_secret(store->key, KEYS_PEM_MAX_BYTES, ret, &failure) == 0 ||
+    if (fs_read_secret(path, KEYS_PEM_MAX_BYTES, ret, &failure) == 0 ||
         failure.code == ENOENT)
         return 0;
     *err = failure;
     return -1;
+}
+
+int store_load_key(const struct store *store, struct secret **ret, struct err *err)
+{
+    return load_key_if_there(store->key, ret, err);
+}
+
+int store_load_staged_key(const struct store *store, struct secret **ret, struct err *err)
+{
+    *ret = NULL;
+    if (has_state(store) && load_key_if_there(store->staged_key, ret, err) < 0)
+        return -1;
+    return *ret != NULL ? 0 : store_load_key(store, ret, err);
 }
 
 static int move_if_there(const char *from, const char *folder, const char *name,

@@ -59,6 +59,10 @@ int store_load_key(const struct store *store, struct secret **ret, struct err *e
 /* The chain that an earlier run has staged and not promoted, or an empty buffer. */
 int store_load_staged_chain(const struct store *store, struct buf *ret, struct err *err);
 
+/* Its key: that of the live pair when it has none of its own; NULL when there is neither. */
+int store_load_staged_key(const struct store *store, struct secret **ret,
+                          struct err *err);
+
 /*
  * Move the pair into a folder of its own below the state folder, with the reason in a
  * file.

@@ -16,8 +16,7 @@
 enum {
     POLL_MS = 200,
     BODY_MAX_BYTES = 2 * (CHAIN_PEM_MAX_BYTES + KEYS_PEM_MAX_BYTES),
-    /* Longer than the daemon itself waits, besides for an order that is at work. */
-    LIMIT_S = 120,
+    REST_S = 60,  /* for what may be at work before it, besides an order */
     RETURN_S = 5, /* for a daemon that had accepted it, and ended, to be started again */
 };
 
@@ -179,29 +178,48 @@ static int deploy(struct session *s, struct err *err)
 
 /* ---- the command ---- */
 
-/* 0, or the exit code. */
-static int check_use(const struct command_line *line)
+static bool read_seconds(const char *text, unsigned *ret)
 {
+    char *end;
+    unsigned long value = strtoul(text, &end, 10);
+
+    *ret = (unsigned)value;
+    return text[0] >= '0' && text[0] <= '9' && *end == '\0' && value >= 1 &&
+           value <= DEPLOYMENT_TIMEOUT_MAX_S;
+}
+
+/* 0, or the exit code. */
+static int check_use(const struct command_line *line, unsigned *ret_timeout_s)
+{
+    const char *timeout = command_value(line, "timeout");
     bool lineage = command_has(line, "lineage");
 
     if (lineage == command_has(line, "fullchain"))
         return command_wrong_use(line, "either --lineage or --fullchain says what");
     if (lineage && command_has(line, "key"))
         return command_wrong_use(line, "--key belongs to --fullchain; a lineage has one");
+    if (timeout != NULL && !read_seconds(timeout, ret_timeout_s))
+        return command_wrong_use(line,
+                                 "--timeout: found \"%s\", expected seconds, 1 to %d",
+                                 timeout, DEPLOYMENT_TIMEOUT_MAX_S);
     return 0;
 }
 
-static int read_files(const struct command_line *line, struct deployment *ret,
-                      struct err *err)
+static int read_files(const struct command_line *line, unsigned timeout_s,
+                      struct deployment *ret, struct err *err)
 {
     const char *lineage = command_value(line, "lineage");
 
-    return lineage != NULL ? read_lineage(lineage, ret, err)
-                           : read_pair(command_value(line, "fullchain"),
-                                       command_value(line, "key"), ret, err);
+    if ((lineage != NULL ? read_lineage(lineage, ret, err)
+                         : read_pair(command_value(line, "fullchain"),
+                                     command_value(line, "key"), ret, err)) < 0)
+        return -1;
+    ret->timeout_s = timeout_s;
+    return 0;
 }
 
-static int load_and_deploy(const struct command_line *line, struct session *s)
+static int load_and_deploy(const struct command_line *line, unsigned timeout_s,
+                           struct session *s)
 {
     struct config config;
     struct err err = ERR_INIT;
@@ -209,8 +227,11 @@ static int load_and_deploy(const struct command_line *line, struct session *s)
 
     if (code == 0) {
         s->config = &config;
-        s->deadline = now() + LIMIT_S + (time_t)(config.certbot.timeout_ms / 1000);
-        if (read_files(line, &s->deployment, &err) < 0 || deploy(s, &err) < 0) {
+        /* The daemon has its own: for the keys to come, and for it to be served. */
+        s->deadline = now() + 2 * (time_t)timeout_s + REST_S +
+                      (time_t)(config.certbot.timeout_ms / 1000);
+        if (read_files(line, timeout_s, &s->deployment, &err) < 0 ||
+            deploy(s, &err) < 0) {
             command_complain(line, "%s", err.message);
             code = EXIT_FAILURE;
         } else {
@@ -224,13 +245,14 @@ static int load_and_deploy(const struct command_line *line, struct session *s)
 static int run(const struct command_line *line)
 {
     struct session session = {.said = {.max = ERR_MESSAGE_MAX}};
-    int code = check_use(line);
+    unsigned timeout_s = DEPLOYMENT_TIMEOUT_S;
+    int code = check_use(line, &timeout_s);
 
     if (code != 0)
         return code;
     setup_harden();
     setup_log_to(STDERR_FILENO);
-    code = load_and_deploy(line, &session);
+    code = load_and_deploy(line, timeout_s, &session);
     deployment_done(&session.deployment);
     buf_done(&session.said);
     return code;
@@ -246,6 +268,13 @@ static const struct command_option options[] = {
     {"key", "FILE",
      "its private key; may be left out when that is the derived one, or stays the same",
      NULL},
+    {"timeout", "SECONDS",
+     "give up when it could not be served for so long, once what else is at work is "
+     "over; "
+     "60 unless it is said. A certificate that may be served is kept even then, and "
+     "tried "
+     "again",
+     ""},
     SETUP_OPTIONS,
     {0},
 };

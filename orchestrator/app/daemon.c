@@ -196,12 +196,13 @@ static void log_plan(struct daemon *d, const struct plan *plan)
  * Somebody else may have written default.conf while a flow was at work: then the watch has said so
  * when nothing could be done about it. And an nginx that is starting is told soon.
  */
-static uint64_t until_next_look(const struct daemon *d, uint64_t planned_ms)
+static uint64_t until_next_look(struct daemon *d, uint64_t planned_ms)
 {
     bool overwritten = d->served != NULL && !d->site.running &&
                        !d->plan_facts.disturbed && !site_is_intact(&d->site);
     bool untold = d->served == NULL && d->unread;
 
+    planned_ms = daemon_until_deadline(d, planned_ms);
     return (overwritten || untold) && planned_ms > SECOND_LOOK_MS ? SECOND_LOOK_MS
                                                                   : planned_ms;
 }
@@ -491,9 +492,33 @@ static int be_the_only_one(const struct config *config, struct err *err)
                : -1;
 }
 
+/*
+ * Whoever comes with other settings has another lock, and would work on what is not its own. A daemon goes
+ * on all the same: what it was told to serve has to be.
+ */
+static int claim_folder(struct daemon *d, struct err *err)
+{
+    struct err failure = ERR_INIT;
+
+    d->folder_lock = -1;
+    if (fs_lock_folder_now(d->store.folder, &d->folder_lock, &failure) == 0 ||
+        failure.code != EWOULDBLOCK)
+        return 0;
+    if (d->deploys_only)
+        return err_set(
+            err, ERR_CONFIG,
+            "another cert-manager, with another run_dir than %s, is at work on %s: "
+            "are these its settings?",
+            d->config->run_dir, d->store.folder);
+    log_warning("another cert-manager, with another run_dir, is at work on %s",
+                d->store.folder);
+    return 0;
+}
+
 static int set_up(struct daemon *d, struct err *err)
 {
-    if (store_init(&d->store, d->config, err) < 0 || http_setup(err) < 0)
+    if (store_init(&d->store, d->config, err) < 0 || claim_folder(d, err) < 0 ||
+        http_setup(err) < 0)
         return -1;
     if (uv_loop_init(&d->loop) != 0)
         return err_set(err, ERR_SYS, "cannot create the event loop");
@@ -553,6 +578,8 @@ static void go_on_to_the_end(struct daemon *d)
     if (uv_loop_close(&d->loop) != 0)
         log_error("a handle of the event loop was left open");
     daemon_end_metrics();
+    if (d->folder_lock >= 0)
+        close(d->folder_lock);
 }
 
 static void free_daemon(struct daemon *d)

@@ -12,9 +12,6 @@
 #include <string.h>
 #include <time.h>
 
-/* For keys to come, and for tries that fail; an order that is at work is waited for without it. */
-enum { DEPLOY_LIMIT_MS = 60 * 1000 };
-
 static struct control_request *request_of(struct daemon *d)
 {
     return &d->requests[REQUEST_DEPLOY];
@@ -78,6 +75,9 @@ static int check(const struct daemon *d, struct deployment *deployment, struct e
     const struct deployment_rules rules = {
         .stored = examine_rules(d->config, daemon_required_key(d)),
         .served = d->served,
+        .waits = is_leaf(d->candidate, chain_leaf(deployment->chain)->sha256)
+                     ? NULL
+                     : d->candidate,
     };
 
     complete_key(d, deployment);
@@ -101,6 +101,15 @@ static const char *obstacle(const struct daemon *d)
     return NULL;
 }
 
+/* For keys to come, and again for tries that fail; what else is at work is waited for without it. */
+static void set_deadline(struct daemon *d, const struct deployment *deployment)
+{
+    unsigned timeout_s =
+        deployment->timeout_s == 0 ? DEPLOYMENT_TIMEOUT_S : deployment->timeout_s;
+
+    d->deploy.deadline_ms = daemon_uptime_ms(d) + timeout_s * UINT64_C(1000);
+}
+
 static void become_candidate(struct daemon *d)
 {
     struct deployment *deployment = &d->deploy.waits;
@@ -114,11 +123,11 @@ static void become_candidate(struct daemon *d)
         d->tls_key = deployment->key;
         deployment->key = NULL;
     }
+    set_deadline(d, deployment);
     deployment_done(deployment);
     d->plan_facts.candidate = true;
     daemon_count(d, PLAN_APPLYING, false);
     daemon_expect_renewal(d, chain_leaf(d->candidate), NULL, false);
-    d->deploy.deadline_ms = daemon_uptime_ms(d) + DEPLOY_LIMIT_MS;
     daemon_request_set(request_of(d), REQUEST_RUNNING, "it is measured and served");
 }
 
@@ -130,7 +139,7 @@ static void wait_or_give_up(struct daemon *d, const char *why)
         daemon_request_set(request_of(d), REQUEST_WAITING, "%s", why);
         return;
     }
-    err_set(&late, ERR_TIMEOUT, "given up after %d s: %s", DEPLOY_LIMIT_MS / 1000, why);
+    err_set(&late, ERR_TIMEOUT, "given up, the time is over: %s", why);
     refuse(d, &late);
 }
 
@@ -163,6 +172,15 @@ void daemon_follow_deployment(struct daemon *d)
         err_set(&lost, ERR_PEER, "another certificate has taken its place");
         refuse(d, &lost);
     }
+}
+
+uint64_t daemon_until_deadline(struct daemon *d, uint64_t wait_ms)
+{
+    uint64_t now_ms = daemon_uptime_ms(d);
+    uint64_t left_ms =
+        d->deploy.deadline_ms <= now_ms ? 0 : d->deploy.deadline_ms - now_ms;
+
+    return d->deploy.waits.chain != NULL && left_ms < wait_ms ? left_ms : wait_ms;
 }
 
 void daemon_note_undeployed(struct daemon *d, const struct err *err)
@@ -211,7 +229,7 @@ int daemon_accept_deployment(struct daemon *d, struct deployment *deployment,
     if (open)
         return 0;
     memcpy(d->deploy.leaf, leaf, sizeof d->deploy.leaf);
-    d->deploy.deadline_ms = daemon_uptime_ms(d) + DEPLOY_LIMIT_MS;
+    set_deadline(d, deployment);
     deployment_done(&d->deploy.waits);
     d->deploy.waits = *deployment;
     *deployment = (struct deployment){.chain = NULL};

@@ -272,6 +272,7 @@ struct daemon {
         char leaf[JOURNAL_LEAF_SIZE]; /* of the last that was accepted */
         uint64_t deadline_ms;         /* for it to be served */
     } deploy;
+    int folder_lock;   /* on the TLS folder, -1 without */
     bool deploys_only; /* no daemon is at work: one deployment, and then the end */
 
     enum activity activity;
@@ -478,6 +479,9 @@ int daemon_accept_deployment(struct daemon *d, struct deployment *deployment,
 
 /* Before each plan: what was brought becomes the candidate, and the request follows it. */
 void daemon_follow_deployment(struct daemon *d);
+
+/* A wait of `wait_ms` ends no later than the time that a deployment has. */
+uint64_t daemon_until_deadline(struct daemon *d, uint64_t wait_ms);
 
 /* The candidate could not be applied; the time of the next try has been set. */
 void daemon_note_undeployed(struct daemon *d, const struct err *err);

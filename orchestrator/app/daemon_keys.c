@@ -301,12 +301,14 @@ void daemon_examine(struct daemon *d)
 
 void daemon_take_staged(struct daemon *d)
 {
+    struct examined staged;
+
     if (!d->looks_for_staged || d->candidate != NULL)
         return;
     d->looks_for_staged = false;
-    d->candidate =
-        examine_staged(&d->store, d->config, daemon_required_key(d), d->served);
-    d->plan_facts.candidate = d->candidate != NULL;
+    staged = examine_staged(&d->store, d->config, daemon_required_key(d), d->served);
+    if (staged.chain != NULL)
+        take_examined(d, &staged);
 }
 
 /* ---- somebody touched the pair ---- */

@@ -442,9 +442,10 @@ int fs_remove_leftovers(const char *path, time_t before, struct err *err)
     return failed;
 }
 
-static int take_lock(const char *path, int operation, int *ret_fd, struct err *err)
+static int take_lock(const char *path, int flags, int operation, int *ret_fd,
+                     struct err *err)
 {
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int fd = open(path, flags | O_CLOEXEC, 0600);
 
     if (fd < 0)
         return err_sys(err, errno, "%s: cannot open lock", path);
@@ -461,10 +462,15 @@ static int take_lock(const char *path, int operation, int *ret_fd, struct err *e
 
 int fs_lock(const char *path, int *ret_fd, struct err *err)
 {
-    return take_lock(path, LOCK_EX, ret_fd, err);
+    return take_lock(path, O_RDWR | O_CREAT | O_NOFOLLOW, LOCK_EX, ret_fd, err);
 }
 
 int fs_lock_now(const char *path, int *ret_fd, struct err *err)
 {
-    return take_lock(path, LOCK_EX | LOCK_NB, ret_fd, err);
+    return take_lock(path, O_RDWR | O_CREAT | O_NOFOLLOW, LOCK_EX | LOCK_NB, ret_fd, err);
+}
+
+int fs_lock_folder_now(const char *path, int *ret_fd, struct err *err)
+{
+    return take_lock(path, O_RDONLY | O_DIRECTORY, LOCK_EX | LOCK_NB, ret_fd, err);
 }

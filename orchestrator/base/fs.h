@@ -86,4 +86,7 @@ int fs_lock(const char *path, int *ret_fd, struct err *err);
 /* The same without waiting: ERR_SYS with EWOULDBLOCK as its code when somebody else has it. */
 int fs_lock_now(const char *path, int *ret_fd, struct err *err);
 
+/* The same of a folder, in which nothing has to be made for that. */
+int fs_lock_folder_now(const char *path, int *ret_fd, struct err *err);
+
 #endif

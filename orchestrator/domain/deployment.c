@@ -43,13 +43,26 @@ int deployment_to_json(const struct deployment *deployment, struct buf *ret,
     if (chain_to_pem(deployment->chain, &chain, err) < 0 ||
         (deployment->key != NULL && keys_to_pem(deployment->key, &key, err) < 0))
         return -1;
-    root = json_pack("{s:s}", "fullchain", buf_str(&chain));
+    root = json_pack("{s:s, s:i}", "fullchain", buf_str(&chain), "timeout_s",
+                     (int)deployment->timeout_s);
     if (root != NULL && key != NULL &&
         json_object_set_new(root, "key", json_string((const char *)key->bytes)) < 0) {
         json_decref(root);
         root = NULL;
     }
     return json_to_text(root, 0, "the certificate cannot be written as JSON", ret, err);
+}
+
+/* 0 when it is missing, -1 when it is out of range. */
+static json_int_t timeout_of(const json_t *root)
+{
+    const json_t *timeout = json_object_get(root, "timeout_s");
+    json_int_t value = json_integer_value(timeout);
+
+    return timeout == NULL || (json_is_integer(timeout) && value >= 0 &&
+                               value <= DEPLOYMENT_TIMEOUT_MAX_S)
+               ? value
+               : -1;
 }
 
 static int parse_members(struct deployment *ret, const json_t *root, struct err *err)
@@ -59,10 +72,12 @@ static int parse_members(struct deployment *ret, const json_t *root, struct err 
     SECRET_SCOPED key_pem = NULL;
 
     if (!json_is_string(chain) || (key != NULL && !json_is_string(key)) ||
-        json_object_size(root) != (key == NULL ? 1 : 2))
-        return err_set(err, ERR_CONFIG,
-                       "expected {\"fullchain\": PEM, \"key\": PEM}, \"key\" may be "
-                       "missing");
+        timeout_of(root) < 0)
+        return err_set(
+            err, ERR_CONFIG,
+            "expected {\"fullchain\": PEM, \"key\": PEM, \"timeout_s\": %d}, all "
+            "but the first may be missing, and a timeout is at most %d",
+            DEPLOYMENT_TIMEOUT_S, DEPLOYMENT_TIMEOUT_MAX_S);
     if (key != NULL && json_string_length(key) > KEYS_PEM_MAX_BYTES)
         return err_set(err, ERR_CRYPTO, "private key: more than %d bytes",
                        KEYS_PEM_MAX_BYTES);
@@ -71,8 +86,11 @@ static int parse_members(struct deployment *ret, const json_t *root, struct err 
         if (key_pem == NULL)
             return err_set(err, ERR_SYS, "private key: no secure memory left");
     }
-    return deployment_parse(ret, json_string_value(chain), json_string_length(chain),
-                            key_pem, err);
+    if (deployment_parse(ret, json_string_value(chain), json_string_length(chain),
+                         key_pem, err) < 0)
+        return -1;
+    ret->timeout_s = (unsigned)timeout_of(root);
+    return 0;
 }
 
 int deployment_from_json(struct deployment *ret, const char *text, size_t len,
@@ -110,30 +128,31 @@ static int check_key(const struct deployment *deployment, const EVP_PKEY *derive
     return 0;
 }
 
-static bool may_be_older(const struct deployment_rules *rules, int64_t now)
+/* Whether `chain` may be followed by an older one: it has to go anyway. */
+static bool must_go(const struct chain *chain, const struct stored_rules *rules,
+                    int64_t now)
 {
-    const struct chain *served = rules->served;
-
-    return served == NULL || chain_leaf(served)->not_after <= now ||
-           chain_lacks(served, rules->stored.domains) != NULL ||
-           (rules->stored.derived != NULL &&
-            !chain_has_key(served, rules->stored.derived));
+    return chain_leaf(chain)->not_after <= now ||
+           chain_lacks(chain, rules->domains) != NULL ||
+           (rules->derived != NULL && !chain_has_key(chain, rules->derived));
 }
 
-static int check_age(const struct deployment *deployment,
-                     const struct deployment_rules *rules, int64_t now, struct err *err)
+static int check_age(const struct deployment *deployment, const struct chain *other,
+                     const char *what, const struct stored_rules *rules, int64_t now,
+                     struct err *err)
 {
-    int64_t its = chain_leaf(deployment->chain)->not_before;
-    char its_date[TEXT_TIME_SIZE];
-    char served_date[TEXT_TIME_SIZE];
+    int64_t from = chain_leaf(deployment->chain)->not_before;
+    char date[TEXT_TIME_SIZE];
+    char other_date[TEXT_TIME_SIZE];
 
-    if (may_be_older(rules, now) || its >= chain_leaf(rules->served)->not_before)
+    if (other == NULL || must_go(other, rules, now) ||
+        from >= chain_leaf(other)->not_before)
         return 0;
     return err_set(err, ERR_CRYPTO,
-                   "the certificate is older than the one that is served: valid from %s, "
-                   "that one from %s",
-                   text_time(its_date, its),
-                   text_time(served_date, chain_leaf(rules->served)->not_before));
+                   "the certificate is older than the one that %s: valid from %s, that "
+                   "one from %s",
+                   what, text_time(date, from),
+                   text_time(other_date, chain_leaf(other)->not_before));
 }
 
 int deployment_check(const struct deployment *deployment,
@@ -154,5 +173,8 @@ int deployment_check(const struct deployment *deployment,
     /* Or a restart would set it aside. */
     if (stored_judge(&as_stored, &unforced, now, why) != STORED_SERVE)
         return err_set(err, ERR_CRYPTO, "%s", why);
-    return check_age(deployment, rules, now, err);
+    return check_age(deployment, rules->served, "is served", &unforced, now, err) < 0
+               ? -1
+               : check_age(deployment, rules->waits, "waits to be served", &unforced, now,
+                           err);
 }

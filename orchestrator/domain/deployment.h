@@ -2,7 +2,8 @@
  * deployment: a certificate that somebody brings, such as certbot's deploy hook, with its key or
  * without: whether it may be served, and how it goes over the control socket. Pure.
  *
- * On the way it is contents, never paths: {"fullchain": PEM, "key": PEM}, where "key" may be missing.
+ * On the way it is contents, never paths: {"fullchain": PEM, "key": PEM, "timeout_s": 60}, where all but
+ * the first may be missing.
  */
 #ifndef CM_DOMAIN_DEPLOYMENT_H
 #define CM_DOMAIN_DEPLOYMENT_H
@@ -16,9 +17,12 @@
 #include <openssl/evp.h>
 #include <stdint.h>
 
+enum { DEPLOYMENT_TIMEOUT_S = 60, DEPLOYMENT_TIMEOUT_MAX_S = 3600 };
+
 struct deployment {
     struct chain *chain;
-    EVP_PKEY *key; /* NULL: it did not come along */
+    EVP_PKEY *key;      /* NULL: it did not come along */
+    unsigned timeout_s; /* for it to be served; 0: DEPLOYMENT_TIMEOUT_S */
 };
 
 /* Accepts a zeroed one, and leaves one. */
@@ -43,12 +47,13 @@ struct deployment_rules {
     struct stored_rules
         stored; /* as for what lies on disk at start; force_rm does not matter */
     const struct chain *served; /* NULL: none */
+    const struct chain *waits;  /* could not be served yet; NULL: none */
 };
 
 /*
  * Whether it may be served now: everything that is asked of a pair on disk and of a CA's answer, and it
- * was not issued before what is served, unless that has expired, lacks a name, or has another key than the
- * derived one. ERR_CRYPTO says why not.
+ * was issued neither before what is served nor before what waits to be, unless that has expired, lacks a
+ * name, or has another key than the derived one. ERR_CRYPTO says why not.
  */
 int deployment_check(const struct deployment *deployment,
                      const struct deployment_rules *rules, int64_t now, struct err *err);

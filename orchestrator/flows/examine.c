@@ -139,14 +139,14 @@ static void decide_force(const struct store *store, struct stored_rules *rules,
 
 /* ---- chains in the state folder ---- */
 
-/* One that may be served, judged as if it lay there with our key; NULL when it may not. */
-static struct chain *load_usable(const struct store *store,
-                                 int (*load_pem)(const struct store *, struct buf *,
-                                                 struct err *),
-                                 const struct stored_rules *rules, int64_t now)
+/* One that may be served, judged as if it lay there with the key; NULL when it may not. */
+static struct chain *
+load_usable(const struct store *store,
+            int (*load_pem)(const struct store *, struct buf *, struct err *),
+            const EVP_PKEY *key, const struct stored_rules *rules, int64_t now)
 {
     struct stored_rules unforced = *rules;
-    struct stored_pair pair = {.present = true, .key = rules->derived};
+    struct stored_pair pair = {.present = true, .key = key};
     char reason[STORED_REASON_SIZE];
     struct err unusable = ERR_INIT;
     struct chain *chain = NULL;
@@ -172,10 +172,27 @@ static bool is_leaf(const struct chain *chain, const char *leaf)
  * A chain that an earlier run obtained and could not bring live, say because nginx refused
  * its configuration: without it every restart would order another one.
  */
-static struct chain *load_staged(const struct store *store,
-                                 const struct stored_rules *rules, int64_t now)
+static struct examined load_staged(const struct store *store,
+                                   const struct stored_rules *rules, int64_t now)
 {
-    return load_usable(store, store_load_staged_chain, rules, now);
+    struct examined staged = {.chain = NULL};
+    struct err unusable = ERR_INIT;
+    SECRET_SCOPED pem = NULL;
+
+    if (rules->derived == NULL && store_load_staged_key(store, &pem, &unusable) == 0 &&
+        pem != NULL)
+        (void)keys_from_pem(pem, &staged.key, &unusable);
+    staged.chain =
+        load_usable(store, store_load_staged_chain,
+                    rules->derived == NULL ? staged.key : rules->derived, rules, now);
+    return staged;
+}
+
+static void examined_done(struct examined *examined)
+{
+    chain_free(examined->chain);
+    EVP_PKEY_free(examined->key);
+    *examined = (struct examined){.chain = NULL};
 }
 
 static void log_staged(const struct chain *staged)
@@ -198,7 +215,7 @@ static int go_back(const struct store *store, const struct stored_rules *rules,
 
     if (preferred[0] == '\0' || is_leaf(loaded->chain, preferred))
         return 0;
-    previous = load_usable(store, store_load_previous_chain, rules, now);
+    previous = load_usable(store, store_load_previous_chain, rules->derived, rules, now);
     found = is_leaf(previous, preferred);
     chain_free(previous);
     if (!found)
@@ -235,7 +252,7 @@ static int judge(const struct examine_request *request, struct stored_rules *rul
     const struct store *store = request->store;
     char reason[STORED_REASON_SIZE];
     enum stored_verdict verdict;
-    struct chain *staged;
+    struct examined staged;
 
     decide_force(store, rules, loaded, request->no_order, now);
     verdict = stored_judge(&loaded->pair, rules, now, reason);
@@ -254,13 +271,14 @@ static int judge(const struct examine_request *request, struct stored_rules *rul
         return 0;
     staged = load_staged(store, rules, now);
     /* What can be served already comes first: the way back of the other one leads to it. */
-    if (staged == NULL || (ret->chain != NULL && !is_leaf(staged, request->preferred))) {
-        chain_free(staged);
+    if (staged.chain == NULL ||
+        (ret->chain != NULL && !is_leaf(staged.chain, request->preferred))) {
+        examined_done(&staged);
         return 0;
     }
-    log_staged(staged);
-    chain_free(ret->chain);
-    ret->chain = staged;
+    log_staged(staged.chain);
+    examined_done(ret);
+    *ret = staged;
     return 0;
 }
 
@@ -311,18 +329,17 @@ static bool is_better(const struct chain *chain, const struct chain *other,
     return chain_leaf(chain)->not_after > chain_leaf(other)->not_after;
 }
 
-struct chain *examine_staged(const struct store *store, const struct config *config,
-                             const EVP_PKEY *tls_key, const struct chain *live)
+struct examined examine_staged(const struct store *store, const struct config *config,
+                               const EVP_PKEY *tls_key, const struct chain *live)
 {
     const struct stored_rules rules = examine_rules(config, tls_key);
-    struct chain *staged = load_staged(store, &rules, (int64_t)time(NULL));
+    struct examined staged = load_staged(store, &rules, (int64_t)time(NULL));
 
-    if (staged != NULL && is_better(staged, live, &config->domains)) {
-        log_staged(staged);
-        return staged;
-    }
-    chain_free(staged);
-    return NULL;
+    if (staged.chain != NULL && is_better(staged.chain, live, &config->domains))
+        log_staged(staged.chain);
+    else
+        examined_done(&staged);
+    return staged;
 }
 
 int examine_replaced(const struct store *store, const struct config *config,

@@ -38,11 +38,11 @@ int examine_stored(const struct examine_request *request, struct examined *ret,
                    struct err *err);
 
 /*
- * Once `live` is served: the chain that waits in the state folder when it may be served and is better
- * than that, or NULL.
+ * Once `live` is served: what waits in the state folder when it may be served and is better than that;
+ * else no chain.
  */
-struct chain *examine_staged(const struct store *store, const struct config *config,
-                             const EVP_PKEY *tls_key, const struct chain *live);
+struct examined examine_staged(const struct store *store, const struct config *config,
+                               const EVP_PKEY *tls_key, const struct chain *live);
 
 /*
  * The same of a pair that somebody has put there while another one is served: judged, and

@@ -41,6 +41,15 @@ def ask(stack, method, path):
         return answer.status, answer.headers["content-type"], answer.read().decode()
 
 
+def send(stack, method, path, body):
+    """The same with a body, or None; the server may answer before it has read all of it."""
+    with contextlib.closing(Socket(control_of(stack))) as connection:
+        with contextlib.suppress(BrokenPipeError):
+            connection.request(method, path, body)
+        answer = connection.getresponse()
+        return answer.status, answer.headers["content-type"], answer.read().decode()
+
+
 def control_of(stack):
     return stack.folder["run_dir"] / "control.sock"
 
