@@ -127,6 +127,14 @@ static enum attempt follow(struct session *s, json_int_t id, struct err *err)
     return attempt;
 }
 
+/* Not what the daemon has refused: one that was not there, has ended meanwhile, or is busy with another. */
+static bool is_worth_another(const struct err *err)
+{
+    return err->code == 409 || err->kind == ERR_TIMEOUT ||
+           (err->kind == ERR_PEER && err->code == 0) ||
+           (err->kind == ERR_NET && err->code != EACCES && err->code != EPERM);
+}
+
 static enum attempt ask_daemon(struct session *s, struct err *err)
 {
     BUF_SCOPED body = {.max = BODY_MAX_BYTES};
@@ -140,7 +148,7 @@ static enum attempt ask_daemon(struct session *s, struct err *err)
     question.body = buf_str(&body);
     question.body_len = body.len;
     if (control_ask_json(s->config, &question, &answer, err) < 0)
-        return err->kind == ERR_NET || err->code == 409 ? ATTEMPT_AGAIN : ATTEMPT_FAILED;
+        return is_worth_another(err) ? ATTEMPT_AGAIN : ATTEMPT_FAILED;
     id = json_integer_value(json_object_get(answer, "id"));
     json_decref(answer);
     attempt = follow(s, id, err);

@@ -33,11 +33,12 @@ static int explain(const char *path, const struct err *failure, struct err *err)
     if (failure->kind != ERR_NET)
         return -1;
     if (failure->code == EACCES || failure->code == EPERM)
-        return err_set(err, ERR_NET, "%s: only root may ask the daemon", path);
-    return err_set(err, ERR_NET,
-                   "no daemon answers at %s: is `cert-manager run` at work, with this "
-                   "run_dir? (%s)",
-                   path, failure->message);
+        return err_set_code(err, ERR_NET, failure->code,
+                            "%s: only root may ask the daemon", path);
+    return err_set_code(err, ERR_NET, failure->code,
+                        "no daemon answers at %s: is `cert-manager run` at work, with "
+                        "this run_dir? (%s)",
+                        path, failure->message);
 }
 
 static int ask(const char *path, const struct control_question *question,

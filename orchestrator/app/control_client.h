@@ -26,8 +26,8 @@ struct control_answer {
 };
 
 /*
- * 0 with any status, to be released by control_answer_done; -1: ERR_NET when no daemon answers, and
- * what to do about that, ERR_TIMEOUT, ERR_PEER. `ret` need not be initialised, and needs no release
+ * 0 with any status, to be released by control_answer_done; -1: ERR_NET when no daemon answers, with
+ * the errno of the connect where that is known, and what to do about it; ERR_TIMEOUT, ERR_PEER. `ret` need not be initialised, and needs no release
  * after a failure.
  */
 int control_ask(const struct config *config, const struct control_question *question,

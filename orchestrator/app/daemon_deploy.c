@@ -50,7 +50,7 @@ static void end_served(struct daemon *d)
 
 static void refuse(struct daemon *d, const struct err *err)
 {
-    log_error("the deployed certificate is refused: %s", err->message);
+    log_warning("a deployment is refused: %s", err->message);
     daemon_request_set(request_of(d), REQUEST_FAILED, "%s", err->message);
     end(d);
 }
@@ -264,6 +264,8 @@ int daemon_answer_deploy(struct daemon *d, const struct server_request *request,
     deployment_done(&deployment);
     if (failed == 0)
         return daemon_request_answer(request_of(d), ret, err);
+    if (why.code != 409) /* which is tried again */
+        log_warning("a deployment is refused: %s", why.message);
     switch (why.kind) {
     case ERR_CONFIG:
         return refuse_request(ret, why.code != 0 ? why.code : 400, &why, err);

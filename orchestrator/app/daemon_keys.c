@@ -262,6 +262,8 @@ static int withdraw(void *owner, struct err *err)
 
 static const char *why_no_order(const struct daemon *d)
 {
+    if (d->deploys_only)
+        return "only the daemon orders";
     return d->plan_facts.order_from > (int64_t)time(NULL) ? d->plan_facts.order_why
                                                           : NULL;
 }

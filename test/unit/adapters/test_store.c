@@ -377,6 +377,31 @@ static void modes_do_not_depend_on_the_umask(void **state)
     assert_int_equal(mode_of(f->store.lock), 0600);
 }
 
+static void assert_staged_key(const struct fixture *f, const char *expected)
+{
+    SECRET_SCOPED key = NULL;
+    struct err err = ERR_INIT;
+
+    assert_ok(store_load_staged_key(&f->store, &key, &err), &err);
+    if (expected == NULL)
+        assert_null(key);
+    else
+        assert_string_equal((const char *)key->bytes, expected);
+}
+
+/* That of the live pair when a chain was staged alone. */
+static void a_staged_key_is_read(void **state)
+{
+    const struct fixture *f = *state;
+
+    assert_staged_key(f, NULL);
+    make_old_pair(f);
+    must_stage(f, NEW_CHAIN, NULL);
+    assert_staged_key(f, OLD_KEY);
+    must_stage(f, NEW_CHAIN, NEW_KEY);
+    assert_staged_key(f, NEW_KEY);
+}
+
 static void a_staged_chain_is_read(void **state)
 {
     const struct fixture *f = *state;
@@ -1062,6 +1087,7 @@ int main(void)
         store_test(a_file_that_is_open_stays_whole),
         store_test(modes_do_not_depend_on_the_umask),
         store_test(a_staged_chain_is_read),
+        store_test(a_staged_key_is_read),
         store_test(an_abandoned_key_is_never_promoted),
         store_test(what_was_kept_is_put_back_and_what_is_staged_stays),
         store_test(what_is_kept_already_is_not_written_again),

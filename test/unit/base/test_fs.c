@@ -700,6 +700,27 @@ static void test_lock_now(void **state)
     close(other);
 }
 
+static void test_lock_of_a_folder(void **state)
+{
+    struct err err = ERR_INIT;
+    int fd = -1;
+    int other = -1;
+
+    (void)state;
+    assert_int_equal(mkdir("folder", 0500), 0);
+    assert_int_equal(symlink("folder", "link"), 0);
+    assert_int_equal(fs_lock_folder_now("folder", &fd, &err), 0);
+    assert_int_equal(fs_lock_folder_now("link", &other, &err), -1);
+    assert_int_equal(err.code, EWOULDBLOCK);
+    close(fd);
+    assert_int_equal(fs_lock_folder_now("link", &other, &err), 0);
+    close(other);
+    assert_int_equal(fs_lock_folder_now("missing", &other, &err), -1);
+    assert_int_equal(err.code, ENOENT);
+    assert_int_equal(unlink("link"), 0);
+    assert_int_equal(rmdir("folder"), 0);
+}
+
 static int take_lock(void)
 {
     struct err err = ERR_INIT;
@@ -802,6 +823,7 @@ int main(void)
         TEST(test_sync_folder),
         TEST(test_lock),
         TEST(test_lock_now),
+        TEST(test_lock_of_a_folder),
         TEST(test_lock_waits),
         TEST(test_lock_refuses_links),
         TEST(test_replace_link),
