@@ -243,6 +243,7 @@ install: all
 	install -d $(DESTDIR)/app/nginx_conf $(DESTDIR)$(PREFIX)/share/cert-manager/nginx_conf
 	install -m 0644 nginx_conf/*.tmpl $(DESTDIR)/app/nginx_conf/
 	install -m 0644 nginx_conf/*.tmpl $(DESTDIR)$(PREFIX)/share/cert-manager/nginx_conf/
+	install -D -m 0755 hooks/deploy $(DESTDIR)$(PREFIX)/libexec/cert-manager/hooks/deploy
 	install -D -m 0644 nginx_conf/nginx.conf $(DESTDIR)/etc/nginx/nginx.conf
 	install -D -m 0644 supervisord.conf $(DESTDIR)/etc/supervisor/conf.d/supervisord.conf
 
