@@ -21,7 +21,7 @@ enum {
 };
 
 struct session {
-    const struct config *config;
+    struct config config;
     struct deployment deployment;
     struct buf said; /* what holds now, in a line */
     time_t deadline; /* on the monotonic clock, as all times here */
@@ -83,47 +83,44 @@ static void rest(void)
 
 /* ---- the daemon does it ---- */
 
-/* The request's state; `ret_said` is borrowed from the status. NULL when that knows nothing of it. */
-static const char *state_of(const json_t *status, json_int_t id, const char **ret_said)
+/* What the status says of the request: `ret` is ATTEMPT_AGAIN while nothing came of it, or it is unknown. */
+static bool read_status(struct session *s, const json_t *status, json_int_t id,
+                        enum attempt *ret, struct err *err)
 {
     const json_t *request =
         json_object_get(json_object_get(status, "requests"), "deploy");
-    const json_t *said = json_object_get(request, "text");
+    const char *state = json_string_value(json_object_get(request, "state"));
+    const char *said = json_string_value(json_object_get(request, "text"));
 
-    if (json_integer_value(json_object_get(request, "id")) != id || !json_is_string(said))
-        return NULL;
-    *ret_said = json_string_value(said);
-    return json_string_value(json_object_get(request, "state"));
+    *ret = ATTEMPT_AGAIN;
+    if (json_integer_value(json_object_get(request, "id")) != id || state == NULL ||
+        said == NULL)
+        return false;
+    if (strcmp(state, "done") == 0) {
+        *ret = buf_append_str(&s->said, said, err) == 0 ? ATTEMPT_DONE : ATTEMPT_FAILED;
+        return false;
+    }
+    err_set(err, ERR_TIMEOUT, "%s", said);
+    if (strcmp(state, "failed") == 0)
+        *ret = ATTEMPT_FAILED;
+    return *ret == ATTEMPT_AGAIN;
 }
 
 /* In `err` is what it last said that it waits for. */
 static enum attempt follow(struct session *s, json_int_t id, struct err *err)
 {
     const struct control_question question = {.method = "GET", .path = "/v1/status"};
-    enum attempt attempt = ATTEMPT_AGAIN;
-    const char *state = "";
-    const char *said;
+    enum attempt attempt;
     json_t *status;
-    bool open;
+    bool is_open;
 
     do {
         rest();
-        if (control_ask_json(s->config, &question, &status, err) < 0)
+        if (control_ask_json(&s->config, &question, &status, err) < 0)
             return ATTEMPT_AGAIN;
-        state = state_of(status, id, &said);
-        open = state != NULL &&
-               (strcmp(state, "waiting") == 0 || strcmp(state, "running") == 0);
-        if (open)
-            err_set(err, ERR_TIMEOUT, "%s", said);
-        else if (state != NULL && strcmp(state, "done") == 0)
-            attempt =
-                buf_append_str(&s->said, said, err) == 0 ? ATTEMPT_DONE : ATTEMPT_FAILED;
-        else if (state != NULL) {
-            err_set(err, ERR_PEER, "%s", said);
-            attempt = ATTEMPT_FAILED;
-        }
+        is_open = read_status(s, status, id, &attempt, err);
         json_decref(status);
-    } while (open && now() < s->deadline);
+    } while (is_open && now() < s->deadline);
     return attempt;
 }
 
@@ -147,7 +144,7 @@ static enum attempt ask_daemon(struct session *s, struct err *err)
         return ATTEMPT_FAILED;
     question.body = buf_str(&body);
     question.body_len = body.len;
-    if (control_ask_json(s->config, &question, &answer, err) < 0)
+    if (control_ask_json(&s->config, &question, &answer, err) < 0)
         return is_worth_another(err) ? ATTEMPT_AGAIN : ATTEMPT_FAILED;
     id = json_integer_value(json_object_get(answer, "id"));
     json_decref(answer);
@@ -162,7 +159,7 @@ static enum attempt ask_daemon(struct session *s, struct err *err)
 static enum attempt do_it_here(struct session *s, struct err *err)
 {
     *err = (struct err)ERR_INIT;
-    if (daemon_deploy(s->config, &s->deployment, &s->said, err) == 0)
+    if (daemon_deploy(&s->config, &s->deployment, &s->said, err) == 0)
         return ATTEMPT_DONE;
     return err->code == EWOULDBLOCK ? ATTEMPT_AGAIN : ATTEMPT_FAILED;
 }
@@ -229,25 +226,20 @@ static int read_files(const struct command_line *line, unsigned timeout_s,
 static int load_and_deploy(const struct command_line *line, unsigned timeout_s,
                            struct session *s)
 {
-    struct config config;
     struct err err = ERR_INIT;
-    int code = setup_load(&config, line, SETUP_SKIP_WARNINGS);
+    int code = setup_load(&s->config, line, SETUP_SKIP_WARNINGS);
 
-    if (code == 0) {
-        s->config = &config;
-        /* The daemon has its own: for the keys to come, and for it to be served. */
-        s->deadline = now() + 2 * (time_t)timeout_s + REST_S +
-                      (time_t)(config.certbot.timeout_ms / 1000);
-        if (read_files(line, timeout_s, &s->deployment, &err) < 0 ||
-            deploy(s, &err) < 0) {
-            command_complain(line, "%s", err.message);
-            code = EXIT_FAILURE;
-        } else {
-            puts(buf_str(&s->said));
-        }
+    if (code != 0)
+        return code;
+    /* The daemon has its own: for the keys to come, and for it to be served. */
+    s->deadline = now() + 2 * (time_t)timeout_s + REST_S +
+                  (time_t)(s->config.certbot.timeout_ms / 1000);
+    if (read_files(line, timeout_s, &s->deployment, &err) < 0 || deploy(s, &err) < 0) {
+        command_complain(line, "%s", err.message);
+        return EXIT_FAILURE;
     }
-    config_done(&config);
-    return code;
+    puts(buf_str(&s->said));
+    return EXIT_SUCCESS;
 }
 
 static int run(const struct command_line *line)
@@ -261,6 +253,7 @@ static int run(const struct command_line *line)
     setup_harden();
     setup_log_to(STDERR_FILENO);
     code = load_and_deploy(line, timeout_s, &session);
+    config_done(&session.config);
     deployment_done(&session.deployment);
     buf_done(&session.said);
     return code;
