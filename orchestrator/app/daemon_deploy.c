@@ -183,12 +183,33 @@ uint64_t daemon_until_deadline(struct daemon *d, uint64_t wait_ms)
     return d->deploy.waits.chain != NULL && left_ms < wait_ms ? left_ms : wait_ms;
 }
 
+/* One that was measured and taken back costs events each time: nobody waits for the next. */
+static bool is_tried_in_time(const struct daemon *d)
+{
+    return d->flow.apply.outcome == APPLY_NOTHING &&
+           d->plan_facts.retry_at_ms[PLAN_APPLYING] < d->deploy.deadline_ms;
+}
+
+static void fail_and_keep(struct daemon *d, const struct err *err)
+{
+    uint64_t next_ms = d->plan_facts.retry_at_ms[PLAN_APPLYING];
+    uint64_t now_ms = daemon_uptime_ms(d);
+    char wait[TEXT_DURATION_SIZE];
+
+    text_duration(wait, next_ms <= now_ms ? 0 : (int64_t)(next_ms - now_ms) / 1000);
+    if (d->deploys_only)
+        daemon_request_set(request_of(d), REQUEST_FAILED,
+                           "%s; it is kept, and tried again when the daemon runs",
+                           err->message);
+    else
+        daemon_request_set(request_of(d), REQUEST_FAILED,
+                           "%s; it is kept, and tried again in %s", err->message, wait);
+    end(d);
+}
+
 void daemon_note_undeployed(struct daemon *d, const struct err *err)
 {
     struct control_request *request = request_of(d);
-    uint64_t next_ms = d->plan_facts.retry_at_ms[PLAN_APPLYING];
-    char wait[TEXT_DURATION_SIZE];
-    uint64_t now_ms = daemon_uptime_ms(d);
 
     if (!daemon_request_is_open(request) || d->deploy.waits.chain != NULL ||
         (err->kind == ERR_CANCELED && d->stopping))
@@ -196,15 +217,10 @@ void daemon_note_undeployed(struct daemon *d, const struct err *err)
     if (!is_leaf(d->candidate, d->deploy.leaf)) {
         daemon_request_set(request, REQUEST_FAILED, "%s", err->message);
         end(d);
-    } else if (next_ms < d->deploy.deadline_ms) {
+    } else if (is_tried_in_time(d)) {
         daemon_request_set(request, REQUEST_RUNNING, "%s", err->message);
     } else {
-        text_duration(wait, next_ms <= now_ms ? 0 : (int64_t)(next_ms - now_ms) / 1000);
-        daemon_request_set(
-            request, REQUEST_FAILED, "%s; it is kept, and %s%s", err->message,
-            d->deploys_only ? "tried again when the daemon runs" : "tried again in ",
-            d->deploys_only ? "" : wait);
-        end(d);
+        fail_and_keep(d, err);
     }
 }
 

@@ -132,7 +132,7 @@ static int check_key(const struct deployment *deployment, const EVP_PKEY *derive
 static bool must_go(const struct chain *chain, const struct stored_rules *rules,
                     int64_t now)
 {
-    return chain_leaf(chain)->not_after <= now ||
+    return chain_leaf(chain)->not_after <= now || chain_leaf(chain)->self_signed ||
            chain_lacks(chain, rules->domains) != NULL ||
            (rules->derived != NULL && !chain_has_key(chain, rules->derived));
 }

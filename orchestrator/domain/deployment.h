@@ -52,8 +52,8 @@ struct deployment_rules {
 
 /*
  * Whether it may be served now: everything that is asked of a pair on disk and of a CA's answer, and it
- * was issued neither before what is served nor before what waits to be, unless that has expired, lacks a
- * name, or has another key than the derived one. ERR_CRYPTO says why not.
+ * was issued neither before what is served nor before what waits to be, unless that has expired, is
+ * self-signed, lacks a name, or has another key than the derived one. ERR_CRYPTO says why not.
  */
 int deployment_check(const struct deployment *deployment,
                      const struct deployment_rules *rules, int64_t now, struct err *err);

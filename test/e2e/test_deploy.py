@@ -9,6 +9,7 @@ import re
 
 import pki
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 from deploying import Lineage, deploy, refused, served, start_daemon, stop_daemon
 from rotation import SETTLED, LeafWatch, Rotation, assert_at_rest, assert_measured, serve
 
@@ -160,6 +161,16 @@ def test_settings_that_cannot_be_used_are_told(stack, tmp_path):
     assert (code, output) == (78, []) and "acme.nothing" in complaints[0]
 
 
+def test_development_has_its_own_key(new_stack, lineage):
+    stack = new_stack(variables={"DEV_MODE": "true"})
+    serve(stack)
+    chain = pki.Authority().issue(stack.domain, pki.DEVELOPMENT_KEY, start=-pki.MINUTE)
+    leaf = lineage.put(chain, pki.DEVELOPMENT_KEY)
+    code, output, complaints = deploy(stack, "--lineage", lineage.live)
+    assert code == 0 and output[0].endswith(", development"), complaints
+    assert stack.served_leaf() == leaf
+
+
 # Somebody else's key
 
 
@@ -170,7 +181,7 @@ def fixture_external(new_stack):
 
 def test_external_pairs_come_one_after_the_other(external, lineage):
     stack, authority = external, pki.Authority()
-    first_key, second_key = pki.new_key(), pki.new_key()
+    first_key, second_key = pki.new_key(), rsa.generate_private_key(65537, 2048)
     stack.start().wait_for_http()
     first = lineage.put(authority.issue(stack.domain, first_key), first_key)
     served(stack, first, "--lineage", lineage.live)

@@ -10,6 +10,7 @@ import signal
 
 import pki
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from deploying import begin, deploy, end, refused, served, start_daemon, stop_daemon
 from loopback import wait_until
 from rotation import SETTLED, LeafWatch, Rotation, assert_at_rest, assert_measured, serve
@@ -244,6 +245,32 @@ def test_full_disk_is_told_and_what_is_served_stays(new_stack, tmp_path):
     stack.log.wait_for(SETTLED, since=mark)
     assert_at_rest(stack, leaf)
     assert_measured(stack, [*rotation.names, pki.sha256(leaf)])
+
+
+@pytest.mark.parametrize("with_daemon", [True, False], ids=["daemon", "no daemon"])
+def test_leaf_that_no_client_takes_is_taken_back(new_stack, tmp_path, with_daemon):
+    """TLS 1.3 has no signatures with keys of this curve. nginx does not mind, until somebody comes."""
+    stack = external_stack(new_stack)
+    own_key = pki.new_key()
+    rotation = Rotation(stack, own_key)
+    old = serve(stack)
+    if not with_daemon:
+        stop_daemon(stack)
+    leaf, arguments = Files(stack, tmp_path).make(ec.generate_private_key(ec.SECP256K1()))
+    code, output, complaints = deploy(stack, *arguments)
+    assert (code, output) == (1, [])
+    assert re.search(
+        "probe: .*the former certificate is served again; it is kept, and tried again",
+        complaints[-1],
+    )
+    assert_at_rest(stack, old, own_key)
+    assert_measured(stack, [*rotation.names, pki.sha256(leaf), *rotation.names])
+    # Another one takes its place.
+    better, arguments = Files(stack, tmp_path).make(pki.new_key())
+    code, output, complaints = deploy(stack, *arguments)
+    assert code == 0, complaints
+    assert stack.served_leaf() == better
+    start_daemon(stack)
 
 
 # Somebody is killed
