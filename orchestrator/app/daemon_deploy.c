@@ -35,16 +35,17 @@ static void end(struct daemon *d)
 
 static void end_served(struct daemon *d)
 {
-    const char *attested = d->attested ? "attested" : "NOT attested: ";
+    bool is_doubtful = !d->config->development && !d->attested;
     char date[TEXT_TIME_SIZE];
 
-    if (d->config->development)
-        attested = "development";
     daemon_request_set(request_of(d), REQUEST_DONE,
                        "HTTPS serves %s with leaf %s, valid until %s, %s%s",
                        d->config->domain, d->deploy.leaf,
-                       text_time(date, chain_leaf(d->served)->not_after), attested,
-                       d->attested ? "" : d->why_not.message);
+                       text_time(date, chain_leaf(d->served)->not_after),
+                       d->config->development ? "development"
+                       : d->attested          ? "attested"
+                                              : "NOT attested: ",
+                       is_doubtful ? d->why_not.message : "");
     end(d);
 }
 
