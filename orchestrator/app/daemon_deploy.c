@@ -187,7 +187,7 @@ uint64_t daemon_until_deadline(struct daemon *d, uint64_t wait_ms)
 /* One that was measured and taken back costs events each time: nobody waits for the next. */
 static bool is_tried_in_time(const struct daemon *d)
 {
-    return d->flow.apply.outcome == APPLY_NOTHING &&
+    return !d->flow.apply.emitted &&
            d->plan_facts.retry_at_ms[PLAN_APPLYING] < d->deploy.deadline_ms;
 }
 

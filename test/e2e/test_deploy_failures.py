@@ -223,7 +223,7 @@ def test_without_nginx_it_is_kept_until_there_is_one(new_stack, tmp_path, with_d
     assert_measured(stack, rotation.names)
     start_daemon(stack)
     wait_until(lambda: stack.served_leaf() == leaf, "it is served", 60)
-    wait_until(lambda: not (stack.state / "intent.json").exists(), "it has come to rest")
+    wait_until(lambda: not (stack.state / "previous-cert.pem").exists(), "it has come to rest")
     assert_at_rest(stack, leaf, next_key)
 
 
