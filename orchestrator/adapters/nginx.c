@@ -308,10 +308,11 @@ int nginx_worker_group(const struct config *config, gid_t *ret, struct err *err)
 }
 
 /* A path that is too long for a socket is none for nginx either. The daemon says so. */
-static void find_metrics(const struct config *config, struct nginx_facts *facts)
+void nginx_find_metrics(const struct config *config, struct nginx_facts *facts)
 {
     int len;
 
+    facts->metrics_socket[0] = '\0';
     if (!config->metrics.nginx)
         return;
     len = snprintf(facts->metrics_socket, sizeof facts->metrics_socket, "%s/metrics.sock",
@@ -332,5 +333,5 @@ void nginx_machine_facts(const struct config *config, struct nginx_facts *ret)
     if (fs_read("/etc/resolv.conf", RESOLV_CONF_MAX_BYTES, &text, &ignored) == 0)
         nginx_conf_nameservers(buf_str(&text), ret->nameservers, sizeof ret->nameservers);
     recall_account(config, ret);
-    find_metrics(config, ret);
+    nginx_find_metrics(config, ret);
 }

@@ -93,6 +93,9 @@ int nginx_ask_reload(const struct config *config, struct err *err);
  */
 void nginx_machine_facts(const struct config *config, struct nginx_facts *ret);
 
+/* The socket that metrics are shown from, which is one of the facts. */
+void nginx_find_metrics(const struct config *config, struct nginx_facts *facts);
+
 /*
  * The group that nginx's workers have: that of `user` in its configuration, else of the user that
  * packages of nginx give them. ERR_CONFIG when there is none.

@@ -8,15 +8,6 @@
 #include <string.h>
 #include <time.h>
 
-static const char *const activity_names[PLAN_ACTIVITIES] = {
-    [PLAN_KEYS] = "keys",          [PLAN_ACCOUNT] = "account",
-    [PLAN_EXAMINING] = "examine",  [PLAN_APPLYING] = "apply",
-    [PLAN_ADOPTING] = "adopt",     [PLAN_PREFLIGHT] = "pre-flight",
-    [PLAN_ISSUING] = "issue",      [PLAN_REPAIRING] = "repair",
-    [PLAN_REAPPLYING] = "reapply", [PLAN_MEASURING] = "measure",
-    [PLAN_GATHERING] = "evidence", [PLAN_ASKING] = "renewal info",
-};
-
 /* "ok", or the kind of failure. */
 static const char *result_of(enum err_kind failure)
 {
@@ -111,7 +102,7 @@ void daemon_count_adoption(struct daemon *d)
 void daemon_count_failure(struct daemon *d, enum plan_activity activity,
                           enum err_kind kind)
 {
-    metrics_add(&d->metrics, METRIC_FAILURES, activity_names[activity],
+    metrics_add(&d->metrics, METRIC_FAILURES, plan_activity_name(activity),
                 err_kind_name(kind), 1);
 }
 
@@ -199,12 +190,12 @@ static void show_next(struct daemon *d)
     if (facts->order_from > now && facts->order_from != INT64_MAX)
         set_next(d, "order", facts->order_from);
     if (facts->served && facts->asks && facts->ask_at > 0)
-        set_next(d, activity_names[PLAN_ASKING], facts->ask_at);
-    for (int i = 0; i < PLAN_ACTIVITIES; i++) {
-        metrics_set(&d->metrics, METRIC_FAILED_IN_ROW, activity_names[i], NULL,
+        set_next(d, plan_activity_name(PLAN_ASKING), facts->ask_at);
+    for (enum plan_activity i = PLAN_KEYS; i < PLAN_ACTIVITIES; i++) {
+        metrics_set(&d->metrics, METRIC_FAILED_IN_ROW, plan_activity_name(i), NULL,
                     d->failures[i]);
         if (facts->retry_at_ms[i] > uptime_ms)
-            set_next(d, activity_names[i],
+            set_next(d, plan_activity_name(i),
                      now + (int64_t)(facts->retry_at_ms[i] - uptime_ms) / 1000);
     }
 }

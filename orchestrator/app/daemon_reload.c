@@ -140,6 +140,7 @@ static int find_facts(struct daemon *d, struct err *err)
     r->facts.upstreams = &r->upstreams;
     if (!r->next.nginx.live_chain)
         r->facts.live_chain = NULL;
+    nginx_find_metrics(&r->next, &r->facts);
     upstreams_recall(&r->upstreams, &d->site.upstreams.upstreams);
     return store_init(&store, &r->next, err) < 0 ||
                    evidence_folder_for_nginx(&r->next, r->evidence, &r->facts, err) < 0

@@ -18,6 +18,7 @@ from processes import environment
 from rotation import serve
 from stack import IS_ROOT, Stack
 from test_control import Socket, ask, control_of, metrics_of
+from test_reload import reload
 
 PATH = "/cert-manager/metrics"
 RIGHT, WRONG = ("Authorization", AuthService.right), ("Authorization", "Bearer wrong")
@@ -307,6 +308,30 @@ def test_renewals_are_counted_by_what_became_of_them(new_ca, new_stack):
     ca.open()
     wait_until(lambda: metrics_of(stack)[renewed] == 1, "it is renewed", 40)
     assert metrics_of(stack)["consecutive_failures", 'activity="issue"'] == 0
+
+
+def test_sockets_come_and_go_with_a_reload_and_counters_stay(new_stack, served):
+    stack = new_stack()
+    serve(stack)
+    place = stack.address.host, stack.address.port(9464)
+    shown = {
+        "metrics__nginx": True,
+        "metrics__listen": "{}:{}".format(*place),
+        "auth__upstream": served.settings["auth.upstream"],
+    }
+    assert reload(stack, **shown)["state"] == "done"
+    answer = client.get(place, "/metrics", "localhost")
+    assert answer.status == 200 and 'issues_total{result="ok"} 1' in answer.body
+    wait_until(lambda: through_nginx(stack, "GET", [RIGHT]).status == 200, "nginx shows them")
+
+    clash = "location = /cert-manager/metrics { return 204; }"
+    refused = reload(stack, nginx__extra_locations=clash)
+    assert refused["state"] == "failed" and "duplicate location" in refused["text"]
+    assert client.get(place, "/metrics", "localhost").status == 200
+    nothing = dict.fromkeys([*shown, "nginx__extra_locations"]) | {"metrics__nginx": False}
+    assert reload(stack, **nothing)["state"] == "done"
+    assert not is_listening(*place) and not socket_of(stack).exists()
+    wait_until(lambda: through_nginx(stack, "GET", [RIGHT]).status == 404, "nginx shows nothing")
 
 
 # ---- their form ----
