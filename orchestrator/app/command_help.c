@@ -130,6 +130,16 @@ static void print_roff(FILE *out, const char *text)
     }
 }
 
+/* Each sentence begins a line, as mdoc(7) wants it. */
+static void print_roff_sentences(FILE *out, char *text)
+{
+    for (char *at = text; (at = strstr(at, ". ")) != NULL; at += 2) {
+        if (at[2] >= 'A' && at[2] <= 'Z')
+            at[1] = '\n';
+    }
+    print_roff(out, text);
+}
+
 static void print_roff_paragraphs(FILE *out, const char *text)
 {
     while (*text != '\0') {
@@ -138,7 +148,7 @@ static void print_roff_paragraphs(FILE *out, const char *text)
         char paragraph[2048];
 
         snprintf(paragraph, sizeof paragraph, "%.*s", (int)len, text);
-        print_roff(out, paragraph);
+        print_roff_sentences(out, paragraph);
         fputc('\n', out);
         text += len;
         if (*text != '\0') {
