@@ -1,0 +1,192 @@
+"""Every command, file, setting and link that documentation shows is one that there is.
+
+Commands are run in a container. Those that are not are named in NOT_RUN, each with the reason.
+"""
+
+import re
+import subprocess
+from functools import cache
+
+import pytest
+from conftest import logs_of
+from documentation import (
+    MARKDOWN,
+    commands_of,
+    manual_blocks,
+    manual_paths,
+    manuals,
+    markdown_anchors,
+    markdown_blocks,
+    markdown_links,
+    markdown_spans,
+)
+from operator_shell import Operator, usual
+from pebble import Pebble
+from processes import environment
+from rotation import serve
+from stack import IS_ROOT, PROGRAM, REPOSITORY, Stack
+
+pytestmark = pytest.mark.skipif(not IS_ROOT, reason="a file system and ports of its own need root")
+
+OPERATIONS = REPOSITORY / "docs/OPERATIONS.md"
+
+# Commands that are shown and not run here: a pattern, and why.
+NOT_RUN = {
+    r"make (demo|test|bench|e2e|unit|lock-certbot|install)\b.*": "the build itself; its goals are checked",
+    r"make( help| layers)?": "the build itself; its goals are checked",
+    r"(DOMAIN=\S+ )?cert-manager run\b.*": "the daemon: what the container runs",
+    r"cert-manager prestart (.|\n)*": "what the container is started with",
+}
+
+# A form of a command, with words to be filled in: its options are checked against its help.
+PLACEHOLDER = re.compile(r"\[|…|\b[A-Z]{2,}\b(?!=)")
+
+# Files of others.
+FOREIGN = ("ngx_http_ssl_module.c", "ngx_http_stub_status_module.c")
+
+# What stands at the front of a path in the image.
+IMAGE_PATH = re.compile(r"/(etc|run|app|usr|var|acme-challenge|dev)\b")
+
+
+def shown_blocks():
+    """All but the pages that tests of their own go through."""
+    blocks = [block for path in MARKDOWN if path != OPERATIONS for block in markdown_blocks(path)]
+    return blocks + [block for path in manuals() for block in manual_blocks(path)]
+
+
+def shown_spans():
+    return [span for path in MARKDOWN for span in markdown_spans(path)]
+
+
+def shown_commands():
+    """Of blocks, and of spans that begin like one."""
+    found = {}
+    for block in shown_blocks():
+        if block.language == "sh":
+            found |= {command.text: command.place for command in commands_of(block)}
+    for span in shown_spans():
+        # The name of a command alone stands for it.
+        if re.match(r"(cert-manager \S+|curl|make) .", span.text):
+            found.setdefault(span.text, span.place)
+    return found
+
+
+COMMANDS = shown_commands()
+FORMS = [text for text in COMMANDS if PLACEHOLDER.search(text)]
+NAMED = {text: why for text in COMMANDS for pattern, why in NOT_RUN.items() if re.fullmatch(pattern, text)}
+
+
+@cache
+def help_of(command):
+    done = subprocess.run(
+        [PROGRAM, command, "--help"], env=environment(), check=False, capture_output=True, text=True
+    )
+    return done.stdout
+
+
+@pytest.fixture(name="served", scope="module")
+def fixture_served(request):
+    """Somebody in front of a container that serves HTTPS."""
+    with Pebble(usual_ports=True) as ca, Stack(ca, domain="app.example.com") as stack:
+        logs_of(request.node)["a container that commands are tried in"] = stack.log
+        serve(usual(stack))
+        with Operator(stack) as operator:
+            yield operator
+
+
+def test_commands_are_found():
+    assert len(COMMANDS) > 10 and FORMS and NAMED
+
+
+def test_every_reason_not_to_run_a_command_is_needed():
+    for pattern in NOT_RUN:
+        assert any(re.fullmatch(pattern, text) for text in COMMANDS), pattern
+
+
+@pytest.mark.parametrize("text", [text for text in COMMANDS if text not in FORMS and text not in NAMED])
+def test_command_works(served, text):
+    code, output = served.run(text)
+    assert code == 0, f"{COMMANDS[text]}: exit code {code}\n{output}"
+
+
+@pytest.mark.parametrize("text", [text for text in FORMS if text.startswith("cert-manager ")])
+def test_form_of_a_command_has_its_options(text):
+    name = text.split()[1]
+    there = re.findall(r"^  (--\S+)", help_of(name), re.MULTILINE)
+    assert there, f"{COMMANDS[text]}: there is no command {name}"
+    before_operands = text.partition(" -- ")[0]
+    assert set(re.findall(r"--[a-z0-9-]+", before_operands)) <= set(there), COMMANDS[text]
+
+
+def test_goals_of_make_are_there():
+    makefile = (REPOSITORY / "Makefile").read_text()
+    for text, place in COMMANDS.items():
+        if text.startswith("make"):
+            goals = [word for word in text.split()[1:] if word.isidentifier() and word.islower()]
+            for goal in goals:
+                assert re.search(rf"^{goal}( \w+)*:", makefile, re.MULTILINE), f"{place}: make {goal}"
+
+
+def test_commands_that_are_named_are_there():
+    for path in MARKDOWN:
+        for span in markdown_spans(path):
+            if found := re.match(r"cert-manager ([a-z]\S*)", span.text):
+                assert help_of(found[1]), f"{span.place}: there is no command {found[1]}"
+
+
+def test_settings_are_taken(served):
+    blocks = [block for block in shown_blocks() if block.language == "yaml"]
+    assert blocks
+    for number, block in enumerate(blocks):
+        file = served.folder / f"shown-{number}.yaml"
+        file.write_text(block.text)
+        code, output = served.run(f"env -u DOMAIN cert-manager render --level http-only --config {file}")
+        assert code == 0, f"{block.place}:\n{output}"
+
+
+# Files and links.
+
+
+def is_in_sources(name):
+    return any(name in text for text in sources())
+
+
+@cache
+def sources():
+    return [path.read_text() for path in (REPOSITORY / "orchestrator").glob("*/*.[ch]")]
+
+
+def is_in_repository(name):
+    folders = (".", "orchestrator", "docs", "test/e2e", "orchestrator/*")
+    return any(list(REPOSITORY.glob(f"{folder}/{name}")) for folder in folders)
+
+
+def test_files_of_the_image_are_there(served):
+    """In the container, or named in the sources when they are there at times only."""
+    spans = shown_spans() + [span for path in manuals() for span in manual_paths(path)]
+    for span in spans:
+        path = re.sub(r"^<run dir>", "/run/cert-manager", span.text)
+        path = re.sub(r"^<tls dir>", "/etc/nginx/ssl", path)
+        if not IMAGE_PATH.match(path) or " " in path.replace("<unix time>", ""):
+            continue
+        name = re.sub(r"<[^>]*>.*|\*.*", "", path.rstrip("/").rpartition("/")[2])
+        assert served.exists(re.sub("<[^>]*>", "*", path)) or is_in_sources(name), f"{span.place}: {span.text}"
+
+
+def test_files_of_the_repository_are_there():
+    sought = re.compile(r"[\w.-]+(/[\w.-]+)+/?|[\w.-]+/|[\w.-]+\.(c|h|py|md|tmpl)")
+    rate = re.compile(r"\d+/\d+[a-z]")
+    for span in shown_spans():
+        if sought.fullmatch(span.text) and not rate.fullmatch(span.text) and span.text not in FOREIGN:
+            assert is_in_repository(span.text) or is_in_sources(span.text), f"{span.place}: {span.text}"
+
+
+def test_links_lead_somewhere():
+    for path in MARKDOWN:
+        for link in markdown_links(path):
+            if link.text.startswith(("http://", "https://")):
+                continue
+            name, _, anchor = link.text.partition("#")
+            target = (path.parent / name) if name else path
+            assert target.exists(), f"{link.place}: {link.text}"
+            assert not anchor or anchor in markdown_anchors(target), f"{link.place}: {link.text}"
