@@ -19,6 +19,7 @@ from documentation import (
     markdown_blocks,
     markdown_links,
     markdown_spans,
+    pattern_of,
 )
 from operator_shell import Operator, usual
 from pebble import Pebble
@@ -28,14 +29,14 @@ from stack import IS_ROOT, PROGRAM, REPOSITORY, Stack
 
 pytestmark = pytest.mark.skipif(not IS_ROOT, reason="a file system and ports of its own need root")
 
-OPERATIONS = REPOSITORY / "docs/OPERATIONS.md"
-
 # Commands that are shown and not run here: a pattern, and why.
 NOT_RUN = {
     r"make (demo|test|bench|e2e|unit|lock-certbot|install)\b.*": "the build itself; its goals are checked",
     r"make( help| layers)?": "the build itself; its goals are checked",
     r"(DOMAIN=\S+ )?cert-manager run\b.*": "the daemon: what the container runs",
     r"cert-manager prestart (.|\n)*": "what the container is started with",
+    r"cert-manager status --watch": "it ends with Ctrl-C",
+    r"docker .*": "the tests' containers are none of Docker's: a file system of its own stands for it",
 }
 
 # A form of a command, with words to be filled in: its options are checked against its help.
@@ -49,8 +50,8 @@ IMAGE_PATH = re.compile(r"/(etc|run|app|usr|var|acme-challenge|dev)\b")
 
 
 def shown_blocks():
-    """All but the pages that tests of their own go through."""
-    blocks = [block for path in MARKDOWN if path != OPERATIONS for block in markdown_blocks(path)]
+    """test_operations.py goes through `console` and `log`."""
+    blocks = [block for path in MARKDOWN for block in markdown_blocks(path)]
     return blocks + [block for path in manuals() for block in manual_blocks(path)]
 
 
@@ -66,7 +67,7 @@ def shown_commands():
             found |= {command.text: command.place for command in commands_of(block)}
     for span in shown_spans():
         # The name of a command alone stands for it.
-        if re.match(r"(cert-manager \S+|curl|make) .", span.text):
+        if re.match(r"(cert-manager \S+|curl|make|docker) .", span.text):
             found.setdefault(span.text, span.place)
     return found
 
@@ -86,11 +87,18 @@ def help_of(command):
 
 @pytest.fixture(name="served", scope="module")
 def fixture_served(request):
-    """Somebody in front of a container that serves HTTPS."""
+    """Somebody in front of a container that serves HTTPS, with the files that commands are given."""
     with Pebble(usual_ports=True) as ca, Stack(ca, domain="app.example.com") as stack:
         logs_of(request.node)["a container that commands are tried in"] = stack.log
         serve(usual(stack))
         with Operator(stack) as operator:
+            pair = "cp /etc/nginx/ssl/cert.pem fullchain.pem; cp /etc/nginx/ssl/key.pem privkey.pem"
+            lineage = "/etc/letsencrypt/live/app.example.com"
+            code, output = operator.run(
+                f"{pair}; cp fullchain.pem cert.pem; cp fullchain.pem old.pem;"
+                f" mkdir -p {lineage}; cp fullchain.pem privkey.pem {lineage}/"
+            )
+            assert code == 0, output
             yield operator
 
 
@@ -140,8 +148,37 @@ def test_settings_are_taken(served):
     for number, block in enumerate(blocks):
         file = served.folder / f"shown-{number}.yaml"
         file.write_text(block.text)
-        code, output = served.run(f"env -u DOMAIN cert-manager render --level http-only --config {file}")
+        without = "env -u DOMAIN" if "\ndomain:" in f"\n{block.text}" else ""
+        code, output = served.run(f"{without} cert-manager render --level http-only --config {file}")
         assert code == 0, f"{block.place}:\n{output}"
+
+
+def test_compose_file_of_the_python_image_starts(new_stack):
+    """With its variables as they are; paths and ports are those of every container here."""
+    (block,) = [block for block in shown_blocks() if block.language == "yaml compose"]
+    variables = dict(re.findall(r"- ([A-Z_]+)=(.*)", block.text))
+    assert len(variables) > 5
+    stack = new_stack(domain=variables["DOMAIN"], variables=variables)
+    serve(stack)
+    assert stack.http_get("/").status == 301 and stack.https_get("/health").status == 200
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "is_it"),
+    [
+        ("leaf 12ab34cd56ef valid", "leaf fffffffffffff valid", True),
+        ("from 2026-11-27 02:48:15 UTC on", "from 2027-01-02 03:04:05 UTC on", True),
+        ("one\ntwo three", "one two\n  three", True),
+        ("one … three", "one two three", True),
+        ("one\n…", "one\ntwo\nthree", True),
+        ("one three", "one two three", False),
+        ("one", "one two", False),
+        ("certificate", "certificates", False),
+        ("… two …", "one three", False),
+    ],
+)
+def test_what_is_shown_has_to_be_printed(shown, printed, is_it):
+    assert bool(re.fullmatch(pattern_of(shown), printed, re.DOTALL)) == is_it
 
 
 # Files and links.

@@ -7,19 +7,16 @@ Blocks of Markdown say by their language what they are:
     log      lines of the log, in this order, others between them
     yaml     settings
 
-In what is printed, `…` stands for any text of a line, and for any lines where it stands alone. A
-number, fingerprint or time may be another one than it was when the text was written.
+In what is printed, `…` stands for any text, and lines may end elsewhere. A number, fingerprint or time
+may be another one than it was when the text was written.
 """
 
 import re
-import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-from processes import environment, spawn, stop
-from stack import BUILD, PROGRAM, REPOSITORY
-
-TIMEOUT_S = 60
+from loopback import wait_until
+from stack import BUILD, REPOSITORY
 
 MARKDOWN = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 
@@ -182,6 +179,7 @@ def _console(block):
 
 # What is printed.
 
+_ANY = r".*?"
 _VALUES = re.compile(
     r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?(?:[.,]\d+)?)?(?: ?(?:UTC|Z)\b)?"  # a time
     r"|[0-9a-f]{8,}"  # a fingerprint, or what begins one
@@ -189,45 +187,47 @@ _VALUES = re.compile(
 )
 
 
-def pattern_of(line):
-    """A regular expression for a line that is shown."""
-    parts = []
-    for text in line.split("…"):
-        at, pattern = 0, ""
-        for value in _VALUES.finditer(text):
-            pattern += re.escape(text[at : value.start()]) + f"(?:{_VALUES.pattern})"
-            at = value.end()
-        parts.append(pattern + re.escape(text[at:]))
-    return ".*".join(parts)
+def pattern_of(text):
+    """A regular expression for text that is shown; where its lines end does not matter."""
+    words = []
+    for word in text.split():
+        parts = []
+        for part in word.split("…"):
+            at, pattern = 0, ""
+            for value in _VALUES.finditer(part):
+                pattern += re.escape(part[at : value.start()]) + f"(?:{_VALUES.pattern})"
+                at = value.end()
+            parts.append(pattern + re.escape(part[at:]))
+        words.append(_ANY.join(parts))
+    return r"\s+".join(words).replace(rf"\s+{_ANY}", rf"{_ANY}").replace(rf"{_ANY}\s+", rf"{_ANY}")
 
 
-def pattern_of_output(text):
-    lines = [line.rstrip() for line in text.splitlines()]
-    return "".join(r"(?:.*\n)*?" if line == "…" else pattern_of(line) + r" *\n" for line in lines)
+class Prints:
+    """A command whose output is shown, and what it prints now."""
 
+    def __init__(self, command, operator):
+        self._command, self._operator, self._printed = command, operator, None
 
-def prints(expected, actual):
-    """Whether a command's output is what is shown of it."""
-    actual = "".join(f"{line}\n" for line in actual.splitlines())
-    return re.fullmatch(pattern_of_output(expected), actual) is not None
+    def again(self):
+        """Run it; whether it prints what is shown."""
+        _, self._printed = self._operator.run(self._command.text)
+        shown = self._command.output
+        return not shown or re.fullmatch(pattern_of(shown), self._printed.strip(), re.DOTALL)
 
-
-def assert_prints(command, actual):
-    if not prints(command.output, actual):
-        raise AssertionError(
-            f"{command.place}: $ {command.text}\n--- shown\n{command.output}\n--- printed\n{actual}"
+    def difference(self):
+        command = self._command
+        return (
+            f"{command.place}: $ {command.text}\n--- shown\n{command.output}\n--- printed\n{self._printed}"
         )
 
 
-def assert_logged(block, log):
-    """Each line is there, behind the one before."""
-    at, lines = 0, log.lines()
+def assert_logged(block, read_lines, timeout_s=20):
+    """Each line comes, behind the one before."""
+    at = 0
     for line in block.text.splitlines():
-        if line.strip() == "…":
-            continue
-        pattern = pattern_of(line)
-        found = next((i for i in range(at, len(lines)) if re.fullmatch(pattern, lines[i])), None)
-        assert found is not None, f"{block.place}: not in the log behind line {at}: {line}"
-        at = found + 1
+        pattern = re.compile(pattern_of(line), re.DOTALL)
 
+        def find(pattern=pattern, at=at):
+            return next((i + 1 for i, text in enumerate(read_lines()[at:], at) if pattern.fullmatch(text)), None)
 
+        at = wait_until(find, f"{block.place}: the log says {line!r}", timeout_s)

@@ -21,6 +21,7 @@ from stack import PROGRAM, REPOSITORY
 
 TIMEOUT_S = 60
 CA = "https://acme-v02.api.letsencrypt.org"
+ADDRESS = "203.0.113.10"  # one of those for documentation (RFC 5737)
 
 # $1 is the folder that becomes the root. What is not made here are links into /host.
 MAKE_ROOT = r"""
@@ -79,7 +80,7 @@ class Operator:
 
     def run(self, text):
         """Exit code and output of a command, both streams as they come."""
-        enter = ["nsenter", "--target", self._holder.pid, "--mount", "--root"]
+        enter = ["nsenter", "--target", self._holder.pid, "--mount", "chroot", self._root]
         done = subprocess.run(
             [*map(str, enter), "bash", "-c", f"set -o pipefail; cd {self.folder}\n{text}"],
             env=self._environment(),
@@ -95,12 +96,13 @@ class Operator:
         return self.run(f"compgen -G {pattern!r}")[0] == 0
 
     def as_in_image(self, text):
-        """A text of the daemon, with the paths that it would have there, and with Let's Encrypt as CA."""
+        """A text of the daemon, with the paths and the address that it would have, and with Let's Encrypt as CA."""
         for path, place in self._places().items():
-            text = text.replace(str(place), path)
+            text = text.replace(f"/host{place}", path).replace(str(place), path)
         directory = self.stack.ca.directory
         text = text.replace(directory, f"{CA}/directory")
         text = text.replace(f"{directory.removesuffix('/dir')}/my-account/", f"{CA}/acme/acct/")
+        text = text.replace(str(self.stack.address), ADDRESS)
         text = re.sub("Pebble Intermediate CA [0-9a-f]+", "E7", text)
         return text.replace(str(self.stack.root), "")
 
@@ -142,8 +144,11 @@ class Operator:
         names = f"127.0.0.1 localhost\n{self.stack.address} {self.stack.domain}\n"
         script += f"printf '{names}' >etc/hosts\n"
         script += "exec chroot . sh -c 'echo made; exec cat'\n"
+        # A volume of the stack is to be seen in the stack's own mounts only.
+        stack = self.stack
+        enter = ["nsenter", "--target", stack.pid, "--mount"] if stack.is_running else []
         self._holder = spawn(
-            ["unshare", "--mount", "bash", "-c", script, "bash", self._root],
+            [*enter, "unshare", "--mount", "bash", "-c", script, "bash", self._root],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

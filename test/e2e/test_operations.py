@@ -1,0 +1,51 @@
+"""docs/OPERATIONS.md is true: each fault that it goes through is brought about, and whatever is typed
+there prints what it shows.
+"""
+
+import pytest
+from documentation import (
+    Prints,
+    assert_logged,
+    commands_of,
+    markdown_blocks,
+)
+from loopback import wait_until
+from operator_shell import Operator
+from scenes import SCENES, Scene
+from stack import IS_ROOT, REPOSITORY
+
+pytestmark = pytest.mark.skipif(not IS_ROOT, reason="mounts, and ports of the image, need root")
+
+PAGE = REPOSITORY / "docs/OPERATIONS.md"
+# Languages of blocks that a scene goes with; the others are for test_documentation.py.
+SHOWN = ("console", "log")
+PATIENCE_S = 20
+
+
+def blocks_by_heading():
+    found = {}
+    for block in markdown_blocks(PAGE):
+        if block.language in SHOWN:
+            found.setdefault(block.heading, []).append(block)
+    return found
+
+
+@pytest.mark.parametrize("heading", SCENES)
+def test_what_is_shown_is_what_is_seen(new_ca, new_stack, tmp_path, heading):
+    tmp_path.chmod(0o755)
+    stack = SCENES[heading](Scene(new_ca, new_stack, tmp_path))
+    with Operator(stack) as operator:
+        for block in blocks_by_heading()[heading]:
+            if block.language == "log":
+                assert_logged(block, lambda: operator.as_in_image(stack.log.text()).splitlines())
+                continue
+            for command in commands_of(block):
+                shown = Prints(command, operator)
+                try:
+                    wait_until(shown.again, "it prints what is shown", PATIENCE_S)
+                except AssertionError:
+                    raise AssertionError(shown.difference()) from None
+
+
+def test_every_fault_is_brought_about():
+    assert set(SCENES) == set(blocks_by_heading())
