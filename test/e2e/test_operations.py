@@ -33,8 +33,11 @@ def blocks_by_heading():
 @pytest.mark.parametrize("heading", SCENES)
 def test_what_is_shown_is_what_is_seen(new_ca, new_stack, tmp_path, heading):
     tmp_path.chmod(0o755)
-    stack = SCENES[heading](Scene(new_ca, new_stack, tmp_path))
+    scene = Scene(new_ca, new_stack, tmp_path)
+    stack = SCENES[heading](scene)
     with Operator(stack) as operator:
+        for name, text in scene.files.items():
+            (operator.folder / name).write_text(text)
         for block in blocks_by_heading()[heading]:
             if block.language == "log":
                 assert_logged(block, lambda: operator.as_in_image(stack.log.text()).splitlines())

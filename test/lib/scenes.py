@@ -20,6 +20,7 @@ class Scene:
 
     def __init__(self, new_ca, new_stack, folder):
         self._new_ca, self._new_stack, self._folder = new_ca, new_stack, folder
+        self.files = {}  # what the operator has brought, by name
         self.ca = new_ca(usual_ports=True, has_door=True)
 
     def stack(self, *, settings=None, variables=None, looks_up=False, volume="size=4m", **options):
@@ -76,6 +77,21 @@ def all_is_well(scene):
     stack = scene.stack(looks_up=True)
     serve(stack)
     return stack
+
+
+@scene("Change settings")
+def change_settings(scene):
+    return all_is_well(scene)
+
+
+@scene("Renew now")
+def renew_now(scene):
+    return all_is_well(scene)
+
+
+@scene("See more in the log")
+def see_more(scene):
+    return all_is_well(scene)
 
 
 @scene("Port 80 is closed, or the name leads elsewhere")
@@ -209,10 +225,28 @@ def key_epoch_changed(scene):
     return stack
 
 
+@scene("The key is compromised")
+def key_is_compromised(scene):
+    stack = scene.stack()
+    serve(stack)
+    return stack
+
+
 @scene("The clock is wrong")
 def clock_is_wrong(scene):
     stack = scene.stack()
     scene.put_pair(stack, age_days=-2)
     stack.start()
     wait_for_failure(stack, "clock|valid from")
+    return stack
+
+
+@scene("Certificates from elsewhere")
+def certificate_from_elsewhere(scene):
+    stack = scene.stack()
+    scene.put_pair(stack, age_days=70)
+    scene.ca.shut()
+    serve(stack)
+    chain = pki.Authority("Another CA").issue(stack.domain, stack.tls_key)
+    scene.files["fullchain.pem"] = chain
     return stack
