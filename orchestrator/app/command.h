@@ -38,7 +38,7 @@ struct command {
     const struct command_option
         *options;                /* ends with one without a name; one may repeat */
     const char *operands;        /* "-- COMMAND…", or NULL when there are none */
-    const char *exit_status;     /* a line each */
+    const char *exit_status;     /* a line each: "78 unusable setting" */
     const char *const *examples; /* ends with NULL */
     int (*run)(const struct command_line *line);
 };

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-enum { WIDTH = 79, MEANING_COLUMN = 22 };
+enum { WIDTH = 79, MEANING_COLUMN = 22, EXIT_COLUMN = 6, EXIT_LINE_MAX_BYTES = 512 };
 
 /* ---- lines ---- */
 
@@ -74,6 +74,38 @@ static void print_option(const struct command_option *option, FILE *out)
     wrap(out, option->meaning, MEANING_COLUMN, MEANING_COLUMN);
 }
 
+/* ---- exit status ---- */
+
+/* One line of it: "78 unusable setting", or words alone. Gives the line behind it. */
+static const char *split_exit_line(const char *text, size_t *ret_code_len,
+                                   const char **ret_meaning, size_t *ret_len)
+{
+    size_t digits = strspn(text, "0123456789");
+    const char *meaning = digits > 0 && text[digits] == ' ' ? text + digits + 1 : text;
+    size_t len = strcspn(meaning, "\n");
+
+    *ret_code_len = meaning == text ? 0 : digits;
+    *ret_meaning = meaning;
+    *ret_len = len;
+    return meaning[len] == '\n' ? meaning + len + 1 : meaning + len;
+}
+
+static void print_exit_status(const char *text, FILE *out)
+{
+    while (*text != '\0') {
+        char line[EXIT_LINE_MAX_BYTES];
+        const char *code = text;
+        const char *meaning;
+        size_t code_len;
+        size_t len;
+
+        text = split_exit_line(text, &code_len, &meaning, &len);
+        snprintf(line, sizeof line, "%.*s", (int)len, meaning);
+        fprintf(out, "  %-*.*s", EXIT_COLUMN - 2, (int)code_len, code);
+        wrap(out, line, EXIT_COLUMN, EXIT_COLUMN);
+    }
+}
+
 /* ---- a command ---- */
 
 void command_print_usage(const struct command *command, FILE *out)
@@ -104,8 +136,8 @@ void command_print_help(const struct command *command, FILE *out)
          option++)
         print_option(option, out);
     print_option(&(struct command_option){.name = "help", .meaning = "show this"}, out);
-    fputs("\nexit status: ", out);
-    wrap(out, command->exit_status, 13, 0);
+    fputs("\nexit status:\n", out);
+    print_exit_status(command->exit_status, out);
     if (command->examples[0] != NULL)
         fputs("\nexamples:\n", out);
     for (size_t i = 0; command->examples[i] != NULL; i++)
@@ -158,6 +190,26 @@ static void print_roff_paragraphs(FILE *out, const char *text)
     }
 }
 
+static void print_manual_exit_status(const char *text, FILE *out)
+{
+    fputs(".Pp\nExit status:\n.Bl -tag -width 78x -compact\n", out);
+    while (*text != '\0') {
+        char line[EXIT_LINE_MAX_BYTES];
+        const char *code = text;
+        const char *meaning;
+        size_t code_len;
+        size_t len;
+
+        text = split_exit_line(text, &code_len, &meaning, &len);
+        snprintf(line, sizeof line, "%.*s", (int)len, meaning);
+        fprintf(out, ".It %.*s\n", code_len > 0 ? (int)code_len : 2,
+                code_len > 0 ? code : "\\&");
+        print_roff_sentences(out, line);
+        fputc('\n', out);
+    }
+    fputs(".El\n", out);
+}
+
 static void print_manual_of(const struct command *command, FILE *out)
 {
     fprintf(out, ".Ss %s\n.Nm\n.Cm %s\n", command->name, command->name);
@@ -184,8 +236,7 @@ static void print_manual_of(const struct command *command, FILE *out)
     }
     if (command->options[0].name != NULL)
         fputs(".El\n", out);
-    fputs(".Pp\nExit status: ", out);
-    print_roff_paragraphs(out, command->exit_status);
+    print_manual_exit_status(command->exit_status, out);
     if (command->examples[0] == NULL)
         return;
     fputs(".Bd -literal -offset indent\n", out);
