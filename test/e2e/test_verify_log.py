@@ -576,6 +576,6 @@ def test_help_tells_options_exit_codes_and_examples():
     answer = run("--help")
     assert (answer.code, answer.err) == (0, "")
     options = ("--log", "--agent", "--cert", "--host", "--rtmr3", "--json")
-    for part in (*options, "exit status: 0 ", "examples:\n"):
+    for part in (*options, "exit status:\n", "examples:\n"):
         assert part in answer.out
     assert max(map(len, answer.out.splitlines())) < 80
