@@ -7,8 +7,8 @@ Blocks of Markdown say by their language what they are:
     log      lines of the log, in this order, others between them
     yaml     settings
 
-In what is printed, `…` stands for any text, and lines may end elsewhere. A number, fingerprint or time
-may be another one than it was when the text was written.
+In what is printed, `…` stands for any text, and lines may end elsewhere. A number, fingerprint or
+time may be another one than it was when the text was written.
 """
 
 import re
@@ -215,10 +215,8 @@ class Prints:
         return not shown or re.fullmatch(pattern_of(shown), self._printed.strip(), re.DOTALL)
 
     def difference(self):
-        command = self._command
-        return (
-            f"{command.place}: $ {command.text}\n--- shown\n{command.output}\n--- printed\n{self._printed}"
-        )
+        place, text, shown = self._command
+        return f"{place}: $ {text}\n--- shown\n{shown}\n--- printed\n{self._printed}"
 
 
 def assert_logged(block, read_lines, timeout_s=20):
@@ -228,6 +226,9 @@ def assert_logged(block, read_lines, timeout_s=20):
         pattern = re.compile(pattern_of(line), re.DOTALL)
 
         def find(pattern=pattern, at=at):
-            return next((i + 1 for i, text in enumerate(read_lines()[at:], at) if pattern.fullmatch(text)), None)
+            for number, text in enumerate(read_lines()[at:], at + 1):
+                if pattern.fullmatch(text):
+                    return number
+            return None
 
         at = wait_until(find, f"{block.place}: the log says {line!r}", timeout_s)

@@ -96,7 +96,7 @@ class Operator:
         return self.run(f"compgen -G {pattern!r}")[0] == 0
 
     def as_in_image(self, text):
-        """A text of the daemon, with the paths and the address that it would have, and with Let's Encrypt as CA."""
+        """A text of the daemon as it would be there: paths, address, and Let's Encrypt as the CA."""
         for path, place in self._places().items():
             text = text.replace(f"/host{place}", path).replace(str(place), path)
         directory = self.stack.ca.directory

@@ -4,13 +4,15 @@ SCENES are those of docs/OPERATIONS.md by the heading that they belong to. Each 
 CAs and one of containers, and gives the container when the fault shows.
 """
 
-import time
+import os
+import signal
 
 import pki
 from loopback import LoopbackAddress, wait_until
 from operator_shell import usual
 from rotation import serve
 
+KILLED = r"exited: cert-manager \(terminated by SIGKILL; not expected\)"
 DOMAIN = "app.example.com"
 SCENES = {}
 
@@ -24,7 +26,10 @@ class Scene:
         self.ca = new_ca(usual_ports=True, has_door=True)
 
     def stack(self, *, settings=None, variables=None, looks_up=False, volume="size=4m", **options):
-        """Not started yet. It has a volume, the rest is in memory; one that `looks_up` names asks the CA's DNS."""
+        """Not started yet. It has a volume, and the rest is in memory.
+
+        One that `looks_up` names asks the CA's DNS.
+        """
         binds = options.pop("binds", {})
         if looks_up:
             settings = {"acme.resolve_max_tries": 60, "acme.check_caa": True} | (settings or {})
@@ -66,10 +71,6 @@ def scene(heading):
 
 def wait_for_failure(stack, text):
     stack.log.wait_for(rf"(ERROR|WARNING) - .*{text}", 40)
-
-
-def wait_for_status(stack, accepted, what):
-    wait_until(lambda: accepted(stack.status()), what, 40)
 
 
 @scene("How it looks when all is well")
@@ -145,9 +146,29 @@ def setting_cannot_be_used(scene):
     return stack
 
 
+@scene("The daemon does not run")
+def daemon_does_not_run(scene):
+    """Settings were spoilt while it ran, and it was killed: it cannot come back."""
+    stack = scene.stack()
+    serve(stack)
+    stack.config.write_text(stack.config.read_text() + "domian: app.example.com\n")
+    stack.expected_trouble = KILLED
+    os.kill(stack.daemon().pid, signal.SIGKILL)
+    stack.log.wait_for("stays stopped", 40)
+    wait_until(lambda: stack.daemon() is None, "the daemon has ended")
+    return stack
+
+
+@scene("Clients do not trust the certificate")
+def certificate_is_not_trusted(scene):
+    stack = scene.stack(variables={"LETSENCRYPT_STAGING": "true"})
+    serve(stack)
+    return stack
+
+
 @scene("502: the application is not reached")
 def upstream_is_missing(scene):
-    stack = scene.stack(looks_up=True, variables={"UPSTREAM_HOST": "app.internal", "UPSTREAM_PORT": "8000"})
+    stack = scene.stack(looks_up=True, variables={"UPSTREAM_HOST": "app.internal"})
     scene.ca.break_dns("app.internal")
     serve(stack)
     return stack
