@@ -142,7 +142,7 @@ static const struct family families[METRIC_COUNT] = {
                             "Open file descriptors of the daemon.",
                             {NULL}},
     [METRIC_HOOKS] =
-        {"hook_runs_total",
+        {"cert_manager_hook_runs_total",
          COUNTER,
          "Runs of the operator's programs, by what they were told and result.",
          {"event", "result"}},
