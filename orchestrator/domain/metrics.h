@@ -45,7 +45,7 @@ enum metric {
     METRIC_PROCESS_CPU,      /* seconds */
     METRIC_PROCESS_MEMORY,   /* bytes */
     METRIC_PROCESS_FDS,
-    METRIC_HOOKS,            /* by event and result */
+    METRIC_HOOKS, /* by event and result */
     METRIC_COUNT,
 };
 
