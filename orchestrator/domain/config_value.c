@@ -99,8 +99,8 @@ const char *config_expected(char ret[CONFIG_EXPECTED_SIZE],
         [CONFIG_LIST] = "a sequence of texts",
         [CONFIG_NAMES] = "a sequence of DNS names such as www.example.org",
         [CONFIG_COMMAND] =
-            "a sequence of texts: the absolute path of a program, and its "
-            "arguments",
+            ("a sequence of texts: the absolute path of a program, and its "
+             "arguments"),
         [CONFIG_NETWORKS] = "a sequence of networks such as 10.0.0.0/8 or fd00::/8",
         [CONFIG_PLACES] = "a sequence of host:port",
         [CONFIG_ROUTES] = "a sequence of mappings with path and upstream",
