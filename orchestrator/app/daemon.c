@@ -155,10 +155,10 @@ static void on_signal(void *owner, int number)
         return;
     }
     d->reload.lives_on = false;
+    daemon_withdraw_health_file(d);
     if (d->stopping)
         return;
     log_info("stopping on %s", number == SIGTERM ? "SIGTERM" : "SIGINT");
-    daemon_withdraw_health_file(d);
     daemon_stop(d);
 }
 
@@ -590,6 +590,7 @@ static void free_daemon(struct daemon *d)
     buf_done(&d->status);
     metrics_done(&d->metrics);
     daemon_done_reload(d);
+    daemon_done_hooks(d);
     ledger_file_done(&d->ledger);
     EVP_PKEY_free(d->tls_key);
     secret_free(d->ekm_secret);

@@ -164,6 +164,7 @@ void daemon_settle_in(struct daemon *d, struct daemon *former)
                                              : "; nginx gets them when the guest agent "
                                                "has given the keys");
     upstreams_recall(&d->site.upstreams.upstreams, &former->site.upstreams.upstreams);
+    daemon_inherit_hooks(d, former);
     if (d->served == NULL)
         return;
     memcpy(d->last_event, former->last_event, sizeof d->last_event);

@@ -98,17 +98,21 @@ static void on_hook_done(void *owner, const struct err *err)
     drop(d, 0);
     if (d->stopping) {
         daemon_end_if_idle(d);
-    } else {
-        run_next(d);
-        (void)daemon_gives_way(d);
+        return;
     }
+    /* A reload may have waited for it, and then the next life has the others. */
+    (void)daemon_gives_way(d);
+    run_next(d);
 }
 
 static void run_next(struct daemon *d)
 {
     struct hooks *hooks = &d->hooks;
 
-    if (hooks->running || hooks->count == 0)
+    /* Settings may have changed since it was told. */
+    while (!hooks->running && hooks->count > 0 && !has_hook(d, hooks->queue[0].event))
+        drop(d, 0);
+    if (hooks->running || hooks->count == 0 || d->stopping)
         return;
     hooks->running = true;
     hook_start(&hooks->hook, &d->loop, d->config, hooks->queue[0].event,
@@ -121,7 +125,8 @@ static void tell(struct daemon *d, const struct hook_news *news, const char *sub
     struct hook_telling *telling;
     struct err err = ERR_INIT;
 
-    if (d->stopping || d->deploys_only) /* then the daemon tells it at its start */
+    /* A deployment without a daemon: that tells it at its start. */
+    if ((d->stopping && !d->reload.lives_on) || d->deploys_only)
         return;
     if (hooks->count == HOOKS_WAITING_MAX) {
         size_t oldest = hooks->running ? 1 : 0;
@@ -147,11 +152,24 @@ void daemon_init_hooks(struct daemon *d)
     load_record(d);
 }
 
+void daemon_inherit_hooks(struct daemon *d, struct daemon *former)
+{
+    d->hooks = former->hooks;
+    former->hooks.count = 0;
+    run_next(d);
+}
+
+void daemon_done_hooks(struct daemon *d)
+{
+    while (d->hooks.count > 0)
+        drop(d, d->hooks.count - 1);
+}
+
 bool daemon_stop_hooks(struct daemon *d)
 {
     struct hooks *hooks = &d->hooks;
 
-    while (hooks->count > (hooks->running ? 1 : 0)) {
+    while (!d->reload.lives_on && hooks->count > (hooks->running ? 1 : 0)) {
         log_warning("hook on_%s is not run, because the daemon stops",
                     hook_event_name(hooks->queue[hooks->count - 1].event));
         drop(d, hooks->count - 1);

@@ -369,8 +369,15 @@ void daemon_close_scrape(struct daemon *d);
 /* ---- daemon_hooks.c ---- */
 
 void daemon_init_hooks(struct daemon *d);
+void daemon_done_hooks(struct daemon *d);
 
-/* Whether nothing is at work any more; else daemon_end_if_idle is called when that is so. */
+/* What waits to be told, and what was told last. */
+void daemon_inherit_hooks(struct daemon *d, struct daemon *former);
+
+/*
+ * Whether nothing is at work any more; else daemon_end_if_idle is called when that is so. What waits is
+ * kept for the next life, if there is one.
+ */
 bool daemon_stop_hooks(struct daemon *d);
 
 /* A certificate was obtained, the candidate; another one is served; nginx may have another level. */

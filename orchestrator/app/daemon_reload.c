@@ -196,8 +196,6 @@ static const char *worth_waiting_for(const struct daemon *d)
 {
     if (d->site.running)
         return "nginx to take its configuration";
-    if (d->hooks.count > 0)
-        return "hooks that are to be run";
     switch (d->activity) {
     case STARTING:
         return "the start";
@@ -245,6 +243,9 @@ bool daemon_gives_way(struct daemon *d)
         judge(d);
     } else if (first != NULL) {
         wait_for(d, first);
+    } else if (d->hooks.running) {
+        wait_for(d, "the hook that is at work");
+        return false; /* nothing else waits for one */
     } else {
         r->lives_on = true;
         daemon_stop(d);

@@ -3,12 +3,14 @@
 import os
 import signal
 import stat
+import threading
 import time
 
 import pytest
 from loopback import wait_until
 from preload import preload
 from rotation import serve
+from test_reload import reload
 
 LASTS_S = 60  # as dstack has it
 
@@ -75,6 +77,25 @@ def test_a_daemon_that_starts_again_leaves_what_still_counts(stack, health):
     os.kill(stack.daemon().pid, signal.SIGKILL)
     stack.log.wait_for(r"\(attempt 3, next in", since=mark)
     assert health.read() == "healthy"
+
+
+def test_a_reload_is_nothing_that_it_tells(stack, health):
+    serve(stack)
+    health.wait_for("healthy")
+    seen, over = set(), threading.Event()
+
+    def watch():
+        while not over.is_set():
+            seen.add(health.read())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        assert reload(stack, **{"nginx.hsts_days": 1})["state"] == "done"
+    finally:
+        over.set()
+        watcher.join()
+    assert seen == {"healthy"}
 
 
 def test_a_start_that_takes_too_long_is_unhealthy(stack, health):

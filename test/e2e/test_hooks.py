@@ -14,6 +14,7 @@ from loopback import wait_until
 from rotation import serve
 from stack import IS_ROOT, certbot_user
 from test_control import metrics_of
+from test_reload import hang_up, is_over, request_of, settle
 
 EVENTS = ("issued", "applied", "failed", "level_changed")
 # Appends its environment to a file, one JSON object for each run, in one write.
@@ -213,6 +214,49 @@ def test_a_hook_that_is_at_work_keeps_neither_the_certificate_nor_the_end(stack,
     stack.log.wait_for("WARNING - hook on_issued is ended, because the daemon stops")
     stack.log.wait_for("WARNING - hook on_applied is not run, because the daemon stops")
     stack.log.wait_for("INFO - stopped")
+
+
+GATED = """#!/bin/sh
+echo begun
+while [ ! -e {gate} ]; do sleep 0.1; done
+echo released
+"""
+
+
+def test_a_reload_waits_for_the_hook_at_work_and_takes_the_others_along(stack, hooks):
+    hooks.tell("applied", "level_changed")
+    gate = hooks.folder / "gate"
+    stack.settings["hooks.on_issued"] = [hooks.program("gated", GATED.format(gate=gate))]
+    serve(stack)
+    stack.log.wait_for("hook on_issued: begun")
+    number = request_of(stack)["id"] + 1
+    settle(stack, **{"nginx.hsts_days": 1})
+    hang_up(stack)
+    wait_until(lambda: "the hook that is at work" in request_of(stack).get("text", ""), "the reload waits")
+    assert stack.https_get("/health").status == 200 and hooks.told() == []
+    gate.touch()
+    wait_until(lambda: is_over(stack, number), "the reload is over", 30.0)
+    hooks.wait_for("applied")
+    hooks.wait_for("level_changed")
+    stack.stop()
+    assert len(hooks.told("applied")) == len(hooks.told("level_changed")) == 1
+    assert stack.log.find("hook on_issued: released")
+    assert not stack.log.find("because the daemon stops")
+
+
+def test_a_hook_that_a_reload_takes_away_is_not_run(stack, hooks):
+    hooks.tell("applied")
+    gate = hooks.folder / "gate"
+    stack.settings["hooks.on_issued"] = [hooks.program("gated", GATED.format(gate=gate))]
+    serve(stack)
+    stack.log.wait_for("hook on_issued: begun")
+    number = request_of(stack)["id"] + 1
+    settle(stack, **{"hooks.on_applied": [], "hooks.on_issued": []})
+    hang_up(stack)
+    wait_until(lambda: "the hook that is at work" in request_of(stack).get("text", ""), "the reload waits")
+    gate.touch()
+    assert wait_until(lambda: is_over(stack, number), "the reload is over", 30.0)["state"] == "done"
+    assert hooks.told() == []
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="what runs as root")
