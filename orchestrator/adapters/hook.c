@@ -94,6 +94,17 @@ static int begin_check(void *flow, struct err *err)
                : SEQ_READY;
 }
 
+int hook_check(const struct config *config, enum hook_event event, struct err *err)
+{
+    struct hook hook = {.config = config, .event = event};
+
+    if (begin_check(&hook, err) < 0)
+        return -1;
+    return access(program_of(&hook), X_OK) == 0
+               ? 0
+               : err_sys(err, errno, "%s cannot be run", program_of(&hook));
+}
+
 /* ---- the run ---- */
 
 static void on_line(void *owner, enum process_stream stream, const char *line)

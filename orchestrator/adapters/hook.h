@@ -39,6 +39,9 @@ struct hook {
     void *owner;
 };
 
+/* Whether it could be started, as far as that can be seen; the configuration has a command for the event. */
+int hook_check(const struct config *config, enum hook_event event, struct err *err);
+
 /*
  * The configuration has a command for the event. `config` and `environment` are borrowed until done,
  * which gets ERR_PEER when the program did not end with exit code 0.

@@ -1,3 +1,4 @@
+#include "adapters/hook.h"
 #include "adapters/nginx.h"
 #include "adapters/store.h"
 #include "app/check.h"
@@ -192,6 +193,43 @@ static void check_named_files(struct check *check)
         check_private(check, "the EKM secret", secret);
 }
 
+/* ---- what may fail and harms nothing ---- */
+
+static void check_hooks(struct check *check)
+{
+    for (enum hook_event event = HOOK_ISSUED; event < HOOK_EVENTS; event++) {
+        const struct config_list *command = &check->config->hooks.commands[event];
+        struct err err = ERR_INIT;
+
+        if (command->count == 0)
+            continue;
+        if (hook_check(check->config, event, &err) < 0)
+            verdicts_add(check->verdicts, VERDICT_WARNING, "hooks", "hooks.on_%s: %s",
+                         hook_event_name(event), err.message);
+        else
+            verdicts_add(check->verdicts, VERDICT_OK, "hooks", "hooks.on_%s: %s",
+                         hook_event_name(event), command->items[0]);
+    }
+}
+
+static void check_health_file(struct check *check)
+{
+    const char *path = check->config->health_status_file;
+    char folder[FS_PATH_MAX];
+    struct stat status;
+
+    if (path == NULL)
+        return;
+    snprintf(folder, sizeof folder, "%.*s", (int)(strrchr(path, '/') - path), path);
+    if (stat(folder[0] == '\0' ? "/" : folder, &status) == 0 && S_ISDIR(status.st_mode)) {
+        check_folder(check, "health.status_file", folder[0] == '\0' ? "/" : folder);
+        return;
+    }
+    verdicts_add(check->verdicts, VERDICT_FAILED, "folders",
+                 "health.status_file: %s is no folder", folder);
+    verdicts_advise(check->verdicts, "mount the folder that the guest agent reads there");
+}
+
 void check_files(struct check *check)
 {
     struct preflight_finding clock;
@@ -204,6 +242,8 @@ void check_files(struct check *check)
         verdicts_advise(check->verdicts, "%s", clock.hint);
     check_folders(check);
     check_named_files(check);
+    check_health_file(check);
+    check_hooks(check);
 }
 
 /* ---- the pair ---- */

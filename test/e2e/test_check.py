@@ -156,6 +156,7 @@ def put_file_for_folder(stack):
         ({"acme.ca_bundle": "/nonexistent.pem"}, None, "files", "ca_bundle: /nonexistent.pem: "),
         ({"acme.profile": "default"}, None, "certbot", "has no profiles"),
         ({"nginx.address": "192.0.2.1"}, None, "ports", "192.0.2.1"),
+        ({"health.status_file": "/nonexistent/health"}, None, "folders", "health.status_file: "),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
@@ -242,6 +243,24 @@ def test_foreign_pair_and_readable_key_are_warnings(stack):
     assert "not the derived one" in rows["certificate"][0]["text"]
     assert rows["files"][0]["hint"] == f"chmod 600 {stack.tls / 'key.pem'}"
     assert state_of(stack.tls) == before
+
+
+def test_hook_that_could_not_run_is_a_warning(new_stack):
+    stack = new_stack(
+        settings={
+            "hooks.on_failed": ["/nonexistent/hook", "argument"],
+            "hooks.on_issued": ["/etc/passwd"],
+            "hooks.on_applied": ["/bin/true"],
+        }
+    ).prepare()
+    code, rows = check(stack)
+    assert code == 0
+    verdicts = {row["text"].partition(": ")[0]: row["verdict"] for row in rows["hooks"]}
+    assert verdicts == {
+        "hooks.on_failed": "warning",
+        "hooks.on_issued": "warning",
+        "hooks.on_applied": "ok",
+    }
 
 
 def test_backend_that_does_not_resolve_is_a_warning(new_stack):
