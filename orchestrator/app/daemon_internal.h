@@ -259,6 +259,7 @@ struct daemon {
     char last_reason[PLAN_REASON_SIZE];       /* logged last */
     char last_refusal[ADOPT_REFUSAL_SIZE];
     struct buf status; /* as it was published last */
+    bool unpublished;  /* it was logged that it cannot be */
     struct told told;
     struct metrics metrics;
     struct hooks hooks;

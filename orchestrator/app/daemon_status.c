@@ -197,9 +197,14 @@ void daemon_publish_status(struct daemon *d)
         strcmp(buf_str(&text), buf_str(&d->status)) == 0)
         return;
     if (err.kind == ERR_NONE &&
-        (fs_join(path, d->config->run_dir, "status.json", &err) < 0 ||
-         fs_replace(path, text.data, text.len, 0644, &err) < 0))
-        log_debug("the status cannot be published: %s", err.message);
+        fs_join(path, d->config->run_dir, "status.json", &err) == 0)
+        (void)fs_replace(path, text.data, text.len, 0644, &err);
+    /* Told once: it changes all the time. */
+    if (err.kind != ERR_NONE && !d->unpublished)
+        log_failed(LOG_WARNING, &err,
+                   "the status cannot be published: %s (tried again when it changes)",
+                   err.message);
+    d->unpublished = err.kind != ERR_NONE;
     buf_done(&d->status);
     d->status = text;
     buf_init(&text, 0);

@@ -87,3 +87,13 @@ def test_nginx_says_at_which_level_it_speaks(stack):
     os.kill(stack.nginx_master().pid, signal.SIGHUP)
     found = stack.log.wait_for(r'.*"program":"nginx".*could not build optimal types_hash.*')
     assert json.loads(found[0])["level"] == "warning"
+
+
+def test_a_status_that_cannot_be_published_is_told_once(stack):
+    # Nothing can take the place of a folder that has something in it.
+    in_the_way = stack.folder["run_dir"] / "status.json/in-the-way"
+    stack.alter_image = lambda: in_the_way.mkdir(parents=True)
+    serve(stack)
+    found = json.loads(stack.log.wait_for(r".*the status cannot be published: .*")[0])
+    assert (found["level"], found["kind"]) == ("warning", "sys")
+    assert len(stack.log.find_all("the status cannot be published")) == 1
