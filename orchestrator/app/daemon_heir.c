@@ -31,6 +31,13 @@ static bool has_same_keys(const struct daemon *former, const struct config *conf
            same_text(config->agent.socket, former->config->agent.socket);
 }
 
+static bool has_same_account(const struct daemon *former, const struct config *config)
+{
+    return strcmp(config->domain, former->config->domain) == 0 &&
+           strcmp(config->acme.account_version, former->config->acme.account_version) ==
+               0;
+}
+
 static void take_keys(struct daemon *d, struct daemon *former)
 {
     d->tls_key = former->tls_key;
@@ -51,8 +58,7 @@ static void take_accounts(struct daemon *d, const struct daemon *former)
     const struct authorities *now = &d->config->acme.authorities;
     const struct authorities *before = &former->config->acme.authorities;
 
-    if (strcmp(d->config->acme.account_version, former->config->acme.account_version) !=
-        0)
+    if (!has_same_account(former, d->config))
         return;
     for (size_t i = 0; i < now->count; i++) {
         for (size_t k = 0; k < before->count; k++) {
@@ -89,7 +95,8 @@ static void take_served(struct daemon *d, struct daemon *former)
     memcpy(d->outdone_by, former->outdone_by, sizeof d->outdone_by);
     d->applied = former->applied && !former->site.unreloaded;
     memcpy(d->live_chain, former->live_chain, sizeof d->live_chain);
-    memcpy(d->evidence_leaf, former->evidence_leaf, sizeof d->evidence_leaf);
+    if (has_same_account(former, d->config)) /* which the evidence names */
+        memcpy(d->evidence_leaf, former->evidence_leaf, sizeof d->evidence_leaf);
     facts->served = true;
     facts->not_before = before->not_before;
     facts->not_after = before->not_after;
@@ -156,13 +163,10 @@ void daemon_settle_in(struct daemon *d, struct daemon *former)
                                     d->facts.account_thumbprint[0] == '\0';
         daemon_recall_accounts(d);
     }
-    d->reload.unsettled = d->served != NULL && d->plan_facts.keys;
-    if (!d->reload.unsettled)
+    d->reload.unsettled = d->served != NULL;
+    if (d->served == NULL)
         daemon_request_set(&d->requests[REQUEST_RELOAD], REQUEST_DONE,
-                           "the new settings are in force%s",
-                           d->served == NULL ? ""
-                                             : "; nginx gets them when the guest agent "
-                                               "has given the keys");
+                           "the new settings are in force");
     upstreams_recall(&d->site.upstreams.upstreams, &former->site.upstreams.upstreams);
     daemon_inherit_hooks(d, former);
     if (d->served == NULL)
@@ -172,12 +176,12 @@ void daemon_settle_in(struct daemon *d, struct daemon *former)
     site_inherit(&d->site, &former->site);
     judge_served(d);
     daemon_follow_renewal(d);
+    daemon_follow_evidence(d);
     d->next_renewal = former->next_renewal;
     d->looks_for_staged = true;
     if (d->plan_facts.keys)
         daemon_take_staged(d);
     /* Else the site's flow does, for which the agent need not be there. */
     d->plan_facts.disturbed =
-        !d->plan_facts.keys || !d->applied ||
-        d->config->nginx.live_chain != former->config->nginx.live_chain;
+        !d->applied || d->config->nginx.live_chain != former->config->nginx.live_chain;
 }

@@ -63,9 +63,13 @@ static void note_first_keys(struct daemon *d, const struct keys_flow *keys)
         return;
     if (!d->config->development)
         log_info("the guest agent has derived the TLS key");
-    d->plan_facts.rekeyed = d->served != NULL && !keys_same(keys->tls_key, d->served_key);
+    if (d->served == NULL)
+        return;
+    d->plan_facts.rekeyed = !keys_same(keys->tls_key, d->served_key);
     if (d->plan_facts.rekeyed)
         d->plan_facts.retry_at_ms[PLAN_ISSUING] = 0;
+    else if (!same_secret(keys->ekm_secret, d->served_secret))
+        d->plan_facts.disturbed = true;
 }
 
 static int take_keys(struct daemon *d, struct keys_flow *keys, struct err *err)
@@ -232,9 +236,12 @@ void daemon_look_after_http_only(struct daemon *d)
         log_debug("%s", err.message);
 }
 
+/* What is served from a life with other settings has one that was derived, when ours is not at hand yet. */
 const EVP_PKEY *daemon_required_key(const struct daemon *d)
 {
-    return d->config->tls.external_key ? NULL : d->tls_key;
+    if (d->config->tls.external_key)
+        return NULL;
+    return d->tls_key != NULL ? d->tls_key : d->served_key;
 }
 
 static void take_examined(struct daemon *d, struct examined *examined)

@@ -170,6 +170,7 @@ def test_a_storm_of_signals_is_one_reload_after_the_other(served):
     number = request_of(served)["id"]
     wait_until(lambda: is_over(served, number), "the reload is over", 30.0)
     assert usage(served.daemon().pid)[1] <= files, "descriptors are left open"
+    assert not served.log.find("was left open")
     header = served.https_get("/health").headers["strict-transport-security"]
     assert header.startswith(f"max-age={199 * 86400}")
     assert lives_of(served) == before

@@ -2,8 +2,10 @@
 nothing is ordered or measured without need, and no connection is lost."""
 
 import os
+import random
 import signal
 import socket
+import time
 
 import pki
 import pytest
@@ -114,6 +116,24 @@ def test_stopped_in_the_middle_it_stops(stack):
         os.kill(stack.daemon().pid, signal.SIGHUP)
     os.kill(stack.daemon().pid, signal.SIGTERM)
     stack.log.wait_for("INFO - stopped")
+
+
+def test_at_random_moments_from_the_first_on(stack):
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    dice = random.Random(seed)
+    stack.start()
+    wait_until(stack.daemon, "the daemon runs")
+    stack.log.wait_for(r"cert-manager \d")
+    for days in range(1, 30):
+        settle(stack, nginx__hsts_days=days)
+        hang_up(stack)
+        time.sleep(dice.random() * 0.6)
+    stack.wait_for_https()
+    wait_until(lambda: hsts_of(stack) == 29, "the last settings are served", 60.0)
+    assert stack.ledger_outcomes() == ["issued"]
+    assert stack.agent.measured() == [pki.sha256(stack.served_leaf())]
+    assert_adds_up(stack)
 
 
 def test_connections_are_not_lost(stack):
@@ -248,6 +268,53 @@ def test_keys_of_others_and_back(stack):
     stack.wait_for_leaf(lambda now: now != foreign, "ours is served", 60.0)
     assert stack.agent.measured()[-1] == pki.sha256(stack.served_leaf())
     assert stack.key_file.read_text() == pki.key_pem(stack.tls_key)
+
+
+def test_another_agent_that_is_not_there(stack, tmp_path):
+    leaf = serve(stack)
+    before, agent = lives_of(stack), stack.settings["agent.socket"]
+    with LeafWatch(stack) as watch:
+        assert reload(stack, agent__socket=tmp_path / "none.sock", nginx__hsts_days=7)["state"] == "done"
+        assert hsts_of(stack) == 7
+        # A pair of somebody else must not get in while the keys are not known.
+        mark, key = stack.log.mark(), pki.new_key()
+        stack.put_pair(pki.Authority().issue(stack.domain, key), key)
+        stack.log.wait_for("put back", since=mark)
+        assert reload(stack, agent__socket=agent)["state"] == "done"
+        stack.log.wait_for("has derived the TLS key", since=mark)
+        assert watch.seen == [leaf]
+    assert lives_of(stack) == before
+    assert_at_rest(stack, leaf)
+
+
+def test_a_setting_that_kept_the_ca_away_is_mended(stack):
+    directory = stack.settings["acme.directory"]
+    stack.settings["acme.directory"] = f"https://{stack.address}:9/dir"
+    stack.start()
+    stack.log.wait_for("next in")
+    assert reload(stack, acme__directory=directory)["state"] == "done"
+    stack.wait_for_https()
+    assert stack.agent.measured() == [pki.sha256(stack.served_leaf())]
+
+
+def test_evidence_is_shown_when_it_is_wanted_and_stays(stack):
+    serve(stack)
+    reload(stack, evidence__enabled=True)
+    stack.log.wait_for("is served at /evidences/")
+    mark = stack.log.mark()
+    assert reload(stack, nginx__hsts_days=7)["state"] == "done"
+    assert stack.https_get("/evidences/sha256sum.txt").status == 200
+    assert not stack.log.find("evidence of leaf|withdrawn", since=mark)
+
+
+def test_the_live_chain_goes_and_comes(stack):
+    serve(stack)
+    before = lives_of(stack)
+    include = stack.folder["run_dir"] / "nginx-http.conf"
+    for wanted in (False, True):
+        assert reload(stack, nginx__live_chain=wanted)["state"] == "done"
+        wait_until(lambda: ("live_chain" in include.read_text()) == wanted, f"it is {wanted}")
+    assert lives_of(stack) == before
 
 
 def test_counters_go_on(stack):

@@ -1,10 +1,14 @@
 """A renewal that a person asks for, and how much is logged, while the daemon runs."""
 
+import contextlib
+import json
+
 import pytest
 from conftest import logs_of
 from loopback import wait_until
 from rotation import assert_adds_up, serve
 from stack import Stack
+from test_control import Socket, control_of
 from test_reload import command
 
 
@@ -78,3 +82,33 @@ def test_the_level_of_the_log_changes_until_the_next_reload(served):
     assert command(served, "reload").returncode == 0
     assert command(served, "log-level").stdout == "info\n"
     assert command(served, "log-level", "loud").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/renew", '{"force": 1}'),
+        ("/v1/renew", '{"forced": true}'),
+        ("/v1/renew", "[true]"),
+        ("/v1/renew", "{"),
+        ("/v1/log-level", '{"level": "loud"}'),
+        ("/v1/log-level", '{"level": 7}'),
+        ("/v1/log-level", ""),
+    ],
+)
+def test_what_nobody_understands_is_refused(served, path, body):
+    leaf, orders = served.served_leaf(), served.ledger_outcomes()
+    with contextlib.closing(Socket(control_of(served))) as connection:
+        connection.request("POST", path, body)
+        answer = connection.getresponse()
+        assert answer.status == 400 and "the body is to be" in json.load(answer)["error"]
+    assert (served.served_leaf(), served.ledger_outcomes()) == (leaf, orders)
+
+
+def test_a_renewal_outlives_a_reload(served):
+    leaf, orders = served.served_leaf(), served.ledger_outcomes()
+    assert command(served, "renew", "--force").returncode == 0
+    assert command(served, "reload").returncode == 0
+    wait_until(lambda: served.status()["requests"]["renew"]["state"] == "done", "it is done", 40.0)
+    assert served.served_leaf() != leaf
+    assert len(served.ledger_outcomes()) == len(orders) + 1
