@@ -150,8 +150,9 @@ static void on_signal(void *owner, int number)
     struct config_report report;
 
     if (number == SIGHUP) {
-        if (!d->stopping && daemon_ask_reload(d, &report) == 0)
+        if (daemon_ask_reload(d, &report) == 0)
             (void)daemon_gives_way(d);
+        config_report_done(&report);
         return;
     }
     d->reload.lives_on = false;
@@ -633,6 +634,9 @@ static struct daemon *live(const struct config *config, const struct command_lin
 static void turn_over(struct daemon *d, struct config *config,
                       struct config *former_config)
 {
+    /* Blocked, until the next life reads it. */
+    if (d->reload.comes_late)
+        raise(SIGHUP);
     config_done(former_config);
     *former_config = *config;
     *config = d->reload.next;

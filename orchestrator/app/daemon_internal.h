@@ -128,6 +128,7 @@ struct reload {
     bool judged;         /* nginx takes them */
     bool judging;        /* nginx is being asked */
     bool replaced;       /* by others since */
+    bool comes_late;     /* it was asked for when this life had its end before it */
     bool lives_on;       /* this life ends, and another one begins with `next` */
     bool unsettled;      /* of this life's own settings: nginx does not have them yet */
     struct timer resume; /* one life after the other, but not without end */
@@ -426,7 +427,7 @@ void daemon_done_reload(struct daemon *d);
 
 /*
  * The settings are read again, and wait to be lived by; -1 when they cannot be, with all that is wrong
- * with them in the report, which is released in either case. It is logged here.
+ * with them in the report, which the caller releases in either case. It is logged here.
  */
 int daemon_ask_reload(struct daemon *d, struct config_report *report);
 int daemon_answer_reload(struct daemon *d, const struct server_request *request,

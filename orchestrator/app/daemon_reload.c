@@ -84,6 +84,12 @@ int daemon_ask_reload(struct daemon *d, struct config_report *report)
         return -1;
     }
     log_report(report);
+    daemon_request_accept(&d->requests[REQUEST_RELOAD]);
+    if (d->stopping) { /* for settings that were judged before these */
+        config_done(&next);
+        r->comes_late = true;
+        return 0;
+    }
     log_info("the settings have been read again");
     r->replaced = r->judging;
     if (r->replaced)
@@ -91,7 +97,6 @@ int daemon_ask_reload(struct daemon *d, struct config_report *report)
     forget_next(r);
     r->next = next;
     r->wanted = true;
-    daemon_request_accept(&d->requests[REQUEST_RELOAD]);
     return 0;
 }
 

@@ -65,7 +65,7 @@ static void begin(struct daemon *d, bool force)
     forget_pace(d);
     if (request->state == REQUEST_WAITING)
         daemon_request_set(request, REQUEST_WAITING, "waits for what is at work");
-    if (d->activity == IDLE)
+    if (d->activity == IDLE && !d->stopping)
         daemon_proceed(d);
 }
 
@@ -146,7 +146,6 @@ int daemon_answer_renew(struct daemon *d, const struct server_request *request,
         return err_set(err, ERR_CONFIG,
                        "tls.key is external: it is somebody else who renews the "
                        "certificate, and brings it by cert-manager deploy");
-    if (!d->stopping)
-        begin(d, force);
+    begin(d, force);
     return daemon_request_answer(request_of(d), ret, err);
 }
