@@ -21,11 +21,13 @@ enum {
 };
 
 struct session {
-    struct config config;
+    const struct command_line *line;
+    struct config config; /* as far as it can be read, until it is done here */
     struct deployment deployment;
     struct buf said; /* what holds now, in a line */
     time_t deadline; /* on the monotonic clock, as all times here */
     time_t alone_from;
+    int code; /* to exit with, when it has failed */
 };
 
 /* What an attempt came to. */
@@ -156,9 +158,18 @@ static enum attempt ask_daemon(struct session *s, struct err *err)
 
 /* ---- nobody is there to ask ---- */
 
+/* The daemon knows its settings; for its work they have to be whole. */
 static enum attempt do_it_here(struct session *s, struct err *err)
 {
     *err = (struct err)ERR_INIT;
+    config_done(&s->config);
+    s->code = setup_load(&s->config, s->line, SETUP_SKIP_WARNINGS);
+    if (s->code != 0) {
+        err_set(err, ERR_CONFIG,
+                "no daemon is at work, and without one the settings have to be right");
+        return ATTEMPT_FAILED;
+    }
+    s->code = EXIT_FAILURE;
     if (daemon_deploy(&s->config, &s->deployment, &s->said, err) == 0)
         return ATTEMPT_DONE;
     return err->code == EWOULDBLOCK ? ATTEMPT_AGAIN : ATTEMPT_FAILED;
@@ -223,20 +234,19 @@ static int read_files(const struct command_line *line, unsigned timeout_s,
     return 0;
 }
 
-static int load_and_deploy(const struct command_line *line, unsigned timeout_s,
-                           struct session *s)
+static int reach_and_deploy(unsigned timeout_s, struct session *s)
 {
     struct err err = ERR_INIT;
-    int code = setup_load(&s->config, line, SETUP_SKIP_WARNINGS);
+    int code = setup_reach(&s->config, s->line);
 
     if (code != 0)
         return code;
     /* The daemon has its own: for the keys to come, and for it to be served. */
     s->deadline = now() + 2 * (time_t)timeout_s + REST_S +
                   (time_t)(s->config.certbot.timeout_ms / 1000);
-    if (read_files(line, timeout_s, &s->deployment, &err) < 0 || deploy(s, &err) < 0) {
-        command_complain(line, "%s", err.message);
-        return EXIT_FAILURE;
+    if (read_files(s->line, timeout_s, &s->deployment, &err) < 0 || deploy(s, &err) < 0) {
+        command_complain(s->line, "%s", err.message);
+        return s->code;
     }
     puts(buf_str(&s->said));
     return EXIT_SUCCESS;
@@ -244,7 +254,11 @@ static int load_and_deploy(const struct command_line *line, unsigned timeout_s,
 
 static int run(const struct command_line *line)
 {
-    struct session session = {.said = {.max = ERR_MESSAGE_MAX}};
+    struct session session = {
+        .line = line,
+        .said = {.max = ERR_MESSAGE_MAX},
+        .code = EXIT_FAILURE,
+    };
     unsigned timeout_s = DEPLOYMENT_TIMEOUT_S;
     int code = check_use(line, &timeout_s);
 
@@ -252,7 +266,7 @@ static int run(const struct command_line *line)
         return code;
     setup_harden();
     setup_log_to(STDERR_FILENO);
-    code = load_and_deploy(line, timeout_s, &session);
+    code = reach_and_deploy(timeout_s, &session);
     config_done(&session.config);
     deployment_done(&session.deployment);
     buf_done(&session.said);
@@ -270,11 +284,8 @@ static const struct command_option options[] = {
      "its private key; may be left out when that is the derived one, or stays the same",
      NULL},
     {"timeout", "SECONDS",
-     "give up when it could not be served for so long, once what else is at work is "
-     "over; "
-     "60 unless it is said. A certificate that may be served is kept even then, and "
-     "tried "
-     "again",
+     "give up when it could not be served for so long, once what else is at work is over "
+     "(60); one that may be served is kept even then, and tried again",
      ""},
     SETUP_OPTIONS,
     {0},
@@ -290,20 +301,17 @@ const struct command cmd_deploy = {
     .name = "deploy",
     .summary = "have a certificate served that was obtained elsewhere",
     .description =
-        "Hands a certificate to the daemon, which checks, measures, installs and serves "
-        "it "
-        "like one of its own, and waits for that. Without a daemon it does the same "
-        "itself. "
+        "Hands a certificate to the daemon, contents and not paths, and waits until that "
+        "has checked, measured, installed and served it like one of its own. Without a "
+        "daemon it does the same itself.\n\n"
         "The key has to be the derived one, unless tls.key is external. A certificate "
-        "that "
-        "is served already is a success; one that is older than it is refused, and so is "
-        "one "
-        "that lacks a name or is not valid now.\n\n"
-        "certbot's deploy hook calls this command. It sends contents and not paths.",
+        "that is served already is a success. One that is older than that is refused, "
+        "and so is one that lacks a name or is not valid now.\n\n"
+        "It is what certbot's deploy hook calls.",
     .options = options,
     .exit_status =
-        "0 it is served; 1 it is not, and a line says why; 2 wrong use; 78 unusable "
-        "setting",
+        "0 it is served, 1 it is not, and a line says why, 2 wrong use, 78 unusable "
+        "setting, without a daemon",
     .examples = examples,
     .run = run,
 };

@@ -150,6 +150,8 @@ static void on_signal(void *owner, int number)
     struct config_report report;
 
     if (number == SIGHUP) {
+        if (d->deploys_only) /* whose settings are those of its command */
+            return;
         if (daemon_ask_reload(d, &report) == 0)
             (void)daemon_gives_way(d);
         config_report_done(&report);

@@ -184,6 +184,21 @@ uint64_t daemon_until_deadline(struct daemon *d, uint64_t wait_ms)
     return d->deploy.waits.chain != NULL && left_ms < wait_ms ? left_ms : wait_ms;
 }
 
+void daemon_inherit_deployment(struct daemon *d, struct daemon *former)
+{
+    struct deployment *waits = &d->deploy.waits;
+
+    d->deploy = former->deploy;
+    former->deploy.waits = (struct deployment){.chain = NULL};
+    if (!daemon_request_is_open(request_of(former)) || waits->chain != NULL ||
+        !is_leaf(former->candidate, d->deploy.leaf))
+        return;
+    waits->chain = former->candidate;
+    former->candidate = NULL;
+    if (former->config->tls.external_key && EVP_PKEY_up_ref(former->tls_key) == 1)
+        waits->key = former->tls_key;
+}
+
 /* One that was measured and taken back costs events each time: nobody waits for the next. */
 static bool is_tried_in_time(const struct daemon *d)
 {

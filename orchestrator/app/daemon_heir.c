@@ -123,8 +123,7 @@ void daemon_inherit(struct daemon *d, struct daemon *former)
     former->metrics = (struct metrics){0};
     d->control_place = former->control_place;
     memcpy(d->requests, former->requests, sizeof d->requests);
-    d->deploy = former->deploy;
-    former->deploy.waits = (struct deployment){.chain = NULL};
+    daemon_inherit_deployment(d, former);
     d->challenges.counts = former->challenges.counts;
     d->preflight = former->preflight;
     d->plan_facts.forced = former->plan_facts.forced;

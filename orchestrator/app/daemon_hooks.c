@@ -16,7 +16,7 @@ static const enum hook_event kept[] = {HOOK_APPLIED, HOOK_LEVEL_CHANGED};
 
 static bool has_hook(const struct daemon *d, enum hook_event event)
 {
-    return d->config->hooks.commands[event].count > 0;
+    return d->config->hooks.commands[event].count > 0 && !d->deploys_only;
 }
 
 /* ---- what was told last, for the next life ---- */

@@ -492,6 +492,9 @@ void daemon_follow_deployment(struct daemon *d);
 /* A wait of `wait_ms` ends no later than the time that a deployment has. */
 uint64_t daemon_until_deadline(struct daemon *d, uint64_t wait_ms);
 
+/* One that is not served yet has its turn again in the next life. */
+void daemon_inherit_deployment(struct daemon *d, struct daemon *former);
+
 /* The candidate could not be applied; the time of the next try has been set. */
 void daemon_note_undeployed(struct daemon *d, const struct err *err);
 

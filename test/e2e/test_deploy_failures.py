@@ -124,6 +124,27 @@ def test_apply_that_is_at_work_comes_first(stack, tmp_path):
     assert stack.agent.measured()[-1] == pki.sha256(leaf)
 
 
+@pytest.mark.parametrize("key", ["derived", "external"])
+def test_other_settings_meanwhile_lose_nothing(new_stack, tmp_path, key):
+    """The next life of the daemon goes on with it."""
+    stack = new_stack(settings={"tls.key": key})
+    keys = [stack.tls_key] * 2 if key == "derived" else [pki.new_key(), pki.new_key()]
+    rotation = Rotation(stack, keys[0])
+    serve(stack)
+    fault = stack.agent.fault(preset="server-error", method="EmitEvent")
+    leaf, arguments = Files(stack, tmp_path, keys[1]).make()
+    process = begin(stack, *arguments)
+    wait_until(lambda: "internal error" in requested(stack).get("text", ""), "it is tried")
+    mark = stack.log.mark()
+    os.kill(stack.daemon().pid, signal.SIGHUP)
+    stack.log.wait_for("with other settings", since=mark)
+    stack.agent.clear(fault=fault)
+    code, output, complaints = end(process)
+    assert code == 0 and pki.sha256(leaf) in output[0], complaints
+    assert_at_rest(stack, leaf, keys[1])
+    assert_measured(stack, [*rotation.names, pki.sha256(leaf)])
+
+
 # What is missing: the agent
 
 
@@ -292,6 +313,22 @@ def test_daemon_that_is_killed_meanwhile(stack, tmp_path, moment):
     code, output, complaints = end(process)
     assert code == 0 and pki.sha256(leaf) in output[0], complaints
     story.assert_ends_well(is_leaf(pki.sha256(leaf)), 30, has_account=False)
+
+
+def test_command_that_does_it_has_no_settings_to_read_again(stack, tmp_path):
+    Rotation(stack)
+    serve(stack)
+    stop_daemon(stack)
+    leaf, arguments = Files(stack, tmp_path).make()
+    fault = stack.agent.fault(preset="hang", method="EmitEvent")
+    process = begin(stack, *arguments)
+    assert stack.agent.wait(method="EmitEvent", count=2)
+    process.send_signal(signal.SIGHUP)
+    stack.agent.clear(fault=fault)
+    code, output, complaints = end(process)
+    assert code == 0 and pki.sha256(leaf) in output[0], complaints
+    assert_at_rest(stack, leaf)
+    start_daemon(stack)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda one: one.name)
