@@ -310,8 +310,8 @@ const struct command cmd_deploy = {
         "It is what certbot's deploy hook calls.",
     .options = options,
     .exit_status =
-        "0 it is served, 1 it is not, and a line says why, 2 wrong use, 78 unusable "
-        "setting, without a daemon",
+        "0 it is served\n1 it is not, and a line says why\n2 wrong use\n"
+        "78 unusable setting, without a daemon",
     .examples = examples,
     .run = run,
 };

@@ -691,22 +691,25 @@ static int judge_end(const struct control_request *request, struct buf *ret,
 int daemon_deploy(const struct config *config, struct deployment *deployment,
                   struct buf *ret, struct err *err)
 {
-    struct daemon *d = calloc(1, sizeof *d);
+    struct daemon *d;
     int failed;
 
+    if (be_the_only_one(config, err) < 0)
+        return -1;
+    d = calloc(1, sizeof *d);
     if (d == NULL)
         return err_set(err, ERR_SYS, "out of memory");
     d->config = config;
     d->deploys_only = true;
-    failed = be_the_only_one(config, err) < 0 || set_up(d, err) < 0 ? -1 : 0;
-    if (failed == 0) {
-        log_info("no daemon is at work: cert-manager %s does it here",
-                 CERT_MANAGER_VERSION);
-        begin(d, NULL);
-        (void)daemon_accept_deployment(d, deployment, err);
-        go_on_to_the_end(d);
-        failed = judge_end(&d->requests[REQUEST_DEPLOY], ret, err);
-        free_daemon(d);
+    if (set_up(d, err) < 0) {
+        free(d);
+        return -1;
     }
+    log_info("no daemon is at work: cert-manager %s does it here", CERT_MANAGER_VERSION);
+    begin(d, NULL);
+    (void)daemon_accept_deployment(d, deployment, err);
+    go_on_to_the_end(d);
+    failed = judge_end(&d->requests[REQUEST_DEPLOY], ret, err);
+    free_daemon(d);
     return failed;
 }
