@@ -1,5 +1,5 @@
 /*
- * daemon_internal: what daemon.c (its life, and what comes next), daemon_keys.c (keys, and the pair in
+ * daemon_internal: what daemon_life.c (how it begins and ends), daemon.c (what comes next), daemon_keys.c (keys, and the pair in
  * the TLS folder), daemon_preflight.c, daemon_issue.c and daemon_challenges.c (obtaining another one),
  * daemon_ledger.c (whether a CA may be asked for it), daemon_apply.c (what is served), daemon_look.c
  * (whether it still is), daemon_renewal.c (until when), daemon_evidence.c (what proves it), daemon_reload.c
@@ -15,7 +15,7 @@
 #include "adapters/measure.h"
 #include "adapters/nginx.h"
 #include "adapters/store.h"
-#include "app/command.h"
+#include "app/daemon_parts.h"
 #include "app/site.h"
 #include "base/log.h"
 #include "domain/account.h"
@@ -67,126 +67,6 @@ enum activity {
 
 /* What an apply flow is about. */
 enum subject { CANDIDATE, SERVED, REPAIR };
-
-/* Answers to challenges that the order at work has presented. */
-enum { CHALLENGES_SEEN_MAX = 16 };
-
-struct challenge_seen {
-    char name[CHALLENGE_NAME_SIZE];
-    bool fetched;
-    bool gone;
-};
-
-struct challenges {
-    struct watch watch;
-    struct challenge_seen seen[CHALLENGES_SEEN_MAX];
-    size_t seen_count;
-    unsigned presented; /* by this order; those that are seen are the first of them */
-    struct status_challenges counts; /* since the start */
-    bool fetching;
-    struct challenge_fetch fetch;
-    char name[CHALLENGE_NAME_SIZE]; /* of the one that is fetched */
-    struct buf text;                /* which it ought to have */
-};
-
-/* What is asked for over the control socket and takes its time: the last of each kind. */
-enum request_kind { REQUEST_RENEW, REQUEST_DEPLOY, REQUEST_RELOAD, REQUEST_KINDS };
-enum request_state {
-    REQUEST_NONE,
-    REQUEST_WAITING, /* for what is at work */
-    REQUEST_RUNNING,
-    REQUEST_DONE,
-    REQUEST_FAILED,
-};
-
-struct control_request {
-    unsigned id; /* from 1, of its kind */
-    enum request_state state;
-    char text[ERR_MESSAGE_MAX]; /* what came of it, or is waited for */
-};
-
-/* What is told besides what is acted upon. */
-struct told {
-    int64_t started_at;
-    struct status_activity activity;
-    struct status_next next;
-    struct status_probe probe;
-    struct status_event event;
-    struct status_success success;
-    struct status_failure failure;
-    enum plan_activity failed; /* what the failure is of */
-    char agent_version[DSTACK_WORD_SIZE];
-    char app_name[DSTACK_WORD_SIZE];
-    uint64_t version_at_ms; /* when the agent is asked for its version again */
-};
-
-/* Other settings: read, judged, and then lived by, in a life of their own. */
-struct reload {
-    const struct command_line *said; /* where settings are read from */
-    bool wanted;                     /* `next` waits */
-    struct config next;
-    bool judged;         /* nginx takes them */
-    bool judging;        /* nginx is being asked */
-    bool replaced;       /* by others since */
-    bool comes_late;     /* it was asked for when this life had its end before it */
-    bool lives_on;       /* this life ends, and another one begins with `next` */
-    bool unsettled;      /* of this life's own settings: nginx does not have them yet */
-    struct timer resume; /* one life after the other, but not without end */
-    uint64_t not_before_ms;
-    struct nginx_facts facts; /* and what else nginx is asked about */
-    struct upstreams upstreams;
-    char evidence[FS_PATH_MAX];
-    struct buf site;
-    struct buf include;
-    struct nginx_test test;
-};
-
-/* Where metrics can be asked for, and nothing else. */
-enum scrape_place { SCRAPE_NGINX, SCRAPE_LISTENER, SCRAPE_PLACES };
-
-struct scrape {
-    struct server servers[SCRAPE_PLACES];
-    bool open[SCRAPE_PLACES];
-    bool failed[SCRAPE_PLACES]; /* it was logged that it could not be opened */
-    struct timer retry;
-};
-
-/*
- * Programs of the operator, told one after the other. What was told last is kept in <run_dir>, so that
- * a restart of the daemon alone tells nothing again.
- */
-enum { HOOKS_WAITING_MAX = 16, HOOK_SUBJECT_SIZE = JOURNAL_LEAF_SIZE + 16 };
-
-struct hook_telling {
-    enum hook_event event;
-    char subject[HOOK_SUBJECT_SIZE]; /* of which it is told: leaf or level */
-    struct hook_environment environment;
-};
-
-struct hooks {
-    struct hook_telling queue[HOOKS_WAITING_MAX]; /* the first is at work when one is */
-    size_t count;
-    bool running;
-    struct hook hook;
-    char said[HOOK_EVENTS][HOOK_SUBJECT_SIZE]; /* last, or it is in the queue */
-    char told[HOOK_EVENTS][HOOK_SUBJECT_SIZE]; /* last, and the program has ended */
-    struct {
-        enum err_kind kind;
-        const char *step;
-        unsigned attempt;
-        uint64_t at_ms;
-    } failures[PLAN_ACTIVITIES + 1]; /* told last; one more for the site */
-};
-
-/* health.status_file: what it says. */
-struct health_file {
-    struct timer timer;
-    uint64_t begun_ms; /* of this life */
-    uint64_t written_ms;
-    bool written; /* by this life */
-    bool healthy;
-    bool failing; /* it was logged that it cannot be written */
-};
 
 struct daemon {
     const struct config *config;
@@ -300,9 +180,6 @@ struct daemon {
 
 uint64_t daemon_uptime_ms(struct daemon *d);
 
-/* The flow at work is cut short: there is to be another life, or none. */
-void daemon_stop(struct daemon *d);
-
 /* A failure is logged, with what happens next. */
 void daemon_retry_later(struct daemon *d, enum plan_activity activity,
                         const struct err *err, uint64_t wait_ms);
@@ -311,12 +188,23 @@ uint64_t daemon_local_pace(const struct daemon *d, enum plan_activity activity);
 /* An activity ended: its row of failures grows or is forgotten. */
 void daemon_count(struct daemon *d, enum plan_activity activity, bool failed);
 
-/* While stopping: once nothing is at work the handles are closed, and the loop ends. */
-void daemon_end_if_idle(struct daemon *d);
-
 /* Every flow ends here: what comes next is begun. */
 void daemon_flow_ended(struct daemon *d);
 void daemon_proceed(struct daemon *d);
+
+/* The time has come to look at what others do, and at the plan. */
+void daemon_on_wake(void *owner);
+
+/* What others write makes that time come. */
+void daemon_watch_others(struct daemon *d);
+
+/* ---- daemon_life.c ---- */
+
+/* The flow at work is cut short: there is to be another life, or none. */
+void daemon_stop(struct daemon *d);
+
+/* While stopping: once nothing is at work the handles are closed, and the loop ends. */
+void daemon_end_if_idle(struct daemon *d);
 
 /* ---- daemon_status.c ---- */
 
