@@ -97,6 +97,7 @@ int daemon_ask_reload(struct daemon *d, struct config_report *report)
     forget_next(r);
     r->next = next;
     r->wanted = true;
+    daemon_publish_status(d);
     return 0;
 }
 

@@ -147,5 +147,6 @@ int daemon_answer_renew(struct daemon *d, const struct server_request *request,
                        "tls.key is external: it is somebody else who renews the "
                        "certificate, and brings it by cert-manager deploy");
     begin(d, force);
+    daemon_publish_status(d);
     return daemon_request_answer(request_of(d), ret, err);
 }
