@@ -309,9 +309,10 @@ const struct command cmd_account = {
         "account is made.",
     .options = options,
     .exit_status =
-        "0 shown, 1 the guest agent does not give the key, or a CA does not answer, 2 "
-        "wrong "
-        "use, 78 unusable setting, or one with which there is no account",
+        "0 shown\n"
+        "1 the guest agent does not give the key, or a CA does not answer\n"
+        "2 wrong use\n"
+        "78 unusable setting, or one with which there is no account",
     .examples = examples,
     .run = run,
 };

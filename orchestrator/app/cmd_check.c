@@ -130,7 +130,10 @@ const struct command cmd_check = {
         "moved, and all that is written is a temporary folder below $TMPDIR or /tmp for "
         "`nginx -t`. Run it as the user that runs the daemon.",
     .options = options,
-    .exit_status = "0 nothing has failed, 1 something has, 2 wrong use",
+    .exit_status =
+        "0 nothing has failed\n"
+        "1 something has\n"
+        "2 wrong use",
     .examples = examples,
     .run = run,
 };

@@ -70,7 +70,11 @@ const struct command cmd_config = {
         "each "
         "in a line.",
     .options = options,
-    .exit_status = "0 shown, 1 cannot write, 2 wrong use, 78 unusable setting",
+    .exit_status =
+        "0 shown\n"
+        "1 cannot write\n"
+        "2 wrong use\n"
+        "78 unusable setting",
     .examples = examples,
     .run = run,
 };

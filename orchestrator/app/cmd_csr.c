@@ -78,8 +78,10 @@ const struct command cmd_csr = {
         "each time, the rest stays the same.",
     .options = options,
     .exit_status =
-        "0 printed, 1 the guest agent does not give the key, 2 wrong use, 78 "
-        "unusable setting",
+        "0 printed\n"
+        "1 the guest agent does not give the key\n"
+        "2 wrong use\n"
+        "78 unusable setting",
     .examples = examples,
     .run = run,
 };

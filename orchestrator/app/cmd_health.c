@@ -279,7 +279,11 @@ const struct command cmd_health = {
         "that, "
         "and ends within seconds, with one line.",
     .options = options,
-    .exit_status = "0 healthy, 1 not, with the reason, 2 wrong use, 78 unusable setting",
+    .exit_status =
+        "0 healthy\n"
+        "1 not, with the reason\n"
+        "2 wrong use\n"
+        "78 unusable setting",
     .examples = examples,
     .run = run,
 };

@@ -83,7 +83,10 @@ const struct command cmd_help = {
     .description = "Lists the commands, or explains one, as its --help does.",
     .options = help_options,
     .operands = "[COMMAND]",
-    .exit_status = "0 shown, 1 cannot write, 2 wrong use",
+    .exit_status =
+        "0 shown\n"
+        "1 cannot write\n"
+        "2 wrong use",
     .examples = help_examples,
     .run = help,
 };
@@ -105,7 +108,10 @@ const struct command cmd_version = {
     .summary = "print the version",
     .description = "Prints the version, and those of the libraries that are in use.",
     .options = no_options,
-    .exit_status = "0 shown, 1 cannot write, 2 wrong use",
+    .exit_status =
+        "0 shown\n"
+        "1 cannot write\n"
+        "2 wrong use",
     .examples = no_examples,
     .run = version,
 };

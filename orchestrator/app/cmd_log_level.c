@@ -69,7 +69,11 @@ const struct command cmd_log_level = {
         "are read again: LEVEL is debug, info, warning, error or fatal.",
     .options = options,
     .operands = "[LEVEL]",
-    .exit_status = "0 printed, 1 no daemon answers, 2 wrong use, 78 unusable setting",
+    .exit_status =
+        "0 printed\n"
+        "1 no daemon answers\n"
+        "2 wrong use\n"
+        "78 unusable setting",
     .examples = examples,
     .run = run,
 };

@@ -221,8 +221,11 @@ const struct command cmd_prestart = {
     .options = options,
     .operands = "-- COMMAND…",
     .exit_status =
-        "COMMAND's own; 1 COMMAND cannot be run, 2 wrong use, 78 unusable setting (with "
-        "--boot; later COMMAND starts with the configuration of before)",
+        "COMMAND's own\n"
+        "1 COMMAND cannot be run\n"
+        "2 wrong use\n"
+        "78 unusable setting (with --boot; later COMMAND starts with the configuration "
+        "of before)",
     .examples = examples,
     .run = run,
 };

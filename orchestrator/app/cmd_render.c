@@ -206,7 +206,11 @@ const struct command cmd_render = {
         "with what our modules and services need. Names of backends are looked up once. "
         "Nothing that runs is touched or needed, and no root.",
     .options = options,
-    .exit_status = "0 shown, 1 cannot run, 2 wrong use, 78 unusable setting or template",
+    .exit_status =
+        "0 shown\n"
+        "1 cannot run\n"
+        "2 wrong use\n"
+        "78 unusable setting or template",
     .examples = examples,
     .run = run,
 };

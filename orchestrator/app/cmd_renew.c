@@ -99,8 +99,10 @@ const struct command cmd_renew = {
         "any other, until it succeeds or the daemon is started again.",
     .options = options,
     .exit_status =
-        "0 renewed, on its way (without --wait), or not due, 1 it failed, may not be "
-        "ordered now, or no daemon answers, 2 wrong use, 78 unusable setting",
+        "0 renewed, on its way (without --wait), or not due\n"
+        "1 it failed, may not be ordered now, or no daemon answers\n"
+        "2 wrong use\n"
+        "78 unusable setting",
     .examples = examples,
     .run = run,
 };

@@ -333,8 +333,10 @@ const struct command cmd_revoke = {
         "another domain.",
     .options = options,
     .exit_status =
-        "0 revoked, also when it was before, 1 not revoked, 2 wrong use, 78 "
-        "unusable setting, or one with which there is no account",
+        "0 revoked, also when it was before\n"
+        "1 not revoked\n"
+        "2 wrong use\n"
+        "78 unusable setting, or one with which there is no account",
     .examples = examples,
     .run = run,
 };

@@ -57,7 +57,10 @@ const struct command cmd_run = {
         "SIGHUP has it read the settings again, as `cert-manager reload` does.",
     .options = options,
     .exit_status =
-        "0 stopped by a signal, 1 cannot run, 2 wrong use, 78 unusable setting",
+        "0 stopped by a signal\n"
+        "1 cannot run\n"
+        "2 wrong use\n"
+        "78 unusable setting",
     .examples = examples,
     .run = run,
 };

@@ -249,8 +249,11 @@ const struct command cmd_status = {
         "run_dir, with the time of that.",
     .options = options,
     .exit_status =
-        "0 all is well, 1 the daemon cannot be asked, 2 wrong use, 3 something "
-        "needs attention, 78 unusable setting",
+        "0 all is well\n"
+        "1 the daemon cannot be asked\n"
+        "2 wrong use\n"
+        "3 something needs attention\n"
+        "78 unusable setting",
     .examples = examples,
     .run = run,
 };

@@ -398,10 +398,11 @@ const struct command cmd_verify_log = {
         "Certificate\" names a certificate. Every fault is told in one line.",
     .options = options,
     .exit_status =
-        "0 the log holds and names the certificate, if one was given; 1 no verdict: a "
-        "file, the agent or the host cannot be read, or what they gave is no event log; "
-        "2 "
-        "wrong use; 3 the log or the certificate does not verify",
+        "0 the log holds and names the certificate, if one was given\n"
+        "1 no verdict: a file, the agent or the host cannot be read, or what they gave "
+        "is no event log\n"
+        "2 wrong use\n"
+        "3 the log or the certificate does not verify",
     .examples = examples,
     .run = run,
 };
