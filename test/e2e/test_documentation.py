@@ -36,6 +36,8 @@ NOT_RUN = {
     r"(DOMAIN=\S+ )?cert-manager run\b.*": "the daemon: what the container runs",
     r"cert-manager prestart (.|\n)*": "what the container is started with",
     r"cert-manager status --watch": "it ends with Ctrl-C",
+    r"cert-manager revoke --reason key-compromise": "it asks on a terminal, twice",
+    r"certbot .*": "it asks another CA, and a person",
     r"docker .*": "the tests' containers are none of Docker's: a file system of its own stands for it",
 }
 
@@ -152,6 +154,14 @@ def test_settings_are_taken(served):
         without = "env -u DOMAIN" if "\ndomain:" in f"\n{block.text}" else ""
         code, output = served.run(f"{without} cert-manager render --level http-only --config {file}")
         assert code == 0, f"{block.place}:\n{output}"
+
+
+def test_prometheus_takes_what_it_is_shown(served):
+    for block in shown_blocks():
+        if block.language == "yaml prometheus":
+            (served.folder / "prometheus.yaml").write_text(block.text)
+            code, output = served.run("promtool check config --syntax-only prometheus.yaml")
+            assert code == 0, f"{block.place}:\n{output}"
 
 
 def test_compose_file_of_the_python_image_starts(new_stack):

@@ -36,12 +36,13 @@ links() {  # to all that the machine has in a folder
         [ -e "./$entry" ] || [ ! -e "$entry" ] || ln -s "/host/$entry" "./$entry"
     done
 }
-mkdir -p app/nginx_conf acme-challenge run/cert-manager usr/share/cert-manager/nginx_conf root
+mkdir -p app/nginx_conf acme-challenge run/cert-manager usr/share/cert-manager/nginx_conf root var/log
 cp -a /etc etc
 rm -rf etc/nginx etc/hosts
 mkdir -p etc/nginx etc/cert-manager etc/supervisor/conf.d
 links usr
 links usr/share
+links var
 links ""
 """
 

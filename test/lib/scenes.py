@@ -42,8 +42,7 @@ class Scene:
                 variables=variables,
                 volume=volume,
                 binds=binds,
-                parent="/dev/shm",
-                **options,
+                **{"parent": "/dev/shm"} | options,
             )
         )
 
@@ -223,7 +222,8 @@ def disk_is_full(scene):
 
 @scene("The container starts over and over")
 def restart_loop(scene):
-    stack = scene.stack(volume=None, settings={"acme.limit_certificates": "2/7d"})
+    settings = {"acme.limit_certificates": "2/7d"}
+    stack = scene.stack(volume=None, settings=settings, parent="/tmp")
     for number in (1, 2):
         stack.start()
         wait_until(lambda number=number: scene.ca.orders() == number, f"order {number} is made", 40)
