@@ -310,7 +310,9 @@ const struct command cmd_deploy = {
         "It is what certbot's deploy hook calls.",
     .options = options,
     .exit_status =
-        "0 it is served\n1 it is not, and a line says why\n2 wrong use\n"
+        "0 it is served\n"
+        "1 it is not, and a line says why\n"
+        "2 wrong use\n"
         "78 unusable setting, without a daemon",
     .examples = examples,
     .run = run,
