@@ -163,7 +163,7 @@ lock-certbot:
 	@test/lib/lock-certbot certbot.lock 5
 
 .PHONY: e2e
-e2e: program modules $(TEST_PROGRAMS) $(LISTS) $(TEST_PRELOADS) newer-pebble newer-certbot
+e2e: program modules man $(TEST_PROGRAMS) $(LISTS) $(TEST_PRELOADS) newer-pebble newer-certbot
 	@BUILD=$(BUILD) $(PYTHON) -m pytest -p no:cacheprovider -q -n $(TEST_JOBS) --dist loadgroup \
 	  --durations=5 $(PYTEST_ARGS) test/e2e
 

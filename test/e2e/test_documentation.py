@@ -41,6 +41,17 @@ NOT_RUN = {
     r"docker .*": "the tests' containers are none of Docker's: a file system of its own stands for it",
 }
 
+# Files that commands are given: the pair that is served, under several names.
+BROUGHT = """
+mkdir -p /etc/letsencrypt/live/app.example.com
+for folder in . /etc/letsencrypt/live/app.example.com; do
+    ln -s /etc/nginx/ssl/cert.pem $folder/fullchain.pem
+    ln -s /etc/nginx/ssl/key.pem $folder/privkey.pem
+done
+cp /etc/nginx/ssl/cert.pem cert.pem
+cp cert.pem old.pem
+"""
+
 # A form of a command, with words to be filled in: its options are checked against its help.
 PLACEHOLDER = re.compile(r"\[|…|\b[A-Z]{2,}\b(?!=)")
 
@@ -95,17 +106,13 @@ def fixture_served(request):
         logs_of(request.node)["a container that commands are tried in"] = stack.log
         serve(usual(stack))
         with Operator(stack) as operator:
-            pair = "cp /etc/nginx/ssl/cert.pem fullchain.pem; cp /etc/nginx/ssl/key.pem privkey.pem"
-            lineage = "/etc/letsencrypt/live/app.example.com"
-            code, output = operator.run(
-                f"{pair}; cp fullchain.pem cert.pem; cp fullchain.pem old.pem;"
-                f" mkdir -p {lineage}; cp fullchain.pem privkey.pem {lineage}/"
-            )
+            code, output = operator.run(BROUGHT)
             assert code == 0, output
             yield operator
 
 
 def test_commands_are_found():
+    assert len(manuals()) == 2, "make man comes first"
     assert len(COMMANDS) > 10 and FORMS and NAMED
 
 
