@@ -210,7 +210,21 @@ static void print_manual_exit_status(const char *text, FILE *out)
     fputs(".El\n", out);
 }
 
-static void print_manual_of(const struct command *command, FILE *out)
+/* Whether the commands begin with one that has the same option, for which it was explained. */
+static bool was_explained(const struct command_option *option,
+                          const struct command *first)
+{
+    for (const struct command_option *other = first->options; other->name != NULL;
+         other++) {
+        if (strcmp(other->name, option->name) == 0 &&
+            strcmp(other->meaning, option->meaning) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void print_manual_of(const struct command *command, const struct command *first,
+                            FILE *out)
 {
     fprintf(out, ".Ss %s\n.Nm\n.Cm %s\n", command->name, command->name);
     for (const struct command_option *option = command->options; option->name != NULL;
@@ -232,7 +246,10 @@ static void print_manual_of(const struct command *command, FILE *out)
         if (option->argument != NULL)
             fprintf(out, " Ar %s", option->argument);
         fputc('\n', out);
-        print_roff_paragraphs(out, option->meaning);
+        if (command != first && was_explained(option, first))
+            fprintf(out, "as for\n.Cm %s\n", first->name);
+        else
+            print_roff_paragraphs(out, option->meaning);
     }
     if (command->options[0].name != NULL)
         fputs(".El\n", out);
@@ -249,8 +266,8 @@ static void print_manual_of(const struct command *command, FILE *out)
 
 void command_print_manual(const struct command *const *commands, FILE *out)
 {
-    for (; *commands != NULL; commands++)
-        print_manual_of(*commands, out);
+    for (size_t i = 0; commands[i] != NULL; i++)
+        print_manual_of(commands[i], commands[0], out);
 }
 
 /* ---- completion ---- */

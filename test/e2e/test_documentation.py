@@ -50,10 +50,11 @@ for folder in . /etc/letsencrypt/live/app.example.com; do
 done
 cp /etc/nginx/ssl/cert.pem cert.pem
 cp cert.pem old.pem
+cp /etc/cert-manager/config.yaml new.yaml
 """
 
 # A form of a command, with words to be filled in: its options are checked against its help.
-PLACEHOLDER = re.compile(r"\[|…|\b[A-Z]{2,}\b(?!=)")
+PLACEHOLDER = re.compile(r"\[(--|[A-Z])|…|\b[A-Z]{2,}\b(?!=)")
 
 # Files of others.
 FOREIGN = ("ngx_http_ssl_module.c", "ngx_http_stub_status_module.c")
