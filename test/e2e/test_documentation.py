@@ -3,6 +3,7 @@
 Commands are run in a container. Those that are not are named in NOT_RUN, each with the reason.
 """
 
+import json
 import re
 import subprocess
 from functools import cache
@@ -198,6 +199,26 @@ def test_compose_file_of_the_python_image_starts(new_stack):
 )
 def test_what_is_shown_has_to_be_printed(shown, printed, is_it):
     assert bool(re.fullmatch(pattern_of(shown), printed, re.DOTALL)) == is_it
+
+
+def test_settings_that_are_named_are_there(served):
+    code, output = served.run("cert-manager config --json")
+    assert code == 0, output
+    settings = set(json.loads(output)["settings"])
+    sections = {key.partition(".")[0] for key in settings if "." in key}
+    for span in shown_spans():
+        key = re.match(r"([a-z_0-9]+)\.[a-z_]+(?=$|:)", span.text)
+        is_file = span.text.endswith((".conf", ".sock")) or is_in_repository(span.text)
+        if key and key[1] in sections and not is_file:
+            assert key[0] in settings, f"{span.place}: there is no setting {key[0]}"
+
+
+def test_the_manual_has_every_setting(served):
+    _, output = served.run("cert-manager config --json")
+    (manual,) = [path.read_text() for path in manuals() if path.suffix == ".5"]
+    settings = {key for key in json.loads(output)["settings"] if key.islower()}
+    assert len(settings) > 50
+    assert not [key for key in settings if f"{key}\n" not in manual]
 
 
 # Files and links.

@@ -2,15 +2,15 @@
 there prints what it shows.
 """
 
+import shutil
+import tarfile
+
+import pki
 import pytest
-from documentation import (
-    Prints,
-    assert_logged,
-    commands_of,
-    markdown_blocks,
-)
+from documentation import Prints, assert_logged, commands_of, markdown_blocks
 from loopback import wait_until
 from operator_shell import Operator
+from rotation import serve
 from scenes import SCENES, Scene
 from stack import IS_ROOT, REPOSITORY
 
@@ -52,3 +52,30 @@ def test_what_is_shown_is_what_is_seen(new_ca, new_stack, tmp_path, heading):
 
 def test_every_fault_is_brought_about():
     assert set(SCENES) == set(blocks_by_heading())
+
+
+def test_lost_volume_costs_one_order_and_a_copy_of_it_none(ca, stack):
+    mark = ca.log.mark()
+    first = serve(stack)
+    (backup,) = [block for block in markdown_blocks(PAGE) if block.text.startswith("tar ")]
+    with Operator(stack) as operator:
+        code, output = operator.run(backup.text)
+        assert code == 0, output
+        copy = (operator.folder / "tls.tgz").read_bytes()
+    stack.stop()
+
+    lose_volume(stack)
+    second = serve(stack)
+    assert second != first and pki.same_key(second, stack.tls_key) and ca.orders(mark) == 2
+    stack.stop()
+
+    lose_volume(stack)
+    (stack.root / "tls.tgz").write_bytes(copy)
+    with tarfile.open(stack.root / "tls.tgz") as archive:
+        archive.extractall(stack.tls)
+    assert serve(stack) == first and ca.orders(mark) == 2
+
+
+def lose_volume(stack):
+    shutil.rmtree(stack.tls)
+    stack.tls.mkdir(mode=0o755)
