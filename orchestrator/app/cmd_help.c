@@ -33,14 +33,25 @@ static int print_settings(const struct command_line *line)
     return EXIT_SUCCESS;
 }
 
+static int print_completion(const struct command_line *line)
+{
+    BUF_SCOPED keys = {0};
+    struct err err = ERR_INIT;
+
+    if (config_reference_keys(&keys, &err) < 0) {
+        command_complain(line, "%s", err.message);
+        return EXIT_FAILURE;
+    }
+    command_print_completion(commands, buf_str(&keys), stdout);
+    return EXIT_SUCCESS;
+}
+
 static int help(const struct command_line *line)
 {
     const char *name = line->operands[0];
 
-    if (command_has(line, "completion")) {
-        command_print_completion(commands, stdout);
-        return EXIT_SUCCESS;
-    }
+    if (command_has(line, "completion"))
+        return print_completion(line);
     if (command_has(line, "manual")) {
         command_print_manual(commands, stdout);
         return EXIT_SUCCESS;

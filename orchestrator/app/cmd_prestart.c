@@ -224,7 +224,8 @@ const struct command cmd_prestart = {
         "COMMAND's own\n"
         "1 COMMAND cannot be run\n"
         "2 wrong use\n"
-        "78 unusable setting (with --boot; later COMMAND starts with the configuration of before)",
+        "78 unusable setting (with --boot; later COMMAND starts with the configuration "
+        "of before)",
     .examples = examples,
     .run = run,
 };

@@ -73,7 +73,8 @@ void command_print_help(const struct command *command, FILE *out);
 /* The commands' part of cert-manager(8), in mdoc(7). */
 void command_print_manual(const struct command *const *commands, FILE *out);
 
-/* For bash: a function, and what it is for. */
-void command_print_completion(const struct command *const *commands, FILE *out);
+/* For bash: a function, and what it is for. `keys` are those of settings, with blanks between them. */
+void command_print_completion(const struct command *const *commands, const char *keys,
+                              FILE *out);
 
 #endif

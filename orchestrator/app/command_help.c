@@ -272,20 +272,34 @@ void command_print_manual(const struct command *const *commands, FILE *out)
 
 /* ---- completion ---- */
 
-static void print_options_of(const struct command *command, FILE *out)
+static void print_names(const struct command *const *commands, FILE *out)
+{
+    for (size_t i = 0; commands[i] != NULL; i++)
+        fprintf(out, " %s", commands[i]->name);
+}
+
+static void print_options_of(const struct command *command,
+                             const struct command *const *commands, FILE *out)
 {
     fprintf(out, "    %s)\n        options='--help", command->name);
     for (const struct command_option *option = command->options; option->name != NULL;
          option++)
         fprintf(out, " --%s", option->name);
+    if (command->operands != NULL && strcmp(command->operands, "[COMMAND]") == 0)
+        print_names(commands, out);
     fputs("'\n        ;;\n", out);
+}
+
+static bool takes_setting(const struct command_option *option)
+{
+    return option->argument != NULL && strncmp(option->argument, "KEY=", 4) == 0;
 }
 
 static void print_words_of(const struct command *command, FILE *out)
 {
     for (const struct command_option *option = command->options; option->name != NULL;
          option++) {
-        if (option->argument == NULL)
+        if (option->argument == NULL || takes_setting(option))
             continue;
         fprintf(out, "    \"%s --%s\")\n", command->name, option->name);
         if (option->words != NULL)
@@ -298,7 +312,16 @@ static void print_words_of(const struct command *command, FILE *out)
     }
 }
 
-void command_print_completion(const struct command *const *commands, FILE *out)
+/* Behind any command: the key of a setting, to be gone on with behind its =. */
+static const char setting_words[] =
+    "    *\" --set\")\n"
+    "        mapfile -t COMPREPLY < <(compgen -S = -W \"$keys\" -- \"$word\")\n"
+    "        compopt -o nospace +o filenames\n"
+    "        return\n"
+    "        ;;\n";
+
+void command_print_completion(const struct command *const *commands, const char *keys,
+                              FILE *out)
 {
     fputs(
         "# Completion of cert-manager for bash.\n"
@@ -309,19 +332,20 @@ void command_print_completion(const struct command *const *commands, FILE *out)
         "    if [ \"$COMP_CWORD\" -eq 1 ]; then\n"
         "        mapfile -t COMPREPLY < <(compgen -W '--help --version",
         out);
-    for (size_t i = 0; commands[i] != NULL; i++)
-        fprintf(out, " %s", commands[i]->name);
-    fputs(
-        "' -- \"$word\")\n"
-        "        return\n"
-        "    fi\n"
-        "    case \"${COMP_WORDS[1]} ${COMP_WORDS[COMP_CWORD - 1]}\" in\n",
-        out);
+    print_names(commands, out);
+    fprintf(out,
+            "' -- \"$word\")\n"
+            "        return\n"
+            "    fi\n"
+            "    local keys='%s'\n",
+            keys);
+    fputs("    case \"${COMP_WORDS[1]} ${COMP_WORDS[COMP_CWORD - 1]}\" in\n", out);
+    fputs(setting_words, out);
     for (size_t i = 0; commands[i] != NULL; i++)
         print_words_of(commands[i], out);
     fputs("    esac\n    case ${COMP_WORDS[1]} in\n", out);
     for (size_t i = 0; commands[i] != NULL; i++)
-        print_options_of(commands[i], out);
+        print_options_of(commands[i], commands, out);
     fputs(
         "    esac\n"
         "    mapfile -t COMPREPLY < <(compgen -W \"$options\" -- \"$word\")\n"

@@ -152,3 +152,15 @@ int config_reference(struct buf *ret, struct err *err)
     }
     return add_variables(ret, err);
 }
+
+int config_reference_keys(struct buf *ret, struct err *err)
+{
+    buf_init(ret, REFERENCE_MAX_BYTES);
+    for (size_t i = 0; i < CONFIG_SETTING_COUNT; i++) {
+        const char *key = config_settings[i].key;
+
+        if (key != NULL && buf_printf(ret, err, "%s%s", ret->len > 0 ? " " : "", key) < 0)
+            return -1;
+    }
+    return 0;
+}

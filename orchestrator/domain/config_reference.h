@@ -11,4 +11,7 @@
 /* A subsection for each section of the file, and the settings of each in the order of the table. */
 int config_reference(struct buf *ret, struct err *err);
 
+/* Their keys, a blank between two, for the completion of shells. */
+int config_reference_keys(struct buf *ret, struct err *err);
+
 #endif

@@ -139,6 +139,16 @@ def test_words_and_files_are_completed(shell):
     assert completed == "cert-manager render --config settings.yaml "
 
 
+def test_settings_are_completed(shell):
+    assert shell.complete("cert-manager run --set log.l")[0] == "cert-manager run --set log.level="
+    _, offered = shell.complete("cert-manager render --set nginx.http")
+    assert offered == ["nginx.http_port=", "nginx.https_port="]
+
+
+def test_help_is_completed(shell):
+    assert shell.complete("cert-manager help verif")[0] == "cert-manager help verify-log "
+
+
 def test_every_option_in_the_help_of_a_command_is_completed(shell):
     for command in commands_of():
         shown = subprocess.run(
