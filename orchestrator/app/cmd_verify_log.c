@@ -399,7 +399,8 @@ const struct command cmd_verify_log = {
     .options = options,
     .exit_status =
         "0 the log holds and names the certificate, if one was given\n"
-        "1 no verdict: a file, the agent or the host cannot be read, or what they gave is no event log\n"
+        "1 no verdict: a file, the agent or the host cannot be read, or what they gave "
+        "is no event log\n"
         "2 wrong use\n"
         "3 the log or the certificate does not verify",
     .examples = examples,

@@ -180,7 +180,7 @@ def test_folder_in_place_of_the_chain_is_told_until_it_goes(stack):
     mark = stack.log.mark()
     stack.chain_file.unlink()
     stack.chain_file.mkdir()
-    stack.log.wait_for(f"{REFUSED}.*not a regular file.*cannot be put back", since=mark)
+    stack.log.wait_for(f"{REFUSED}.*a folder, expected a regular file.*cannot be put back", since=mark)
     mark = stack.log.mark()
     stack.chain_file.rmdir()
     assert_refused(stack, mark, "the certificate is missing", before)

@@ -484,7 +484,7 @@ def test_files_that_cannot_be_read_mean_no_verdict(write, tmp_path, cert, chain)
     key = write("key.pem", pki.key_pem(pki.new_key()))
     for file, says in {
         tmp_path / "none": "No such file",
-        tmp_path: "not a regular file",
+        tmp_path: "a folder, expected a regular file",
         fifo: "not a regular file",
         write("empty", ""): "not JSON (line 1",
         write("text", "no JSON"): "not JSON (line 1, column ",
