@@ -188,6 +188,11 @@ def test_compose_file_of_the_python_image_starts(new_stack):
     [
         ("leaf 12ab34cd56ef valid", "leaf fffffffffffff valid", True),
         ("from 2026-11-27 02:48:15 UTC on", "from 2027-01-02 03:04:05 UTC on", True),
+        ("up for 5 s", "up for 17 s", True),
+        ("in 59 days, at line config.yaml:33:1", "in 1 days, at line config.yaml:7:12", True),
+        ("cert-manager 0.1.0,", "cert-manager 1.22.3,", True),
+        ("502", "200", False),
+        ("failures 0 of 2", "failures 1 of 2", False),
         ("one\ntwo three", "one two\n  three", True),
         ("one … three", "one two three", True),
         ("one\n…", "one\ntwo\nthree", True),

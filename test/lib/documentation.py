@@ -7,8 +7,8 @@ Blocks of Markdown say by their language what they are:
     log      lines of the log, in this order, others between them
     yaml     settings
 
-In what is printed, `…` stands for any text, and lines may end elsewhere. A number, fingerprint or
-time may be another one than it was when the text was written.
+In what is printed, `…` stands for any text, and lines may end elsewhere. Times, durations, fingerprints,
+versions and lines of files may be others than they were when the text was written; nothing else may.
 """
 
 import re
@@ -179,27 +179,46 @@ def _console(block):
 
 # What is printed.
 
-_ANY = r".*?"
-_VALUES = re.compile(
-    r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?(?:[.,]\d+)?)?(?: ?(?:UTC|Z)\b)?"  # a time
-    r"|[0-9a-f]{8,}"  # a fingerprint, or what begins one
-    r"|\d+(?:\.\d+)?"  # a number
-)
+_ANY, _BLANKS = r".*?", r"\s+"
+# What is another one each time.
+_VALUES = [
+    re.compile(value)
+    for value in (
+        r"\d{4}-\d\d-\d\d",  # a day
+        r"\d\d:\d\d:\d\d(?:,\d{3})?",  # its time
+        r"\b[0-9a-f]{8,}\b",  # a fingerprint
+        r"\b\d+\.\d+\.\d+\b",  # a version
+        r"(?<=:)\d+\b|\b\d+(?=:)",  # a line of a file, a port
+    )
+]
+_UNIT = re.compile(r"(s|minutes?|hours?|days?|%)\b|%")
 
 
 def pattern_of(text):
     """A regular expression for text that is shown; where its lines end does not matter."""
-    words = []
-    for word in text.split():
-        parts = []
-        for part in word.split("…"):
-            at, pattern = 0, ""
-            for value in _VALUES.finditer(part):
-                pattern += re.escape(part[at : value.start()]) + f"(?:{_VALUES.pattern})"
-                at = value.end()
-            parts.append(pattern + re.escape(part[at:]))
-        words.append(_ANY.join(parts))
-    return r"\s+".join(words).replace(rf"\s+{_ANY}", rf"{_ANY}").replace(rf"{_ANY}\s+", rf"{_ANY}")
+    words = text.split()
+    patterns = [
+        r"\d+" if word.isdecimal() and _UNIT.match(unit) else _pattern_of_word(word)
+        for word, unit in zip(words, [*words[1:], ""])
+    ]
+    blanks = re.compile(rf"{re.escape(_BLANKS + _ANY)}|{re.escape(_ANY + _BLANKS)}")
+    return blanks.sub(lambda _: _ANY, _BLANKS.join(patterns))
+
+
+def _pattern_of_word(word):
+    parts, at = [], 0
+    while at < len(word):
+        found = next((value for value in _VALUES if value.match(word, at)), None)
+        if word[at] == "…":
+            parts.append(_ANY)
+            at += 1
+        elif found:
+            parts.append(f"(?:{found.pattern})")
+            at = found.match(word, at).end()
+        else:
+            parts.append(re.escape(word[at]))
+            at += 1
+    return "".join(parts)
 
 
 class Prints:

@@ -48,6 +48,7 @@ links ""
 
 
 def usual(stack):
+    """The same container, with HTTPS at its usual port."""
     stack.https_port = stack.settings["nginx.https_port"] = stack.address.port(443)
     return stack
 

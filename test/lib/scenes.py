@@ -1,7 +1,7 @@
 """What can go wrong with a container, brought about for whoever has to read of it.
 
-SCENES are those of docs/OPERATIONS.md by the heading that they belong to. Each is made of a maker of
-CAs and one of containers, and gives the container when the fault shows.
+SCENES are those of docs/OPERATIONS.md by the heading that they belong to. Each gives the container as
+soon as the fault shows.
 """
 
 import os
