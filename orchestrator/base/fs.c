@@ -428,14 +428,15 @@ static bool is_leftover(int folder_fd, const char *name, time_t before)
 int fs_remove_leftovers(const char *path, time_t before, struct err *err)
 {
     DIR *folder = opendir(path);
+    int fd = folder == NULL ? -1 : dirfd(folder);
     struct dirent *entry;
     int failed = 0;
 
     if (folder == NULL)
         return errno == ENOENT ? 0 : err_sys(err, errno, "%s", path);
-    while (failed == 0 && (entry = readdir(folder)) != NULL) {
-        if (is_leftover(dirfd(folder), entry->d_name, before) &&
-            unlinkat(dirfd(folder), entry->d_name, 0) < 0 && errno != ENOENT)
+    while (fd >= 0 && failed == 0 && (entry = readdir(folder)) != NULL) {
+        if (is_leftover(fd, entry->d_name, before) &&
+            unlinkat(fd, entry->d_name, 0) < 0 && errno != ENOENT)
             failed = err_sys(err, errno, "%s/%s: cannot remove", path, entry->d_name);
     }
     closedir(folder);

@@ -276,8 +276,9 @@ bool config_parse_size(const char *text, char ret[CONFIG_SIZE_SIZE])
          (!has_factor || strcasecmp(rest, "ib") != 0)))
         return false;
     memcpy(ret, text, digits);
-    ret[digits] = has_factor ? (char)tolower((unsigned char)text[digits]) : '\0';
-    ret[digits + 1] = '\0';
+    memset(ret + digits, '\0', 2);
+    if (has_factor)
+        ret[digits] = (char)tolower((unsigned char)text[digits]);
     return is_size(ret);
 }
 
