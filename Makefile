@@ -208,7 +208,10 @@ format:
 format-check:
 	@$(CLANG_FORMAT) --dry-run --Werror $(FORMATTED) && echo "format: $(words $(FORMATTED)) files"
 tidy:
-	@$(CLANG_TIDY) --quiet $(SOURCES) -- -std=c17 $(CPPFLAGS) 2>&1 | sed '/warnings generated\.$$/d'
+	@mkdir -p build/tidy
+	@printf '%s\n' -std=c17 $(CPPFLAGS) | sed 's|^-I\(orchestrator\)|-I$(CURDIR)/\1|' >build/tidy/compile_flags.txt
+	@printf '%s\n' $(SOURCES) | xargs -P "$$(nproc)" -n 4 $(CLANG_TIDY) --quiet -p build/tidy 2>/dev/null && \
+	  echo "tidy: $(words $(SOURCES)) files"
 # Not one warning, with both compilers.
 compile-check:
 	@$(MAKE) --no-print-directory VARIANT=release WERROR=1 CC=gcc BUILD=build/check-gcc objects
@@ -221,7 +224,7 @@ deps:
 
 test: deps
 	@$(MAKE) --no-print-directory layers format-check
-	@$(MAKE) --no-print-directory compile-check
+	@$(MAKE) --no-print-directory -j$$(nproc) compile-check
 	@$(MAKE) --no-print-directory -j$$(nproc) all unit
 	@$(MAKE) --no-print-directory man-check
 	@$(MAKE) --no-print-directory tidy
