@@ -301,12 +301,9 @@ const struct command cmd_account = {
     .summary = "show the ACME account at each CA, and the CAA record for it",
     .description =
         "Shows the thumbprint of the ACME account's key, which the guest agent derives, "
-        "and "
-        "of each CA of the settings: whether it has the account, its URL, and the CAA "
-        "record "
-        "that lets this account alone have certificates for the domain. Each CA is "
-        "asked; no "
-        "account is made.",
+        "and of each CA of the settings: whether it has the account, its URL, and the "
+        "CAA record that lets this account alone have certificates for the domain. Each "
+        "CA is asked; no account is made.",
     .options = options,
     .exit_status =
         "0 shown\n"

@@ -99,8 +99,7 @@ static const struct command_option options[] = {
     SETUP_OPTIONS,
     {"offline", NULL,
      "ask neither the guest agent nor CAs nor DNS: for a place that has none of them, "
-     "such "
-     "as a build",
+     "such as a build",
      NULL},
     {"json", NULL, "one JSON object instead of a table", NULL},
     {0},
@@ -118,17 +117,13 @@ const struct command cmd_check = {
     .summary = "say what would keep it from working, before it does",
     .description =
         "Looks at the settings, the clock, the folders and files, the templates, what "
-        "nginx "
-        "says of the configuration made of them, its ports, the guest agent, the stored "
-        "certificate, certbot, the CAs and the DNS, and gives a verdict on each: ok, "
-        "warn "
-        "(it works, but not as it should), FAIL, or - when it was not looked at. Below "
-        "stands "
-        "what to do.\n\n"
+        "nginx says of the configuration made of them, its ports, the guest agent, the "
+        "stored certificate, certbot, the CAs and the DNS, and gives a verdict on each: "
+        "ok, warn (it works, but not as it should), FAIL, or - when it was not looked "
+        "at. Below stands what to do.\n\n"
         "It needs no daemon and disturbs none: nothing is ordered, measured, installed "
-        "or "
-        "moved, and all that is written is a temporary folder below $TMPDIR or /tmp for "
-        "`nginx -t`. Run it as the user that runs the daemon.",
+        "or moved, and all that is written is a temporary folder below $TMPDIR or /tmp "
+        "for `nginx -t`. Run it as the user that runs the daemon.",
     .options = options,
     .exit_status =
         "0 nothing has failed\n"

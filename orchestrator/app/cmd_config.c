@@ -67,8 +67,7 @@ const struct command cmd_config = {
         "where it comes from: default, the file with line and column, the variable, or "
         "--set. What is unset, and what is secret, is a comment.\n\n"
         "Errors of the settings are told as they would be at the start: all of them, "
-        "each "
-        "in a line.",
+        "each in a line.",
     .options = options,
     .exit_status =
         "0 shown\n"

@@ -72,13 +72,11 @@ const struct command cmd_csr = {
         "Prints a certificate signing request, in PEM, for the key that the guest agent "
         "derives and the names of the settings. It is for people who run certbot, or "
         "another ACME client, elsewhere: the key itself never leaves this machine, and "
-        "what "
-        "they obtain is handed over with `cert-manager deploy`. The signature is another "
-        "one "
-        "each time, the rest stays the same.",
+        "what they obtain is handed over with `cert-manager deploy`. The signature is "
+        "another one each time, the rest stays the same.",
     .options = options,
     .exit_status =
-        "0 printed\n"
+        "0 shown\n"
         "1 the guest agent does not give the key\n"
         "2 wrong use\n"
         "78 unusable setting",

@@ -255,8 +255,7 @@ static const struct command_option options[] = {
      NULL},
     {"live", NULL,
      "instead of HTTPS: the daemon and port 80 answer, whatever they say. What restarts "
-     "a "
-     "container should ask for no more: a CA that is down is not mended by a restart",
+     "a container should ask for no more: a CA that is down is not mended by a restart",
      NULL},
     {"json", NULL, "one JSON object instead of a line for people", NULL},
     {0},
@@ -271,13 +270,11 @@ static const char *const examples[] = {
 
 const struct command cmd_health = {
     .name = "health",
-    .summary = "does HTTPS serve a valid certificate: for health checks",
+    .summary = "say whether HTTPS serves a valid certificate, for health checks",
     .description =
         "Makes a handshake with the port that nginx serves, and looks whether the leaf "
-        "is "
-        "valid now and for each of the names, attested or not. It needs no daemon for "
-        "that, "
-        "and ends within seconds, with one line.",
+        "is valid now and for each of the names, attested or not. It needs no daemon for "
+        "that, and ends within seconds, with one line.",
     .options = options,
     .exit_status =
         "0 healthy\n"

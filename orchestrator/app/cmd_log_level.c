@@ -63,14 +63,14 @@ static const char *const examples[] = {
 
 const struct command cmd_log_level = {
     .name = "log-level",
-    .summary = "how much the daemon logs: show it, or change it",
+    .summary = "show how much the daemon logs, or change it",
     .description =
         "Prints from which level on the daemon logs, or changes it until its settings "
         "are read again: LEVEL is debug, info, warning, error or fatal.",
     .options = options,
     .operands = "[LEVEL]",
     .exit_status =
-        "0 printed\n"
+        "0 shown, or changed\n"
         "1 no daemon answers\n"
         "2 wrong use\n"
         "78 unusable setting",

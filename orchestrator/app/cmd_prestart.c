@@ -221,7 +221,7 @@ const struct command cmd_prestart = {
     .options = options,
     .operands = "-- COMMAND…",
     .exit_status =
-        "COMMAND's own\n"
+        "COMMAND's own, once it runs\n"
         "1 COMMAND cannot be run\n"
         "2 wrong use\n"
         "78 unusable setting (with --boot; later COMMAND starts with the configuration "

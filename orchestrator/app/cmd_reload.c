@@ -91,12 +91,10 @@ const struct command cmd_reload = {
         "and no connection notices. Of bad ones each error is told, and nothing changes. "
         "SIGHUP to the daemon does the same, and the log tells.\n\n"
         "Another domain, one more name or the end of acme.staging leads to an order; "
-        "what "
-        "is served goes on until its certificate is there. Only dev_mode and tls.key "
-        "begin as a start does, with "
-        "HTTPS off until there is a certificate that may be served by them. "
-        "tls.force_rm acts at starts only. run_dir, nginx.conf, nginx.site_conf and "
-        "nginx.pid_file cannot change while the container runs.\n\n"
+        "what is served goes on until its certificate is there. Only dev_mode and "
+        "tls.key begin as a start does, with HTTPS off until there is a certificate that "
+        "may be served by them. tls.force_rm acts at starts only. run_dir, nginx.conf, "
+        "nginx.site_conf and nginx.pid_file cannot change while the container runs.\n\n"
         "The options only say where the daemon's control socket is (run_dir); what it "
         "reads was said when it was started.",
     .options = options,

@@ -227,19 +227,14 @@ static void tell_what_follows(const struct job *job, const struct authority *aut
     if (reasons[job->arguments.reason].reason == ACME_KEY_COMPROMISE)
         puts(
             "The guest agent derives the key, so the next certificate has the same one "
-            "as "
-            "long as the\nagent, the application and the domain stay what they are, and "
-            "the "
-            "CA may refuse it. Have\nanother key derived first: deploy the application "
-            "anew "
-            "under another identity, or change DOMAIN.");
+            "as long as the\nagent, the application and the domain stay what they are, "
+            "and the CA may refuse it. Have\nanother key derived first: deploy the "
+            "application anew under another identity, or change DOMAIN.");
     if (job->arguments.cert == NULL)
         puts(
             "HTTPS serves it until another one is there: `cert-manager renew --force` "
-            "orders "
-            "that, as far\nas the CA's limits allow; a revocation does not give any of "
-            "them "
-            "back.");
+            "orders that, as far\nas the CA's limits allow; a revocation does not give "
+            "any of them back.");
 }
 
 static int carry_out(struct job *job, struct err *err)
@@ -323,11 +318,9 @@ const struct command cmd_revoke = {
     .summary = "take a certificate back at its CA, after a compromise",
     .description =
         "Has the CA revoke the certificate in tls.dir, or another one, by the ACME "
-        "account "
-        "or the certificate's own key, after asking twice. It cannot be taken back, and "
-        "HTTPS "
-        "goes on serving the certificate until another one is there: `cert-manager renew "
-        "--force`.\n\n"
+        "account or the certificate's own key, after asking twice. It cannot be taken "
+        "back, and HTTPS goes on serving the certificate until another one is there: "
+        "`cert-manager renew --force`.\n\n"
         "After a compromise of the key mind that the guest agent derives it: another "
         "certificate has the same key until the application has another identity, or "
         "another domain.",

@@ -236,15 +236,12 @@ static const char *const examples[] = {
 
 const struct command cmd_status = {
     .name = "status",
-    .summary = "how certificate, attestation and renewal stand",
+    .summary = "show how certificate, attestation and renewal stand",
     .description =
         "Asks the daemon of this machine, and shows on one screen what is served and "
-        "whether "
-        "it is attested, what comes next, when and why, what is going on now, what went "
-        "well "
-        "and wrong last and what to do about it, and what the limits of the CA have "
-        "left. "
-        "What somebody should look at comes first.\n\n"
+        "whether it is attested, what comes next, when and why, what is going on now, "
+        "what went well and wrong last and what to do about it, and what the limits of "
+        "the CA have left. What somebody should look at comes first.\n\n"
         "Where no daemon answers it shows what the last one wrote into status.json in "
         "run_dir, with the time of that.",
     .options = options,

@@ -391,7 +391,7 @@ static const char *const examples[] = {
 
 const struct command cmd_verify_log = {
     .name = "verify-log",
-    .summary = "does the TEE's event log hold and name a certificate",
+    .summary = "say whether the event log holds, and names a certificate",
     .description =
         "Checks the TEE's event log as an attesting client does: the digest of every "
         "runtime event, RTMR3 replayed from them, and whether the last event \"New TLS "

@@ -93,8 +93,7 @@ const char *hint_of_order(enum certbot_verdict verdict)
              "profile and account binding are what it judges"),
         [CERTBOT_ACCOUNT_GONE] =
             ("the CA does not know the account any more: set LETSENCRYPT_ACCOUNT_VERSION "
-             "to "
-             "a value that was never used, such as v2"),
+             "to a value that was never used, such as v2"),
         [CERTBOT_LOCKED] = "another certbot works in the same folders: let it end",
         [CERTBOT_KILLED] =
             "certbot was killed: look at the memory limit of the container",

@@ -50,8 +50,7 @@ static void log_adopted(const char *where, const struct chain_leaf *leaf)
 
     log_info(
         "%s serves a certificate of our key, which is adopted instead of an order: "
-        "issuer "
-        "\"%s\", serial %s, valid until %s",
+        "issuer \"%s\", serial %s, valid until %s",
         where, leaf->issuer_name, leaf->serial, text_time(date, leaf->not_after));
 }
 
