@@ -205,8 +205,3 @@ void acme_revocation_start(struct acme_revocation *revocation,
     seq_start(&revocation->seq, request->loop, "revocation", steps, revocation,
               on_steps_done, revocation);
 }
-
-void acme_revocation_cancel(struct acme_revocation *revocation)
-{
-    seq_cancel(&revocation->seq);
-}

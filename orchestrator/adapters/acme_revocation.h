@@ -56,6 +56,5 @@ struct acme_revocation {
 void acme_revocation_start(struct acme_revocation *revocation,
                            const struct acme_revocation_request *request, done_fn done,
                            void *owner);
-void acme_revocation_cancel(struct acme_revocation *revocation);
 
 #endif

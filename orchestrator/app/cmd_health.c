@@ -2,11 +2,11 @@
 #include "adapters/tls_probe.h"
 #include "app/commands.h"
 #include "app/control_client.h"
+#include "app/inquiry.h"
 #include "app/setup.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "domain/health.h"
-#include "runtime/http.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,37 +25,22 @@ enum {
 
 /* ---- the ports of nginx ---- */
 
-struct probing {
-    uv_loop_t loop;
-    struct http *http;
-    struct err err;
-};
-
-static void on_handshake(void *owner, const struct err *err)
-{
-    struct probing *probing = owner;
-
-    if (err != NULL)
-        probing->err = *err;
-}
-
 static int shake_hands(const struct config *config, struct buf *ret_chain,
                        struct err *err)
 {
-    struct probing probing = {.err = ERR_INIT};
     struct tls_probe_target target = tls_probe_own_port(config);
+    struct inquiry_end end = {0};
+    struct inquiry inquiry;
     struct tls_probe probe;
+    int failed;
 
     target.ret_chain = ret_chain;
-    if (uv_loop_init(&probing.loop) != 0)
-        return err_set(err, ERR_SYS, "cannot create the event loop");
-    tls_probe_start(&probe, &probing.loop, &target, PATIENCE_MS, on_handshake, &probing);
-    uv_run(&probing.loop, UV_RUN_DEFAULT);
-    uv_loop_close(&probing.loop);
-    if (probing.err.kind == ERR_NONE)
-        return 0;
-    *err = probing.err;
-    return err_wrap(err, "HTTPS does not answer");
+    if (inquiry_open(&inquiry, config, err) < 0)
+        return -1;
+    tls_probe_start(&probe, &inquiry.loop, &target, PATIENCE_MS, inquiry_note, &end);
+    failed = inquiry_wait(&inquiry, &end, err);
+    inquiry_close(&inquiry);
+    return failed == 0 ? 0 : err_wrap(err, "HTTPS does not answer");
 }
 
 /* By a handshake of our own, whatever anybody says. */
@@ -74,19 +59,9 @@ static int check_https(const struct config *config, struct health *ret, struct e
     return failed;
 }
 
-static void on_http_done(void *owner, const struct err *err)
-{
-    struct probing *probing = owner;
-
-    if (err != NULL)
-        probing->err = *err;
-    http_close(probing->http, NULL, NULL);
-}
-
 /* What it answers does not matter: without a certificate it is 503. */
 static int check_http(const struct config *config, struct err *err)
 {
-    struct probing probing = {.err = ERR_INIT};
     const char *address =
         config->nginx.address == NULL ? "127.0.0.1" : config->nginx.address;
     bool v6 = strchr(address, ':') != NULL;
@@ -101,28 +76,21 @@ static int check_http(const struct config *config, struct err *err)
         .timeout_ms = PATIENCE_MS,
         .proxy_protocol = config->nginx.proxy_protocol,
     };
+    struct inquiry_end end = {0};
+    struct inquiry inquiry;
     struct http_call call;
+    int failed;
 
     snprintf(host, sizeof host, "Host: %s", config->domain);
     snprintf(url, sizeof url, "http://%s%s%s:%u/", v6 ? "[" : "", address, v6 ? "]" : "",
              config->nginx.http_port);
-    if (http_setup(err) < 0)
+    if (inquiry_open(&inquiry, config, err) < 0)
         return -1;
-    if (uv_loop_init(&probing.loop) != 0)
-        return err_set(err, ERR_SYS, "cannot create the event loop");
-    probing.http = http_new(&probing.loop, err);
-    if (probing.http == NULL) {
-        uv_loop_close(&probing.loop);
-        return -1;
-    }
-    http_start(&call, probing.http, &request, on_http_done, &probing);
-    uv_run(&probing.loop, UV_RUN_DEFAULT);
-    uv_loop_close(&probing.loop);
+    http_start(&call, inquiry.http, &request, inquiry_note, &end);
+    failed = inquiry_wait(&inquiry, &end, err);
     http_call_done(&call);
-    if (probing.err.kind == ERR_NONE)
-        return 0;
-    *err = probing.err;
-    return err_wrap(err, "port 80 does not answer");
+    inquiry_close(&inquiry);
+    return failed == 0 ? 0 : err_wrap(err, "port 80 does not answer");
 }
 
 /* ---- the daemon ---- */

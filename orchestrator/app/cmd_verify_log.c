@@ -259,15 +259,9 @@ static int run_session(struct session *s, struct err *err)
 {
     const char *variable = getenv("DSTACK_SIMULATOR_ENDPOINT");
 
-    if (http_setup(err) < 0)
+    s->http = http_new_loop(&s->loop, err);
+    if (s->http == NULL)
         return -1;
-    if (uv_loop_init(&s->loop) != 0)
-        return err_set(err, ERR_SYS, "cannot create the event loop");
-    s->http = http_new(&s->loop, err);
-    if (s->http == NULL) {
-        uv_loop_close(&s->loop);
-        return -1;
-    }
     s->agent = (struct dstack){.http = s->http, .timeout_ms = CALL_TIMEOUT_MS};
     if (s->arguments->agent != NULL)
         s->agent.configured = s->arguments->agent;

@@ -58,15 +58,9 @@ static int ask(const char *path, const struct control_question *question,
     };
 
     snprintf(url, sizeof url, "http://localhost%s", question->path);
-    if (http_setup(err) < 0)
+    asking->http = http_new_loop(&asking->loop, err);
+    if (asking->http == NULL)
         return -1;
-    if (uv_loop_init(&asking->loop) != 0)
-        return err_set(err, ERR_SYS, "cannot create the event loop");
-    asking->http = http_new(&asking->loop, err);
-    if (asking->http == NULL) {
-        uv_loop_close(&asking->loop);
-        return -1;
-    }
     http_start(&asking->call, asking->http, &request, on_answered, asking);
     uv_run(&asking->loop, UV_RUN_DEFAULT);
     uv_loop_close(&asking->loop);

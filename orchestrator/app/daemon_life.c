@@ -266,16 +266,11 @@ static int claim_folder(struct daemon *d, struct err *err)
 
 static int set_up(struct daemon *d, struct err *err)
 {
-    if (store_init(&d->store, d->config, err) < 0 || claim_folder(d, err) < 0 ||
-        http_setup(err) < 0)
+    if (store_init(&d->store, d->config, err) < 0 || claim_folder(d, err) < 0)
         return -1;
-    if (uv_loop_init(&d->loop) != 0)
-        return err_set(err, ERR_SYS, "cannot create the event loop");
-    d->http = http_new(&d->loop, err);
-    if (d->http == NULL) {
-        uv_loop_close(&d->loop);
+    d->http = http_new_loop(&d->loop, err);
+    if (d->http == NULL)
         return -1;
-    }
     d->agent = (struct dstack){
         .http = d->http,
         .configured = d->config->agent.socket,

@@ -9,15 +9,9 @@
 int inquiry_open(struct inquiry *inquiry, const struct config *config, struct err *err)
 {
     *inquiry = (struct inquiry){.config = config};
-    if (http_setup(err) < 0)
+    inquiry->http = http_new_loop(&inquiry->loop, err);
+    if (inquiry->http == NULL)
         return -1;
-    if (uv_loop_init(&inquiry->loop) != 0)
-        return err_set(err, ERR_SYS, "cannot create the event loop");
-    inquiry->http = http_new(&inquiry->loop, err);
-    if (inquiry->http == NULL) {
-        uv_loop_close(&inquiry->loop);
-        return -1;
-    }
     inquiry->agent = (struct dstack){
         .http = inquiry->http,
         .configured = config->agent.socket,

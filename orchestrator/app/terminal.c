@@ -3,6 +3,7 @@
 #include "base/text.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -19,7 +20,7 @@ static const char *const codes[] = {
     [TERMINAL_BAD] = "\x1b[31m",
 };
 
-bool terminal_has_colours(FILE *out)
+static bool has_colours(FILE *out)
 {
     const char *no_color = getenv("NO_COLOR"); /* no-color.org */
     const char *kind = getenv("TERM");
@@ -42,7 +43,7 @@ void terminal_print(FILE *out, enum terminal_style style, const char *format, ..
 {
     char text[TEXT_MAX];
     char safe[2 * TEXT_MAX];
-    bool coloured = style != TERMINAL_PLAIN && terminal_has_colours(out);
+    bool coloured = style != TERMINAL_PLAIN && has_colours(out);
     va_list args;
 
     va_start(args, format);

@@ -6,7 +6,6 @@
 #ifndef CM_APP_TERMINAL_H
 #define CM_APP_TERMINAL_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 
@@ -18,8 +17,6 @@ enum terminal_style {
     TERMINAL_DOUBTFUL,
     TERMINAL_BAD
 };
-
-bool terminal_has_colours(FILE *out);
 
 /* Columns; 80 where it is no terminal, or one that does not know. */
 size_t terminal_width(FILE *out);

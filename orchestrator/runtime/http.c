@@ -362,6 +362,22 @@ struct http *http_new(uv_loop_t *loop, struct err *err)
     return http;
 }
 
+struct http *http_new_loop(uv_loop_t *ret_loop, struct err *err)
+{
+    struct http *http;
+
+    if (http_setup(err) < 0)
+        return NULL;
+    if (uv_loop_init(ret_loop) != 0) {
+        err_set(err, ERR_SYS, "cannot create the event loop");
+        return NULL;
+    }
+    http = http_new(ret_loop, err);
+    if (http == NULL)
+        uv_loop_close(ret_loop);
+    return http;
+}
+
 void http_close(struct http *http, void (*closed)(void *owner), void *owner)
 {
     assert(http->running == 0 && !http->closing);

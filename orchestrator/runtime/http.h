@@ -24,6 +24,9 @@ struct http; /* one per loop: connections and their reuse */
 
 struct http *http_new(uv_loop_t *loop, struct err *err);
 
+/* http_setup(), a loop, and http_new() on it. After a failure there is nothing to close. */
+struct http *http_new_loop(uv_loop_t *ret_loop, struct err *err);
+
 /* No call may be running. `closed` (may be NULL) comes in a later round of the loop;
  * `http` is freed. */
 void http_close(struct http *http, void (*closed)(void *owner), void *owner);
