@@ -7,7 +7,6 @@
 #include "domain/jose.h"
 #include "domain/json_text.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -235,12 +234,9 @@ static int print_json(const struct accounts *accounts, struct err *err)
 
 static int print(const struct accounts *accounts, bool json, struct err *err)
 {
-    if (json && print_json(accounts, err) < 0)
-        return -1;
-    if (!json)
-        print_text(accounts);
-    if (fflush(stdout) != 0 || ferror(stdout) != 0)
-        return err_sys(err, errno, "standard output");
+    if (json)
+        return print_json(accounts, err);
+    print_text(accounts);
     return 0;
 }
 

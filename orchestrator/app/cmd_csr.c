@@ -3,7 +3,6 @@
 #include "app/setup.h"
 #include "domain/csr.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -27,13 +26,6 @@ static int build(const struct config *config, struct buf *ret, struct err *err)
     return failed;
 }
 
-static int print(const struct buf *request, struct err *err)
-{
-    if (fputs(buf_str(request), stdout) < 0 || fflush(stdout) != 0)
-        return err_sys(err, errno, "standard output");
-    return 0;
-}
-
 static int run(const struct command_line *line)
 {
     struct config config;
@@ -45,7 +37,9 @@ static int run(const struct command_line *line)
     setup_log_to(STDERR_FILENO);
     buf_init(&request, CSR_MAX_BYTES);
     code = setup_load(&config, line, SETUP_LOG_WARNINGS);
-    if (code == 0 && (build(&config, &request, &err) < 0 || print(&request, &err) < 0)) {
+    if (code == 0 && build(&config, &request, &err) == 0) {
+        fputs(buf_str(&request), stdout);
+    } else if (code == 0) {
         command_complain(line, "%s", err.message);
         code = err.kind == ERR_CONFIG ? EXIT_CONFIG : EXIT_FAILURE;
     }

@@ -10,11 +10,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
-    POLL_MS = 200,
     BODY_MAX_BYTES = 2 * (CHAIN_PEM_MAX_BYTES + KEYS_PEM_MAX_BYTES),
     REST_S = 60,  /* for what may be at work before it, besides an order */
     RETURN_S = 5, /* for a daemon that had accepted it, and ended, to be started again */
@@ -24,9 +22,9 @@ struct session {
     const struct command_line *line;
     struct config config; /* as far as it can be read, until it is done here */
     struct deployment deployment;
-    struct buf said; /* what holds now, in a line */
-    time_t deadline; /* on the monotonic clock, as all times here */
-    time_t alone_from;
+    struct buf said;  /* what holds now, in a line */
+    int64_t deadline; /* by control_now(), as all times here */
+    int64_t alone_from;
     int code; /* to exit with, when it has failed */
 };
 
@@ -66,23 +64,6 @@ static int read_lineage(const char *folder, struct deployment *ret, struct err *
                : read_pair(chain, key, ret, err);
 }
 
-/* ---- time ---- */
-
-static time_t now(void)
-{
-    struct timespec time;
-
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return time.tv_sec;
-}
-
-static void rest(void)
-{
-    const struct timespec pause = {.tv_nsec = POLL_MS * 1000L * 1000};
-
-    nanosleep(&pause, NULL);
-}
-
 /* ---- the daemon does it ---- */
 
 /* What the status says of the request: `ret` is ATTEMPT_AGAIN while nothing came of it, or it is unknown. */
@@ -117,12 +98,12 @@ static enum attempt follow(struct session *s, json_int_t id, struct err *err)
     bool is_open;
 
     do {
-        rest();
+        control_rest();
         if (control_ask_json(&s->config, &question, &status, err) < 0)
             return ATTEMPT_AGAIN;
         is_open = read_status(s, status, id, &attempt, err);
         json_decref(status);
-    } while (is_open && now() < s->deadline);
+    } while (is_open && control_now() < s->deadline);
     return attempt;
 }
 
@@ -152,7 +133,7 @@ static enum attempt ask_daemon(struct session *s, struct err *err)
     json_decref(answer);
     attempt = follow(s, id, err);
     if (attempt == ATTEMPT_AGAIN)
-        s->alone_from = now() + RETURN_S;
+        s->alone_from = control_now() + RETURN_S;
     return attempt;
 }
 
@@ -182,11 +163,12 @@ static int deploy(struct session *s, struct err *err)
 
     do {
         attempt = ask_daemon(s, err);
-        if (attempt == ATTEMPT_AGAIN && err->kind == ERR_NET && now() >= s->alone_from)
+        if (attempt == ATTEMPT_AGAIN && err->kind == ERR_NET &&
+            control_now() >= s->alone_from)
             attempt = do_it_here(s, err);
         if (attempt == ATTEMPT_AGAIN)
-            rest();
-    } while (attempt == ATTEMPT_AGAIN && now() < s->deadline);
+            control_rest();
+    } while (attempt == ATTEMPT_AGAIN && control_now() < s->deadline);
     if (attempt == ATTEMPT_AGAIN)
         return err_wrap(err, "given up, not served yet");
     return attempt == ATTEMPT_DONE ? 0 : -1;
@@ -242,8 +224,8 @@ static int reach_and_deploy(unsigned timeout_s, struct session *s)
     if (code != 0)
         return code;
     /* The daemon has its own: for the keys to come, and for it to be served. */
-    s->deadline = now() + 2 * (time_t)timeout_s + REST_S +
-                  (time_t)(s->config.certbot.timeout_ms / 1000);
+    s->deadline = control_now() + 2 * (int64_t)timeout_s + REST_S +
+                  (int64_t)(s->config.certbot.timeout_ms / 1000);
     if (read_files(s->line, timeout_s, &s->deployment, &err) < 0 || deploy(s, &err) < 0) {
         command_complain(s->line, "%s", err.message);
         return s->code;

@@ -25,7 +25,7 @@ static int ask(const struct command_line *line, const struct config *config,
         command_complain(line, "%s", err.message);
         return EXIT_FAILURE;
     }
-    printf("%s\n", json_string_value(json_object_get(answer, "level")));
+    puts(control_text(answer, "level"));
     json_decref(answer);
     return EXIT_SUCCESS;
 }

@@ -10,7 +10,6 @@
 static int refuse(const struct command_line *line, const json_t *answer, int status)
 {
     const json_t *errors = json_object_get(answer, "errors");
-    const char *said = json_string_value(json_object_get(answer, "error"));
     json_t *one;
     size_t i;
 
@@ -22,7 +21,7 @@ static int refuse(const struct command_line *line, const json_t *answer, int sta
         command_complain(line, "nothing was changed");
     else
         command_complain(line, "the daemon answered with status %d: %s", status,
-                         said == NULL ? "" : said);
+                         control_text(answer, "error"));
     return status == 422 ? EXIT_CONFIG : EXIT_FAILURE;
 }
 

@@ -7,18 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *text_of(const json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-
-    return text == NULL ? "" : text;
-}
-
 /* What is known at once is told at once. */
 static int report(const json_t *accepted, struct err *err)
 {
-    const char *state = text_of(accepted, "state");
-    const char *text = text_of(accepted, "text");
+    const char *state = control_text(accepted, "state");
+    const char *text = control_text(accepted, "text");
 
     if (strcmp(state, "failed") == 0)
         return err_set(err, ERR_PEER, "%s", text);

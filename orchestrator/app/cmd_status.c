@@ -193,10 +193,6 @@ static int show(const struct command_line *line, const struct config *config, bo
         screen_print(&screen, status);
     code = code_of(status);
     json_decref(status);
-    if (fflush(stdout) != 0 || ferror(stdout)) {
-        command_complain(line, "the status cannot be written: %s", strerror(errno));
-        code = EXIT_FAILURE;
-    }
     return code;
 }
 

@@ -205,7 +205,8 @@ int command_run(const struct command *command, int argc, char **argv)
         return EXIT_FAILURE;
     }
     code = read_and_run(&line, argc, argv);
-    if (code == EXIT_SUCCESS && !is_written(&line))
+    /* Whatever it says otherwise: an answer that has not arrived is none. A failure was told already. */
+    if (code != EXIT_FAILURE && !is_written(&line))
         code = EXIT_FAILURE;
     free(line.repeated);
     return code;

@@ -43,7 +43,10 @@ struct command {
     int (*run)(const struct command_line *line);
 };
 
-/* Reads `argv` (from the command's name on), answers --help, and runs it: the exit code. */
+/*
+ * Reads `argv` (from the command's name on), answers --help, and runs it: the exit code, which is
+ * EXIT_FAILURE when standard output cannot be written.
+ */
 int command_run(const struct command *command, int argc, char **argv);
 
 /* What was said to an option of the command, or NULL. */

@@ -8,7 +8,12 @@
 #include <string.h>
 #include <uv.h>
 
-enum { ANSWER_MAX_BYTES = 1024 * 1024, TIMEOUT_MS = 10 * 1000 };
+enum {
+    ANSWER_MAX_BYTES = 1024 * 1024,
+    TIMEOUT_MS = 10 * 1000,
+    REST_MS = 200,
+    NANOSECONDS = 1000 * 1000 * 1000, /* of a second */
+};
 
 struct asking {
     uv_loop_t loop;
@@ -131,4 +136,21 @@ int control_ask_json(const struct config *config, const struct control_question 
     else
         json_decref(root);
     return failed;
+}
+
+const char *control_text(const json_t *object, const char *member)
+{
+    const char *text = json_string_value(json_object_get(object, member));
+
+    return text == NULL ? "" : text;
+}
+
+int64_t control_now(void)
+{
+    return (int64_t)(uv_hrtime() / NANOSECONDS);
+}
+
+void control_rest(void)
+{
+    uv_sleep(REST_MS);
 }

@@ -11,6 +11,7 @@
 
 #include <jansson.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct control_question {
     const char *method; /* "GET", "POST" */
@@ -41,5 +42,12 @@ void control_answer_done(struct control_answer *answer);
  */
 int control_ask_json(const struct config *config, const struct control_question *question,
                      json_t **ret, struct err *err);
+
+/* A member of what it says; "" when it is none, or no text. */
+const char *control_text(const json_t *object, const char *member);
+
+/* For those who ask again and again: seconds that only go on, and a short rest. */
+int64_t control_now(void);
+void control_rest(void);
 
 #endif

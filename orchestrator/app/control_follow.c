@@ -5,39 +5,13 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
-enum {
-    POLL_MS = 300,
-    /* A daemon that takes other settings begins anew, and one that was killed is started again. */
-    PATIENCE_S = 10,
-};
-
-static time_t now(void)
-{
-    struct timespec time;
-
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return time.tv_sec;
-}
-
-static void rest(void)
-{
-    const struct timespec pause = {.tv_nsec = POLL_MS * 1000L * 1000};
-
-    nanosleep(&pause, NULL);
-}
-
-static const char *text_of(const json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-
-    return text == NULL ? "" : text;
-}
+/* A daemon that takes other settings begins anew, and one that was killed is started again. */
+enum { PATIENCE_S = 10 };
 
 static bool is_over(const json_t *request)
 {
-    const char *state = text_of(request, "state");
+    const char *state = control_text(request, "state");
 
     return strcmp(state, "waiting") != 0 && strcmp(state, "running") != 0;
 }
@@ -56,10 +30,10 @@ static void tell(const json_t *request, const json_t *status, char told[ERR_MESS
     char text[ERR_MESSAGE_MAX];
 
     if (json_is_object(activity))
-        snprintf(text, sizeof text, "%s: %s", text_of(activity, "flow"),
-                 text_of(activity, "step"));
+        snprintf(text, sizeof text, "%s: %s", control_text(activity, "flow"),
+                 control_text(activity, "step"));
     else
-        snprintf(text, sizeof text, "%s", text_of(request, "text"));
+        snprintf(text, sizeof text, "%s", control_text(request, "text"));
     if (text[0] == '\0' || strcmp(text, told) == 0)
         return;
     memcpy(told, text, sizeof text);
@@ -68,9 +42,9 @@ static void tell(const json_t *request, const json_t *status, char told[ERR_MESS
 
 static int conclude(const json_t *request, struct err *err)
 {
-    const char *text = text_of(request, "text");
+    const char *text = control_text(request, "text");
 
-    if (strcmp(text_of(request, "state"), "done") != 0)
+    if (strcmp(control_text(request, "state"), "done") != 0)
         return err_set(err, ERR_PEER, "%s", text);
     print(TERMINAL_GOOD, text);
     return 0;
@@ -98,7 +72,7 @@ int control_follow(const struct config *config, const char *kind, const json_t *
     const struct control_question question = {.method = "GET", .path = "/v1/status"};
     json_int_t id = json_integer_value(json_object_get(accepted, "id"));
     char told[ERR_MESSAGE_MAX] = "";
-    time_t heard_at = now();
+    int64_t heard_at = control_now();
     json_t *status;
     int result = 1;
 
@@ -108,12 +82,12 @@ int control_follow(const struct config *config, const char *kind, const json_t *
     while (result == 1) {
         struct err failure = ERR_INIT;
 
-        rest();
+        control_rest();
         if (control_ask_json(config, &question, &status, &failure) == 0) {
-            heard_at = now();
+            heard_at = control_now();
             result = look(kind, id, status, told, err);
             json_decref(status);
-        } else if (now() - heard_at > PATIENCE_S) {
+        } else if (control_now() - heard_at > PATIENCE_S) {
             *err = failure;
             result = -1;
         }
