@@ -296,16 +296,6 @@ static void start_lookups(struct others *o)
         caa_lookup_start(&o->caa, &request, inquiry_note, &o->caa_end);
 }
 
-static void list_addresses(const struct lookup *lookup, char *ret, size_t size)
-{
-    size_t len = 0;
-
-    ret[0] = '\0';
-    for (size_t i = 0; i < lookup->count && len + INET6_ADDRSTRLEN + 2 < size; i++)
-        len += (size_t)snprintf(ret + len, size - len, "%s%s", i == 0 ? "" : ", ",
-                                lookup->addresses[i]);
-}
-
 static void judge_dns(struct others *o)
 {
     char addresses[PREFLIGHT_TEXT_SIZE];
@@ -321,7 +311,7 @@ static void judge_dns(struct others *o)
     } else if (o->lookup_end.err.kind != ERR_NONE) {
         err = o->lookup_end.err;
     }
-    list_addresses(&o->lookup, addresses, sizeof addresses);
+    lookup_list(&o->lookup, addresses, sizeof addresses);
     preflight_judge_dns(&finding, err.kind == ERR_NONE ? NULL : &err, addresses, true);
     add_finding(o->check, "dns", &finding);
 }

@@ -31,23 +31,13 @@ static int begin_machine(void *owner, struct err *err)
 
 /* ---- the domain ---- */
 
-static void list_addresses(const struct lookup *lookup, char *ret, size_t size)
-{
-    size_t len = 0;
-
-    ret[0] = '\0';
-    for (size_t i = 0; i < lookup->count && len + INET6_ADDRSTRLEN + 2 < size; i++)
-        len += (size_t)snprintf(ret + len, size - len, "%s%s", i == 0 ? "" : ", ",
-                                lookup->addresses[i]);
-}
-
 static void on_lookup_done(void *owner, const struct err *err)
 {
     struct preflight_flow *flow = owner;
     unsigned tries = flow->request.resolve_tries + 1;
     char addresses[PREFLIGHT_TEXT_SIZE];
 
-    list_addresses(&flow->lookup, addresses, sizeof addresses);
+    lookup_list(&flow->lookup, addresses, sizeof addresses);
     if (err != NULL)
         flow->lookup.count = 0;
     preflight_judge_dns(finding(flow, PREFLIGHT_DNS), err, addresses,

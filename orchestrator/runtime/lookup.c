@@ -81,3 +81,13 @@ void lookup_cancel(struct lookup *lookup)
     if (lookup->start_error == 0)
         uv_cancel((uv_req_t *)&lookup->request); /* UV_EBUSY: the resolver has it */
 }
+
+void lookup_list(const struct lookup *lookup, char *ret, size_t size)
+{
+    size_t len = 0;
+
+    ret[0] = '\0';
+    for (size_t i = 0; i < lookup->count && len + INET6_ADDRSTRLEN + 2 < size; i++)
+        len += (size_t)snprintf(ret + len, size - len, "%s%s", i == 0 ? "" : ", ",
+                                lookup->addresses[i]);
+}

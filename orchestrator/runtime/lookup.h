@@ -38,4 +38,7 @@ void lookup_start(struct lookup *lookup, uv_loop_t *loop, const char *host, done
                   void *owner);
 void lookup_cancel(struct lookup *lookup);
 
+/* What was found, for messages: "192.0.2.1, 2001:db8::1"; those that find no room are left out. */
+void lookup_list(const struct lookup *lookup, char *ret, size_t size);
+
 #endif
