@@ -76,33 +76,37 @@ static void print_option(const struct command_option *option, FILE *out)
 
 /* ---- exit status ---- */
 
-/* One line of it: "78 unusable setting", or words alone. Gives the line behind it. */
-static const char *split_exit_line(const char *text, size_t *ret_code_len,
-                                   const char **ret_meaning, size_t *ret_len)
-{
-    size_t digits = strspn(text, "0123456789");
-    const char *meaning = digits > 0 && text[digits] == ' ' ? text + digits + 1 : text;
-    size_t len = strcspn(meaning, "\n");
+/* One line of it: "78 unusable setting", or words alone. */
+struct exit_line {
+    int code_len; /* 0: words alone */
+    const char *code;
+    char meaning[EXIT_LINE_MAX_BYTES];
+};
 
-    *ret_code_len = meaning == text ? 0 : digits;
-    *ret_meaning = meaning;
-    *ret_len = len;
-    return meaning[len] == '\n' ? meaning + len + 1 : meaning + len;
+/* Whether there was one more; `text` is behind it then. */
+static bool next_exit_line(const char **text, struct exit_line *ret)
+{
+    size_t len = strcspn(*text, "\n");
+    size_t digits = strspn(*text, "0123456789");
+    size_t front = digits > 0 && (*text)[digits] == ' ' ? digits + 1 : 0;
+
+    if (len == 0)
+        return false;
+    ret->code = *text;
+    ret->code_len = front > 0 ? (int)digits : 0;
+    snprintf(ret->meaning, sizeof ret->meaning, "%.*s", (int)(len - front),
+             *text + front);
+    *text += len + ((*text)[len] == '\n');
+    return true;
 }
 
 static void print_exit_status(const char *text, FILE *out)
 {
-    while (*text != '\0') {
-        char line[EXIT_LINE_MAX_BYTES];
-        const char *code = text;
-        const char *meaning;
-        size_t code_len;
-        size_t len;
+    struct exit_line line;
 
-        text = split_exit_line(text, &code_len, &meaning, &len);
-        snprintf(line, sizeof line, "%.*s", (int)len, meaning);
-        fprintf(out, "  %-*.*s", EXIT_COLUMN - 2, (int)code_len, code);
-        wrap(out, line, EXIT_COLUMN, EXIT_COLUMN);
+    while (next_exit_line(&text, &line)) {
+        fprintf(out, "  %-*.*s", EXIT_COLUMN - 2, line.code_len, line.code);
+        wrap(out, line.meaning, EXIT_COLUMN, EXIT_COLUMN);
     }
 }
 
@@ -192,19 +196,15 @@ static void print_roff_paragraphs(FILE *out, const char *text)
 
 static void print_manual_exit_status(const char *text, FILE *out)
 {
-    fputs(".Pp\nExit status:\n.Bl -tag -width 78x -compact\n", out);
-    while (*text != '\0') {
-        char line[EXIT_LINE_MAX_BYTES];
-        const char *code = text;
-        const char *meaning;
-        size_t code_len;
-        size_t len;
+    struct exit_line line;
 
-        text = split_exit_line(text, &code_len, &meaning, &len);
-        snprintf(line, sizeof line, "%.*s", (int)len, meaning);
-        fprintf(out, ".It %.*s\n", code_len > 0 ? (int)code_len : 2,
-                code_len > 0 ? code : "\\&");
-        print_roff_sentences(out, line);
+    fputs(".Pp\nExit status:\n.Bl -tag -width 78x -compact\n", out);
+    while (next_exit_line(&text, &line)) {
+        if (line.code_len > 0)
+            fprintf(out, ".It %.*s\n", line.code_len, line.code);
+        else
+            fputs(".It \\&\n", out);
+        print_roff_sentences(out, line.meaning);
         fputc('\n', out);
     }
     fputs(".El\n", out);

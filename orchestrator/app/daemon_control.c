@@ -29,7 +29,8 @@ static int answer_metrics(struct daemon *d, const struct server_request *request
 
 /*
  * A handler fills body and type, and sets another status than 200 where that is right. When it fails,
- * the client gets the error: 400 where the request is to blame (ERR_CONFIG), else 500.
+ * the client gets the error: where the request is to blame (ERR_CONFIG) with the status that is the
+ * error's code, or 400, else with 500. control_ask_json() makes the same error of it again.
  */
 static const struct {
     const char *method;
@@ -57,6 +58,13 @@ static void refuse(struct server_answer *ret, int status, const char *message)
     (void)json_to_text(json_pack("{s:s}", "error", message), 0, "", &ret->body, &ignored);
 }
 
+static int status_of(const struct err *err)
+{
+    if (err->kind != ERR_CONFIG)
+        return 500;
+    return err->code >= 400 && err->code < 500 ? err->code : 400;
+}
+
 static void answer(void *owner, const struct server_request *request,
                    struct server_answer *ret)
 {
@@ -72,7 +80,7 @@ static void answer(void *owner, const struct server_request *request,
             continue;
         ret->status = 200;
         if (routes[i].answer(owner, request, ret, &err) < 0)
-            refuse(ret, err.kind == ERR_CONFIG ? 400 : 500, err.message);
+            refuse(ret, status_of(&err), err.message);
         return;
     }
     refuse(ret, known ? 405 : 404, known ? "not by this method" : "no such resource");

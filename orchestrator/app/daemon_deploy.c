@@ -6,7 +6,6 @@
 
 #include "base/log.h"
 #include "base/text.h"
-#include "domain/json_text.h"
 #include "flows/examine.h"
 
 #include <string.h>
@@ -275,36 +274,20 @@ int daemon_accept_deployment(struct daemon *d, struct deployment *deployment,
     return 0;
 }
 
-static int refuse_request(struct server_answer *ret, int status, const struct err *why,
-                          struct err *err)
-{
-    ret->status = status;
-    return json_to_text(json_pack("{s:s}", "error", why->message), 0,
-                        "the answer cannot be written as JSON", &ret->body, err);
-}
-
 int daemon_answer_deploy(struct daemon *d, const struct server_request *request,
                          struct server_answer *ret, struct err *err)
 {
     struct deployment deployment = {.chain = NULL};
-    struct err why = ERR_INIT;
-    int failed =
-        deployment_from_json(&deployment, request->body, request->body_len, &why);
+    int failed = deployment_from_json(&deployment, request->body, request->body_len, err);
 
     if (failed == 0)
-        failed = daemon_accept_deployment(d, &deployment, &why);
+        failed = daemon_accept_deployment(d, &deployment, err);
     deployment_done(&deployment);
     if (failed == 0)
         return daemon_request_answer(request_of(d), ret, err);
-    if (why.code != 409) /* which is tried again */
-        log_warning("a deployment is refused: %s", why.message);
-    switch (why.kind) {
-    case ERR_CONFIG:
-        return refuse_request(ret, why.code != 0 ? why.code : 400, &why, err);
-    case ERR_CRYPTO:
-        return refuse_request(ret, 422, &why, err);
-    default:
-        *err = why;
-        return -1;
-    }
+    if (err->code != 409) /* which is tried again */
+        log_warning("a deployment is refused: %s", err->message);
+    return err->kind == ERR_CRYPTO
+               ? err_set_code(err, ERR_CONFIG, 422, "%s", err->message)
+               : -1;
 }
