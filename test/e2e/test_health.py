@@ -7,7 +7,7 @@ import signal
 
 import pki
 import pytest
-from command import run
+from commands import command
 from conftest import logs_of
 from loopback import wait_until
 from rotation import serve
@@ -19,7 +19,7 @@ HEALTHY, UNHEALTHY, WRONG_USE = 0, 1, 2
 
 
 def health(stack, *arguments):
-    said = run(stack, "health", *arguments)
+    said = command(stack, "health", *arguments)
     assert len((said.out + said.err).splitlines()) == 1, said
     return said
 
@@ -53,13 +53,13 @@ def test_for_machines_it_is_json(served):
 
 
 def test_questions_that_do_not_go_together_are_wrong_use(served):
-    assert run(served, "health", "--live", "--attested").code == WRONG_USE
+    assert command(served, "health", "--live", "--attested").code == WRONG_USE
 
 
 def test_without_a_certificate_it_lives_and_is_not_healthy(stack):
     stack.agent.fault(status=500, method="GetKey")
     stack.start()
-    wait_until(lambda: run(stack, "health", "--live").code == HEALTHY, "it lives")
+    wait_until(lambda: command(stack, "health", "--live").code == HEALTHY, "it lives")
     said = health(stack)
     assert said.code == UNHEALTHY
     assert said.err.startswith("cert-manager health: unhealthy: HTTPS does not answer: ")

@@ -5,14 +5,13 @@ import http.client
 import json
 import os
 import signal
-import subprocess
 
 import pytest
+from commands import command
 from conftest import logs_of
 from loopback import wait_until
-from processes import environment
 from rotation import assert_adds_up, serve
-from stack import PROGRAM, Stack, yaml_of
+from stack import Stack, yaml_of
 from test_control import ask, metrics_of
 from test_rotation_load import usage
 
@@ -88,23 +87,11 @@ def test_the_same_settings_leave_nginx_alone(served):
     assert metrics_of(served)["nginx_reloads_total", 'result="ok"'] == reloads
 
 
-def command(stack, *words, timeout=60):
-    """What a person of that container would run."""
-    return subprocess.run(
-        [PROGRAM, *words],
-        env=environment(**{"CERT_MANAGER_CONFIG": str(stack.config)} | stack.variables),
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-
-
 def test_the_command_waits_until_they_are_in_force(served):
     settle(served, nginx__hsts_days=31)
     result = command(served, "reload")
-    assert (result.returncode, result.stderr) == (0, "")
-    assert "in force" in result.stdout
+    assert (result.code, result.err) == (0, "")
+    assert "in force" in result.out
     assert served.https_get("/health").headers["strict-transport-security"].startswith("max-age=2678400")
 
 
@@ -133,11 +120,11 @@ def test_bad_settings_change_nothing_and_each_error_is_told(served, text, errors
         )
     finally:
         write(served, good)
-    assert (result.returncode, status) == (78, 422)
+    assert (result.code, status) == (78, 422)
     assert len(told) >= len(errors)
     for error in errors:
-        assert any(error in one for one in told) and error in result.stderr, (told, result.stderr)
-    assert "nothing was changed" in result.stderr
+        assert any(error in one for one in told) and error in result.err, (told, result.err)
+    assert "nothing was changed" in result.err
     assert lives_of(served) == before
 
 
@@ -158,7 +145,7 @@ def test_what_nginx_refuses_changes_nothing(served):
     assert served.status()["nginx"]["configuration"] == "full"
     settle(served)
     result = command(served, "reload")
-    assert result.returncode == 1 and "no_such_directive" in result.stderr
+    assert result.code == 1 and "no_such_directive" in result.err
     assert lives_of(served) == before
     assert reload(served, nginx__extra_locations=None)["state"] == "done"
 

@@ -4,12 +4,12 @@ import contextlib
 import json
 
 import pytest
+from commands import command
 from conftest import logs_of
 from loopback import wait_until
 from rotation import assert_adds_up, serve
 from stack import Stack
 from test_control import Socket, control_of
-from test_reload import command
 
 
 @pytest.fixture(name="served", scope="module")
@@ -23,16 +23,16 @@ def fixture_served(request, ca):
 def test_what_is_not_due_stays(served):
     leaf, orders = served.served_leaf(), served.ledger_outcomes()
     result = command(served, "renew", "--wait")
-    assert result.returncode == 0 and "the next renewal is due on" in result.stdout
+    assert result.code == 0 and "the next renewal is due on" in result.out
     assert (served.served_leaf(), served.ledger_outcomes()) == (leaf, orders)
 
 
 def test_what_is_not_due_is_renewed_by_force(served):
     leaf, orders = served.served_leaf(), served.ledger_outcomes()
     result = command(served, "renew", "--force", "--wait")
-    assert (result.returncode, result.stderr) == (0, "")
-    assert "HTTPS serves leaf" in result.stdout.splitlines()[-1]
-    assert len(result.stdout.splitlines()) >= 2, "progress is told"
+    assert (result.code, result.err) == (0, "")
+    assert "HTTPS serves leaf" in result.out.splitlines()[-1]
+    assert len(result.out.splitlines()) >= 2, "progress is told"
     assert served.served_leaf() != leaf and len(served.ledger_outcomes()) == len(orders) + 1
     assert len(served.agent.measured()) == 2
     assert_adds_up(served)
@@ -41,7 +41,7 @@ def test_what_is_not_due_is_renewed_by_force(served):
 def test_without_waiting_it_says_where_to_look(served):
     leaf = served.served_leaf()
     result = command(served, "renew", "--force")
-    assert result.returncode == 0 and "on its way" in result.stdout
+    assert result.code == 0 and "on its way" in result.out
     wait_until(lambda: served.status()["requests"]["renew"]["state"] == "done", "it is done", 40.0)
     assert served.served_leaf() != leaf
 
@@ -51,7 +51,7 @@ def test_limits_of_the_ca_are_kept_by_force_as_well(ca):
         serve(stack)
         leaf = stack.served_leaf()
         result = command(stack, "renew", "--force", "--wait")
-        assert result.returncode == 1 and "no order before" in result.stderr, result
+        assert result.code == 1 and "no order before" in result.err, result
         assert stack.served_leaf() == leaf and len(stack.ledger_outcomes()) == 1
 
 
@@ -61,7 +61,7 @@ def test_what_fails_is_told(served):
         result = command(served, "renew", "--force", "--wait")
     finally:
         served.ca.point(served.domain, served.address)
-    assert result.returncode == 1 and "tried again in" in result.stderr, result
+    assert result.code == 1 and "tried again in" in result.err, result
     leaf = served.served_leaf()
     served.wait_for_leaf(lambda now: now != leaf, "it is tried again, and succeeds")
 
@@ -72,16 +72,16 @@ def test_nobody_renews_what_is_somebody_elses(ca):
         stack.wait_for_http()
         stack.log.wait_for("somebody else who brings one")
         result = command(stack, "renew", "--force")
-        assert result.returncode == 1 and "tls.key is external" in result.stderr
+        assert result.code == 1 and "tls.key is external" in result.err
 
 
 def test_the_level_of_the_log_changes_until_the_next_reload(served):
-    assert command(served, "log-level").stdout == "info\n"
-    assert command(served, "log-level", "debug").stdout == "debug\n"
-    assert command(served, "log-level").stdout == "debug\n"
-    assert command(served, "reload").returncode == 0
-    assert command(served, "log-level").stdout == "info\n"
-    assert command(served, "log-level", "loud").returncode == 2
+    assert command(served, "log-level").out == "info\n"
+    assert command(served, "log-level", "debug").out == "debug\n"
+    assert command(served, "log-level").out == "debug\n"
+    assert command(served, "reload").code == 0
+    assert command(served, "log-level").out == "info\n"
+    assert command(served, "log-level", "loud").code == 2
 
 
 @pytest.mark.parametrize(
@@ -107,8 +107,8 @@ def test_what_nobody_understands_is_refused(served, path, body):
 
 def test_a_renewal_outlives_a_reload(served):
     leaf, orders = served.served_leaf(), served.ledger_outcomes()
-    assert command(served, "renew", "--force").returncode == 0
-    assert command(served, "reload").returncode == 0
+    assert command(served, "renew", "--force").code == 0
+    assert command(served, "reload").code == 0
     wait_until(lambda: served.status()["requests"]["renew"]["state"] == "done", "it is done", 40.0)
     assert served.served_leaf() != leaf
     assert len(served.ledger_outcomes()) == len(orders) + 1

@@ -13,18 +13,18 @@ from pathlib import Path
 
 import pki
 import pytest
-from command import command, run
+from commands import command, environment_in
 from conftest import logs_of
 from loopback import LoopbackAddress, wait_until
 from rotation import serve
-from stack import Stack
+from stack import PROGRAM, Stack
 
 WELL, CANNOT_ASK, ATTENTION = 0, 1, 3
 SCREEN_LINES, SCREEN_COLUMNS = 24, 80
 
 
 def asked(stack):
-    said = run(stack, "status", "--json")
+    said = command(stack, "status", "--json")
     assert said.code in (WELL, ATTENTION), said
     return json.loads(said.out)
 
@@ -39,7 +39,7 @@ def fixture_served(request, ca):
 
 
 def test_one_screen_is_enough_when_all_is_well(served):
-    said = run(served, "status")
+    said = command(served, "status")
     assert said.code == WELL and not said.err
     lines = said.out.splitlines()
     print(said.out)
@@ -49,7 +49,7 @@ def test_one_screen_is_enough_when_all_is_well(served):
 
 
 def test_screen_says_what_is_served_and_what_comes_next(served):
-    text = run(served, "status").out
+    text = command(served, "status").out
     leaf = served.served_leaf()
     for expected in (
         rf"^names +{re.escape(served.domain)}$",
@@ -85,14 +85,14 @@ def test_json_is_what_the_daemon_says(served):
 def start(stack):
     """Until it can be asked."""
     stack.start()
-    wait_until(lambda: run(stack, "status").code != CANNOT_ASK, "the daemon answers")
+    wait_until(lambda: command(stack, "status").code != CANNOT_ASK, "the daemon answers")
 
 
 def test_failure_is_told_with_reason_hint_and_time(stack):
     stack.agent.fault(status=500, method="GetKey")
     start(stack)
     stack.log.wait_for("GetKey: HTTP status 500")
-    said = run(stack, "status")
+    said = command(stack, "status")
     assert said.code == ATTENTION
     assert "all is well" not in said.out
     assert "! HTTPS is not served: the keys are not at hand yet" in said.out
@@ -115,7 +115,7 @@ def test_failed_challenge_is_told_with_what_can_be_done(stack, ca):
     assert (failure["activity"], failure["open"]) == ("issue", True)
     assert stack.domain in failure["reason"]
     assert "has to reach port 80" in failure["hint"]
-    screen = run(stack, "status").out
+    screen = command(stack, "status").out
     assert "! issue failed: " in screen and re.search(r"^  hint +the CA has to", screen, re.MULTILINE)
 
 
@@ -127,7 +127,7 @@ def test_what_goes_on_is_told(stack):
         lambda: expected.items() <= (asked(stack)["activity"] or {}).items(),
         "the certificate is measured",
     )
-    assert re.search(r"^now +apply: measure, for \d+ s$", run(stack, "status").out, re.MULTILINE)
+    assert re.search(r"^now +apply: measure, for \d+ s$", command(stack, "status").out, re.MULTILINE)
     stack.agent.clear(fault=fault)
     stack.wait_for_https()
 
@@ -138,23 +138,23 @@ def test_without_a_daemon_it_says_what_to_do_and_what_was_said_last(stack):
     assert "no daemon answers at" in said.err and "cert-manager run" in said.err
     serve(stack)
     stack.stop()
-    said = run(stack, "status")
+    said = command(stack, "status")
     assert said.code == CANNOT_ASK and "no daemon answers at" in said.err
     assert "What it said last, on 20" in said.out and "all is well" not in said.out
     assert stack.domain in said.out
-    assert run(stack, "status", "--json").out == ""
+    assert command(stack, "status", "--json").out == ""
 
 
 def run_before_start(stack):
     """The settings are written when the container is laid out."""
     stack.config.parent.mkdir(parents=True, exist_ok=True)
     stack.config.write_text(f"run_dir: {stack.folder['run_dir']}\n")
-    return run(stack, "status")
+    return command(stack, "status")
 
 
 @pytest.mark.parametrize("arguments", [(), ("--json",)])
 def test_output_that_cannot_be_written_is_an_error(served, arguments):
-    line, variables = command(served, "status", *arguments)
+    line, variables = [PROGRAM, "status", *arguments], environment_in(served)
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(line, env=variables, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
     assert done.returncode == CANNOT_ASK and "standard output" in done.stderr
@@ -164,7 +164,7 @@ def test_output_that_cannot_be_written_is_an_error(served, arguments):
 
 
 def test_watch_into_a_pipe_tells_each_change_until_ctrl_c(served):
-    line, variables = command(served, "status", "--watch", "--json")
+    line, variables = [PROGRAM, "status", "--watch", "--json"], environment_in(served)
     watch = subprocess.Popen(line, env=variables, stdout=subprocess.PIPE, text=True)
     assert json.loads(watch.stdout.readline())["domain"] == served.domain
     watch.send_signal(signal.SIGINT)
@@ -173,7 +173,7 @@ def test_watch_into_a_pipe_tells_each_change_until_ctrl_c(served):
 
 
 def test_watch_on_a_terminal_draws_the_screen_again(served):
-    line, variables = command(served, "status", "--watch")
+    line, variables = [PROGRAM, "status", "--watch"], environment_in(served)
     process, terminal = pty.fork()
     if process == 0:
         os.execve(line[0], line, variables | {"TERM": "xterm"})

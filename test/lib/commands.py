@@ -10,7 +10,7 @@ from typing import NamedTuple
 from processes import environment
 from stack import PROGRAM
 
-TIMEOUT_S = 40
+TIMEOUT_S = 60
 
 
 class Said(NamedTuple):
@@ -23,30 +23,36 @@ class Said(NamedTuple):
         return json.loads(self.out)
 
 
+def environment_in(stack, variables=None):
+    """That of a shell in the container: its settings, and these variables over them."""
+    given = {"CERT_MANAGER_CONFIG": str(stack.config)} | stack.variables | (variables or {})
+    return environment(**given)
+
+
 def command(stack, *words, variables=None, program=PROGRAM, under=(), **options):
     """What it says, with the settings of the stack and the container's environment."""
-    given = {"CERT_MANAGER_CONFIG": str(stack.config)} | stack.variables | (variables or {})
     options = {"stdin": subprocess.DEVNULL} | options
     if "input" in options:
         del options["stdin"]
     done = subprocess.run(
         [*under, program, *map(str, words)],
-        env=environment(**given),
+        env=environment_in(stack, variables),
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
+        check=False,
         **options,
     )
+    assert "Sanitizer" not in done.stderr and "runtime error" not in done.stderr, done.stderr
     return Said(done.returncode, done.stdout, done.stderr)
 
 
 def command_at_terminal(stack, *words, answers=(), variables=None):
     """The same at a terminal; each answer is typed when something is asked. Both outputs are in `out`."""
-    given = {"CERT_MANAGER_CONFIG": str(stack.config)} | stack.variables | (variables or {})
     leader, follower = pty.openpty()
     process = subprocess.Popen(
         [PROGRAM, *map(str, words)],
-        env=environment(**({"TERM": "xterm"} | given)),
+        env={"TERM": "xterm"} | environment_in(stack, variables),
         stdin=follower,
         stdout=follower,
         stderr=follower,

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pki
+from commands import environment_in
 from loopback import wait_until
 from processes import environment, is_alive
 from stack import BUILD, PROGRAM
@@ -16,7 +17,7 @@ LIMIT_S = 240
 def environment_of(stack, **more):
     """As a shell in the container has it: the program is found, and the settings."""
     path = f"{BUILD}:{environment()['PATH']}"
-    return environment(CERT_MANAGER_CONFIG=str(stack.config), PATH=path, **stack.variables, **more)
+    return environment_in(stack, {"PATH": path} | more)
 
 
 def begin(stack, *arguments):
