@@ -177,29 +177,66 @@ static void print(const struct health *health, bool json, bool live)
                health->attested ? ", attested" : "");
 }
 
+static int tell(const struct command_line *line, struct health *health,
+                const struct err *failure)
+{
+    bool json = command_has(line, "json");
+
+    health->healthy = failure == NULL;
+    snprintf(health->reason, sizeof health->reason, "%s",
+             failure == NULL ? "" : failure->message);
+    if (json || health->healthy)
+        print(health, json, command_has(line, "live"));
+    else
+        command_complain(line, "unhealthy: %s", health->reason);
+    return health->healthy ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
 static int judge(const struct command_line *line, const struct config *config)
 {
-    bool live = command_has(line, "live");
-    bool json = command_has(line, "json");
     struct health health = {.healthy = false};
     struct err err = ERR_INIT;
-    int failed = live ? ask_whether_it_lives(config, &health, &err)
+    int failed = command_has(line, "live") ? ask_whether_it_lives(config, &health, &err)
                  : command_has(line, "attested")
                      ? ask_whether_it_is_attested(config, &health, &err)
                      : ask_whether_it_serves(config, &health, &err);
 
-    health.healthy = failed == 0;
-    snprintf(health.reason, sizeof health.reason, "%s", err.message);
-    if (json || failed == 0)
-        print(&health, json, live);
-    else
-        command_complain(line, "unhealthy: %s", err.message);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return tell(line, &health, failed == 0 ? NULL : &err);
+}
+
+/*
+ * A daemon goes on with the settings that it has while the file is being edited, and must not be
+ * restarted for that: it could not start. Its ports are not known here, so its word has to do.
+ */
+static int judge_by_word(const struct command_line *line,
+                         const struct config_report *report)
+{
+    struct config config;
+    struct health word;
+    struct err err = ERR_INIT;
+    int failed = setup_reach(&config, line);
+
+    failed = failed != 0 ? failed : ask_daemon(&config, &word, &err);
+    config_done(&config);
+    if (failed != 0) {
+        for (size_t i = 0; i < report->error_count; i++)
+            log_fatal("%s", report->errors[i]);
+        return EXIT_CONFIG;
+    }
+    command_complain(line,
+                     "the settings cannot be used, see `cert-manager check`; this "
+                     "is the word of the daemon, which goes on with those of before");
+    if (!command_has(line, "live") && !word.healthy)
+        failed = err_set(&err, ERR_PEER, "%s", word.reason);
+    else if (command_has(line, "attested") && !word.attested)
+        failed = err_set(&err, ERR_PEER, "not attested: %s", word.reason);
+    return tell(line, &word, failed == 0 ? NULL : &err);
 }
 
 static int run(const struct command_line *line)
 {
-    struct config config;
+    struct config_report report;
+    struct config config = {0};
     int code;
 
     if (command_has(line, "live") && command_has(line, "attested"))
@@ -208,9 +245,12 @@ static int run(const struct command_line *line)
                                  "give one of them");
     setup_harden();
     setup_log_to(STDERR_FILENO);
-    code = setup_load(&config, line, SETUP_SKIP_WARNINGS);
-    if (code == 0)
-        code = judge(line, &config);
+    code = setup_process();
+    if (code != 0)
+        return code;
+    code = setup_read(&config, &report, line) == 0 ? judge(line, &config)
+                                                   : judge_by_word(line, &report);
+    config_report_done(&report);
     config_done(&config);
     return code;
 }
@@ -242,13 +282,15 @@ const struct command cmd_health = {
     .description =
         "Makes a handshake with the port that nginx serves, and looks whether the leaf "
         "is valid now and for each of the names, attested or not. It needs no daemon for "
-        "that, and ends within seconds, with one line.",
+        "that, and ends within seconds, with one line. While the settings cannot be used, "
+        "such as a file that is being edited, it is the word of the daemon that counts, "
+        "which goes on with those of before.",
     .options = options,
     .exit_status =
         "0 healthy\n"
         "1 not, with the reason\n"
         "2 wrong use\n"
-        "78 unusable setting",
+        "78 unusable setting, and no daemon answers",
     .examples = examples,
     .run = run,
 };

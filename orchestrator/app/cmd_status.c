@@ -203,8 +203,7 @@ static int run(const struct command_line *line)
     int code;
 
     setup_harden();
-    setup_log_to(STDERR_FILENO);
-    code = setup_load(&config, line, SETUP_SKIP_WARNINGS);
+    code = setup_reach(&config, line);
     if (code == 0)
         code =
             command_has(line, "watch") ? watch(&config, json) : show(line, &config, json);

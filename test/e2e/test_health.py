@@ -15,7 +15,7 @@ from stack import Stack
 from test_control import ask
 from test_orphan import KILLED
 
-HEALTHY, UNHEALTHY, WRONG_USE = 0, 1, 2
+HEALTHY, UNHEALTHY, WRONG_USE, UNUSABLE = 0, 1, 2, 78
 
 
 def health(stack, *arguments):
@@ -68,6 +68,25 @@ def test_without_a_certificate_it_lives_and_is_not_healthy(stack):
     assert status == 503 and not json.loads(text)["healthy"]
     # For machines the verdict is on standard output in either case.
     assert json.loads(health(stack, "--json").out)["healthy"] is False
+
+
+def test_a_file_that_is_being_edited_makes_nobody_restart_what_serves(served):
+    """The daemon goes on with the settings that it has, and could not start with those."""
+    leaf = pki.sha256(served.served_leaf())
+    text = served.config.read_text()
+    served.config.write_text(f"{text}\ndomian: x\n")
+    try:
+        for question in ((), ("--attested",)):
+            said = run(served, "health", *question)
+            assert said.code == HEALTHY and f"HTTPS serves leaf {leaf}" in said.out, said
+            assert "the settings cannot be used" in said.err and "FATAL" not in said.err, said
+        assert run(served, "health", "--live").code == HEALTHY
+        assert run(served, "status").code == 0
+        # Nobody to ask: then it is what is wrong with the settings that has to be told.
+        said = run(served, "health", "--set", f"run_dir={served.root}")
+        assert said.code == UNUSABLE and "FATAL" in said.err and not said.out, said
+    finally:
+        served.config.write_text(text)
 
 
 @contextlib.contextmanager
