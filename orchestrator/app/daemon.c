@@ -130,9 +130,9 @@ void daemon_proceed(struct daemon *d)
         daemon_end_if_idle(d);
         return;
     }
-    log_plan(d, &plan);
     daemon_note_plan(d, &plan);
     daemon_follow_renew(d, &plan);
+    log_plan(d, &plan);
     daemon_publish_status(d);
     daemon_tell_level(d);
     daemon_refresh_health_file(d);

@@ -113,6 +113,17 @@ static void take_served(struct daemon *d, struct daemon *former)
     d->next_renewal = former->renewal;
 }
 
+/* With another program nobody knows which certbot it is, before the next order. */
+static void take_preflight(struct daemon *d, const struct daemon *former)
+{
+    d->preflight = former->preflight;
+    if (strcmp(d->config->certbot.path, former->config->certbot.path) == 0)
+        memcpy(d->certbot_version.text, former->certbot_version.text,
+               sizeof d->certbot_version.text);
+    else
+        d->preflight.findings[PREFLIGHT_CERTBOT] = (struct preflight_finding){0};
+}
+
 void daemon_inherit(struct daemon *d, struct daemon *former)
 {
     d->told.started_at = former->told.started_at;
@@ -125,8 +136,9 @@ void daemon_inherit(struct daemon *d, struct daemon *former)
     memcpy(d->requests, former->requests, sizeof d->requests);
     daemon_inherit_deployment(d, former);
     d->challenges.counts = former->challenges.counts;
-    d->preflight = former->preflight;
+    take_preflight(d, former);
     d->plan_facts.forced = former->plan_facts.forced;
+    d->renew_repeats = former->renew_repeats;
     if (has_same_keys(former, d->config)) {
         take_keys(d, former);
         take_accounts(d, former);

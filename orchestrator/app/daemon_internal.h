@@ -149,6 +149,8 @@ struct daemon {
     struct scrape scrape;
     struct server_place control_place; /* of the one that the next life takes over */
     struct control_request requests[REQUEST_KINDS];
+    bool
+        renew_repeats; /* a forced one failed before: it is tried again even when this one is refused */
     struct {
         struct deployment waits; /* until it is the candidate; without a chain: none */
         char leaf[JOURNAL_LEAF_SIZE]; /* of the last that was accepted */

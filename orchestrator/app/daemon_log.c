@@ -28,6 +28,18 @@ int daemon_answer_log_level(struct daemon *d, const struct server_request *reque
     return write_level(ret, err);
 }
 
+/* Told at the level of the two that shows it, once. */
+static void change_level(enum log_level level)
+{
+    bool shows_more = level < log_level();
+
+    if (shows_more)
+        log_set_level(level);
+    log_info("the log's level is %s from here on, until settings are read again",
+             log_level_name(level));
+    log_set_level(level);
+}
+
 int daemon_set_log_level(struct daemon *d, const struct server_request *request,
                          struct server_answer *ret, struct err *err)
 {
@@ -45,9 +57,6 @@ int daemon_set_log_level(struct daemon *d, const struct server_request *request,
     json_decref(root);
     if (failed < 0)
         return -1;
-    log_info("the log's level becomes %s", log_level_name(level));
-    log_set_level(level);
-    log_info("the log's level is %s, until settings are read again",
-             log_level_name(level));
+    change_level(level);
     return write_level(ret, err);
 }

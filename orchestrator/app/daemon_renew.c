@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/text.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -54,10 +55,11 @@ static void begin(struct daemon *d, bool force)
 {
     struct control_request *request = request_of(d);
 
+    if (!daemon_request_is_open(request))
+        d->renew_repeats = d->plan_facts.forced;
     daemon_request_accept(request);
-    if (!force && !is_due(d)) {
-        if (!d->plan_facts.forced)
-            say_when_due(d);
+    if (!force && !d->plan_facts.forced && !is_due(d)) {
+        say_when_due(d);
         return;
     }
     log_info("a renewal is asked for%s", force ? ", whether it is due or not" : "");
@@ -78,9 +80,10 @@ void daemon_follow_renew(struct daemon *d, const struct plan *plan)
     if (!daemon_request_is_open(request))
         return;
     if (plan->action == PLAN_WAIT) {
-        d->plan_facts.forced = false;
+        d->plan_facts.forced = d->renew_repeats;
         daemon_request_set(request, REQUEST_FAILED, "%s", plan->reason);
         log_warning("the renewal that was asked for is not begun: %s", plan->reason);
+        snprintf(d->last_reason, sizeof d->last_reason, "%s", plan->reason);
         return;
     }
     daemon_request_set(request, REQUEST_RUNNING, "%s", plan->reason);

@@ -66,6 +66,19 @@ def test_what_fails_is_told(served):
     served.wait_for_leaf(lambda now: now != leaf, "it is tried again, and succeeds")
 
 
+def test_asking_again_while_it_is_tried_again_does_not_end_that(served):
+    served.ca.point(served.domain, "127.255.255.254")
+    try:
+        assert command(served, "renew", "--force", "--wait").returncode == 1
+        for arguments in ((), ("--force",)):
+            result = command(served, "renew", *arguments)
+            assert "not due" not in result.stdout and "()" not in result.stdout, result
+    finally:
+        served.ca.point(served.domain, served.address)
+    leaf = served.served_leaf()
+    served.wait_for_leaf(lambda now: now != leaf, "it is tried again, and succeeds")
+
+
 def test_nobody_renews_what_is_somebody_elses(ca):
     with Stack(ca, settings={"tls.key": "external"}) as stack:
         stack.start()
@@ -82,6 +95,8 @@ def test_the_level_of_the_log_changes_until_the_next_reload(served):
     assert command(served, "reload").code == 0
     assert command(served, "log-level").out == "info\n"
     assert command(served, "log-level", "loud").code == 2
+    told = [line for line in served.log.lines() if "the log's level is DEBUG" in line]
+    assert len(told) == 1, told
 
 
 @pytest.mark.parametrize(
