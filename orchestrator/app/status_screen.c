@@ -296,26 +296,51 @@ static void print_outcomes(const struct screen *screen, const json_t *status)
         row(screen, "last failure", TERMINAL_PLAIN, "none since the start");
         return;
     }
-    row(screen, "last failure", style, "%s (%s), %s%s: %s", text_of(failure, "activity"),
-        text_of(failure, "kind"), away(ago, screen, number_of(failure, "at")),
-        open ? "" : ", and well since", text_of(failure, "reason"));
-    if (!open)
+    if (!open) {
+        row(screen, "last failure", style, "%s (%s), %s, over: %s",
+            text_of(failure, "activity"), text_of(failure, "kind"),
+            away(ago, screen, number_of(failure, "at")), text_of(failure, "reason"));
         return;
+    }
+    /* Its reason is what somebody should look at, and stands above. */
+    row(screen, "last failure", style, "%s (%s), %s", text_of(failure, "activity"),
+        text_of(failure, "kind"), away(ago, screen, number_of(failure, "at")));
     row(screen, "  again", style, "%s, after attempt %" PRId64,
         away(ago, screen, number_of(failure, "retry_at")), number_of(failure, "attempt"));
     if (text_of(failure, "hint")[0] != '\0')
         row(screen, "  hint", style, "%s", text_of(failure, "hint"));
 }
 
-static void print_requests(const struct screen *screen, const json_t *requests)
+/* What another part of the screen says need not be said again, such as the leaf that is served. */
+static const char *news_of(const json_t *request, const json_t *status)
+{
+    const char *text = text_of(request, "text");
+    const char *leaf = text_of(json_object_get(status, "certificate"), "sha256");
+    const json_t *failure = json_object_get(status, "last_failure");
+    const char *reason = text_of(failure, "reason");
+
+    if (strcmp(text_of(request, "state"), "done") == 0 && leaf[0] != '\0' &&
+        strstr(text, leaf) != NULL)
+        return "that certificate is served";
+    if (strcmp(text_of(request, "state"), "failed") == 0 && is_true(failure, "open") &&
+        reason[0] != '\0' && strncmp(text, reason, strlen(reason)) == 0)
+        return "by the last failure";
+    return text;
+}
+
+static void print_requests(const struct screen *screen, const json_t *status)
 {
     const char *kind;
     json_t *request;
 
-    json_object_foreach((json_t *)(uintptr_t)requests, kind, request)
+    json_object_foreach(json_object_get(status, "requests"), kind, request)
+    {
+        const char *news = news_of(request, status);
+
         row(screen, kind, TERMINAL_PLAIN, "request %" PRId64 ", %s%s%s",
             number_of(request, "id"), text_of(request, "state"),
-            text_of(request, "text")[0] == '\0' ? "" : ": ", text_of(request, "text"));
+            news[0] == '\0' ? "" : ": ", news);
+    }
 }
 
 /* ---- whom it works with ---- */
@@ -381,7 +406,9 @@ static void print_parts(const struct screen *screen, const json_t *status)
     if (json_is_object(certbot))
         row(screen, "certbot", error[0] == '\0' ? TERMINAL_PLAIN : TERMINAL_BAD, "%s, %s",
             text_of(certbot, "path"),
-            error[0] == '\0' ? text_of(certbot, "version") : error);
+            error[0] != '\0'                         ? error
+            : text_of(certbot, "version")[0] != '\0' ? text_of(certbot, "version")
+                                                     : "version not known yet");
 }
 
 void screen_print(const struct screen *screen, const json_t *status)
@@ -394,7 +421,7 @@ void screen_print(const struct screen *screen, const json_t *status)
     print_next(screen, json_object_get(status, "next_action"));
     print_activity(screen, json_object_get(status, "activity"));
     print_outcomes(screen, status);
-    print_requests(screen, json_object_get(status, "requests"));
+    print_requests(screen, status);
     print_authorities(screen, status);
     print_parts(screen, status);
 }

@@ -112,6 +112,25 @@ static void another_leaf_than_ours_is_shown(void **state)
     expect(json, "  last event this one, by the event log 3 s ago|\n");
 }
 
+static void what_the_screen_says_elsewhere_is_not_said_again(void **state)
+{
+    (void)state;
+    expect(
+        "{\"certificate\": {\"sha256\": \"aa\"}, \"requests\": {\"renew\": "
+        "{\"id\": 4, \"state\": \"done\", \"text\": \"HTTPS serves leaf aa\"}}}",
+        "renew        request 4, done: that certificate is served|\n");
+    expect(
+        "{\"last_failure\": {\"open\": true, \"reason\": \"it broke\"}, "
+        "\"requests\": {\"renew\": {\"id\": 5, \"state\": \"failed\", \"text\": "
+        "\"it broke (tried again in 1 s)\"}}}",
+        "renew        request 5, failed: by the last failure|\n");
+    expect(
+        "{\"last_failure\": {\"open\": false, \"reason\": \"it broke\"}, "
+        "\"requests\": {\"reload\": {\"id\": 6, \"state\": \"failed\", \"text\": "
+        "\"it broke\"}}}",
+        "reload       request 6, failed: it broke|\n");
+}
+
 static void limits_that_are_used_up_say_until_when(void **state)
 {
     (void)state;
@@ -154,6 +173,7 @@ int main(void)
         cmocka_unit_test(terminals_get_no_control_characters),
         cmocka_unit_test(what_is_wrong_comes_first_and_nothing_is_well_then),
         cmocka_unit_test(another_leaf_than_ours_is_shown),
+        cmocka_unit_test(what_the_screen_says_elsewhere_is_not_said_again),
         cmocka_unit_test(limits_that_are_used_up_say_until_when),
         cmocka_unit_test(whatever_is_missing_or_of_another_kind_does_no_harm),
     };
