@@ -31,6 +31,16 @@ static void on_answered(void *owner, const struct err *err)
     http_close(asking->http, NULL, NULL);
 }
 
+/* Behind the request and the socket, which was named already. */
+static const char *reason_in(const char *message, const char *path)
+{
+    const char *named = strstr(message, path);
+
+    if (named == NULL || strncmp(named + strlen(path), ": ", 2) != 0)
+        return message;
+    return named + strlen(path) + 2;
+}
+
 /* Whoever asks wants to know what to do, more than that a connect failed. */
 static int explain(const char *path, const struct err *failure, struct err *err)
 {
@@ -41,9 +51,9 @@ static int explain(const char *path, const struct err *failure, struct err *err)
         return err_set_code(err, ERR_NET, failure->code,
                             "%s: only root may ask the daemon", path);
     return err_set_code(err, ERR_NET, failure->code,
-                        "no daemon answers at %s: is `cert-manager run` at work, with "
-                        "this run_dir? (%s)",
-                        path, failure->message);
+                        "no daemon answers at %s: %s; is `cert-manager run` at work, "
+                        "with this run_dir?",
+                        path, reason_in(failure->message, path));
 }
 
 static int ask(const char *path, const struct control_question *question,

@@ -68,7 +68,7 @@ static struct plan act_or_wait(enum plan_action action, uint64_t retry_at_ms,
 
     if (retry_at_ms <= uptime_ms)
         return act(action, reason);
-    snprintf(text, sizeof text, "%s; not before the time is up", reason);
+    snprintf(text, sizeof text, "%s; after a pause", reason);
     return wait_ms(action, retry_at_ms - uptime_ms, text);
 }
 

@@ -169,8 +169,7 @@ static void a_leaf_that_lacks_a_name_is_served_while_it_is_issued_again(void **s
     expect(&facts, PLAN_ISSUE, "the certificate is not for www.example.org yet");
     facts.retry_at_ms[PLAN_ISSUING] = UPTIME + 5000;
     expect_wait(&facts, 5000,
-                "the certificate is not for www.example.org yet; not before the time is "
-                "up");
+                "the certificate is not for www.example.org yet; after a pause");
     facts.candidate = true;
     expect(&facts, PLAN_APPLY, "a certificate waits to be served");
     facts.candidate = false;
@@ -269,27 +268,27 @@ static void a_failed_activity_waits_for_its_time(void **state)
 
     (void)state;
     expect_retry(facts, PLAN_KEYS, PLAN_FETCH_KEYS,
-                 "the keys are not at hand yet; not before the time is up");
+                 "the keys are not at hand yet; after a pause");
     facts.keys = true;
     expect_retry(facts, PLAN_EXAMINING, PLAN_EXAMINE,
                  "the stored certificate has not been judged yet; "
-                 "not before the time is up");
+                 "after a pause");
     facts.examined = true;
     expect_retry(facts, PLAN_ISSUING, PLAN_ISSUE,
-                 "no usable certificate is stored; not before the time is up");
+                 "no usable certificate is stored; after a pause");
     expect_retry(
         facts, PLAN_PREFLIGHT, PLAN_ISSUE,
         "no usable certificate is stored; pre-flight checks hold the order back");
     facts.candidate = true;
     expect_retry(facts, PLAN_APPLYING, PLAN_APPLY,
-                 "a certificate waits to be served; not before the time is up");
+                 "a certificate waits to be served; after a pause");
     facts = served();
     facts.not_after = NOW + DAY;
     facts.not_before = facts.not_after - 90 * DAY;
     expect_retry(facts, PLAN_ISSUING, PLAN_ISSUE,
                  "the certificate expires on 2026-11-24 18:49:07 UTC; "
                  "due since 2026-10-25 18:49:07 UTC, by its lifetime; "
-                 "not before the time is up");
+                 "after a pause");
 }
 
 static void a_failed_activity_does_not_hold_up_another(void **state)
@@ -353,8 +352,7 @@ static void a_candidate_that_waits_holds_up_no_upkeep(void **state)
     (void)state;
     facts.candidate = true;
     facts.retry_at_ms[PLAN_APPLYING] = UPTIME + 3000;
-    expect_wait(&facts, 3000,
-                "a certificate waits to be served; not before the time is up");
+    expect_wait(&facts, 3000, "a certificate waits to be served; after a pause");
     facts.unattested = true;
     expect(&facts, PLAN_REAPPLY, "the served certificate is not attested");
     facts.disturbed = true;
