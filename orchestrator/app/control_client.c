@@ -45,6 +45,12 @@ static const char *reason_in(const char *message, const char *path)
 static int explain(const char *path, const struct err *failure, struct err *err)
 {
     *err = *failure;
+    if (failure->kind == ERR_TIMEOUT)
+        return err_set(
+            err, ERR_TIMEOUT,
+            "the daemon at %s does not answer: %s; is it stopped, or the machine "
+            "short of time?",
+            path, reason_in(failure->message, path));
     if (failure->kind != ERR_NET)
         return -1;
     if (failure->code == EACCES || failure->code == EPERM)
