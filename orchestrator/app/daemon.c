@@ -112,6 +112,18 @@ static struct plan plan_now(struct daemon *d)
     return plan_next(&d->plan_facts, (int64_t)time(NULL), daemon_uptime_ms(d));
 }
 
+/* Judging the stored pair is the one action that ends within its call. */
+static struct plan decide(struct daemon *d)
+{
+    struct plan plan = plan_now(d);
+
+    while (plan.action == PLAN_EXAMINE) {
+        daemon_examine(d);
+        plan = plan_now(d);
+    }
+    return plan;
+}
+
 void daemon_proceed(struct daemon *d)
 {
     struct plan plan;
@@ -119,19 +131,15 @@ void daemon_proceed(struct daemon *d)
     if (daemon_gives_way(d))
         return;
     daemon_ask_ledger(d);
-    plan = plan_now(d);
-    /* Judging the stored pair is the one action that ends within its call. */
-    while (plan.action == PLAN_EXAMINE) {
-        daemon_examine(d);
-        plan = plan_now(d);
-    }
+    plan = decide(d);
     /* With a deployment that was all there was to do. */
     if (d->stopping) {
         daemon_end_if_idle(d);
         return;
     }
+    if (!daemon_follow_renew(d, &plan))
+        plan = decide(d);
     daemon_note_plan(d, &plan);
-    daemon_follow_renew(d, &plan);
     log_plan(d, &plan);
     daemon_publish_status(d);
     daemon_tell_level(d);

@@ -343,8 +343,9 @@ void daemon_note_settings_applied(struct daemon *d, const struct err *err);
 int daemon_answer_renew(struct daemon *d, const struct server_request *request,
                         struct server_answer *ret, struct err *err);
 
-/* What the plan makes of a renewal that was asked for; and what came of that. */
-void daemon_follow_renew(struct daemon *d, const struct plan *plan);
+/* What the plan makes of a renewal that was asked for, false: refused, so that another plan holds. */
+bool daemon_follow_renew(struct daemon *d, const struct plan *plan);
+/* And what came of it. */
 void daemon_note_renew_failed(struct daemon *d, enum plan_activity activity,
                               const struct err *err, const char *wait);
 void daemon_note_renewed(struct daemon *d);

@@ -73,20 +73,21 @@ static void begin(struct daemon *d, bool force)
 
 /* ---- followed ---- */
 
-void daemon_follow_renew(struct daemon *d, const struct plan *plan)
+bool daemon_follow_renew(struct daemon *d, const struct plan *plan)
 {
     struct control_request *request = request_of(d);
 
     if (!daemon_request_is_open(request))
-        return;
+        return true;
     if (plan->action == PLAN_WAIT) {
         d->plan_facts.forced = d->renew_repeats;
         daemon_request_set(request, REQUEST_FAILED, "%s", plan->reason);
         log_warning("the renewal that was asked for is not begun: %s", plan->reason);
         snprintf(d->last_reason, sizeof d->last_reason, "%s", plan->reason);
-        return;
+        return false;
     }
     daemon_request_set(request, REQUEST_RUNNING, "%s", plan->reason);
+    return true;
 }
 
 void daemon_note_renew_failed(struct daemon *d, enum plan_activity activity,
