@@ -119,7 +119,7 @@ static int check_key(const struct deployment *deployment, const EVP_PKEY *derive
         return err_set(
             err, ERR_CRYPTO,
             "the certificate is for another key than the derived one, which alone is "
-            "served: have it issued for that (a CSR with our key), or set tls.key: "
+            "served: have it issued for that (cert-manager csr), or set tls.key: "
             "external");
     if (derived == NULL && deployment->key == NULL)
         return err_set(err, ERR_CRYPTO,
