@@ -73,6 +73,21 @@ static void log_report(const struct config_report *report)
         log_error("not reloaded: %s", report->errors[i]);
 }
 
+/* One that is at work goes on, and says itself what comes of it. */
+static void note_refused(struct daemon *d, const struct config_report *report)
+{
+    struct control_request *request = &d->requests[REQUEST_RELOAD];
+    char more[40] = "";
+
+    if (daemon_request_is_open(request) || report->error_count == 0)
+        return;
+    if (report->error_count > 1)
+        snprintf(more, sizeof more, " (and %zu more)", report->error_count - 1);
+    daemon_request_accept(request);
+    daemon_request_set(request, REQUEST_FAILED, "%s%s", report->errors[0], more);
+    daemon_publish_status(d);
+}
+
 int daemon_ask_reload(struct daemon *d, struct config_report *report)
 {
     struct reload *r = &d->reload;
@@ -81,6 +96,7 @@ int daemon_ask_reload(struct daemon *d, struct config_report *report)
     if (read_next(d, &next, report) < 0) {
         config_done(&next);
         log_report(report);
+        note_refused(d, report);
         return -1;
     }
     log_report(report);

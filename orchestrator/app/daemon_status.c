@@ -145,6 +145,7 @@ int daemon_status_text(const struct daemon *d, struct buf *ret, struct err *err)
 {
     struct ledger_permits permits[AUTHORITIES_MAX][LEDGER_BUCKETS];
     struct status_failure failure = d->told.failure;
+    const struct control_request *reload = &d->requests[REQUEST_RELOAD];
     struct status status = {
         .config = d->config,
         .now = (int64_t)time(NULL),
@@ -175,6 +176,7 @@ int daemon_status_text(const struct daemon *d, struct buf *ret, struct err *err)
         .upstreams = &d->site.upstreams.upstreams,
         .preflight = &d->preflight,
         .challenges = d->challenges.counts,
+        .not_reloaded = reload->state == REQUEST_FAILED ? reload->text : "",
         .requests = daemon_requests_json(d),
         .next = d->last_reason,
     };

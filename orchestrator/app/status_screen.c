@@ -312,9 +312,10 @@ static void print_outcomes(const struct screen *screen, const json_t *status)
 }
 
 /* What another part of the screen says need not be said again, such as the leaf that is served. */
-static const char *news_of(const json_t *request, const json_t *status)
+static const char *news_of(const char *kind, const json_t *request, const json_t *status)
 {
     const char *text = text_of(request, "text");
+    bool failed = strcmp(text_of(request, "state"), "failed") == 0;
     const char *leaf = text_of(json_object_get(status, "certificate"), "sha256");
     const json_t *failure = json_object_get(status, "last_failure");
     const char *reason = text_of(failure, "reason");
@@ -322,9 +323,10 @@ static const char *news_of(const json_t *request, const json_t *status)
     if (strcmp(text_of(request, "state"), "done") == 0 && leaf[0] != '\0' &&
         strstr(text, leaf) != NULL)
         return "that certificate is served";
-    if (strcmp(text_of(request, "state"), "failed") == 0 && is_true(failure, "open") &&
-        reason[0] != '\0' && strncmp(text, reason, strlen(reason)) == 0)
-        return "by the last failure";
+    if (failed &&
+        (strcmp(kind, "reload") == 0 || (is_true(failure, "open") && reason[0] != '\0' &&
+                                         strncmp(text, reason, strlen(reason)) == 0)))
+        return "the reason stands above";
     return text;
 }
 
@@ -335,7 +337,7 @@ static void print_requests(const struct screen *screen, const json_t *status)
 
     json_object_foreach(json_object_get(status, "requests"), kind, request)
     {
-        const char *news = news_of(request, status);
+        const char *news = news_of(kind, request, status);
 
         row(screen, kind, TERMINAL_PLAIN, "request %" PRId64 ", %s%s%s",
             number_of(request, "id"), text_of(request, "state"),

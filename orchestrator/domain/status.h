@@ -118,8 +118,9 @@ struct status {
     const struct fallback *fallback;
     int64_t order_from; /* Unix seconds, INT64_MAX: not known; see domain/plan.h */
     const char *order_why;
-    json_t *requests; /* over the control socket; consumed */
-    const char *next; /* what the daemon is waiting for, and why */
+    const char *not_reloaded; /* why the last reload failed, "" when it did not */
+    json_t *requests;         /* over the control socket; consumed */
+    const char *next;         /* what the daemon is waiting for, and why */
 };
 
 enum { STATUS_ATTENTION_MAX = 16 };

@@ -100,6 +100,13 @@ static void look_at_orders(const struct status *status, struct status_attention 
         add(ret, "certbot cannot be run: %s", status->certbot.error);
 }
 
+/* What is served does not suffer from it, and the next start does. */
+static void look_at_settings(const struct status *status, struct status_attention *ret)
+{
+    if (status->not_reloaded[0] != '\0')
+        add(ret, "reload failed: %s", status->not_reloaded);
+}
+
 void status_attention(const struct status *status, struct status_attention *ret)
 {
     ret->count = 0;
@@ -107,4 +114,5 @@ void status_attention(const struct status *status, struct status_attention *ret)
     look_at_port(status, ret);
     look_at_serving(status, ret);
     look_at_orders(status, ret);
+    look_at_settings(status, ret);
 }

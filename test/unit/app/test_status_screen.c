@@ -123,12 +123,12 @@ static void what_the_screen_says_elsewhere_is_not_said_again(void **state)
         "{\"last_failure\": {\"open\": true, \"reason\": \"it broke\"}, "
         "\"requests\": {\"renew\": {\"id\": 5, \"state\": \"failed\", \"text\": "
         "\"it broke (tried again in 1 s)\"}}}",
-        "renew        request 5, failed: by the last failure|\n");
+        "renew        request 5, failed: the reason stands above|\n");
     expect(
         "{\"last_failure\": {\"open\": false, \"reason\": \"it broke\"}, "
-        "\"requests\": {\"reload\": {\"id\": 6, \"state\": \"failed\", \"text\": "
+        "\"requests\": {\"deploy\": {\"id\": 6, \"state\": \"failed\", \"text\": "
         "\"it broke\"}}}",
-        "reload       request 6, failed: it broke|\n");
+        "deploy       request 6, failed: it broke|\n");
 }
 
 static void limits_that_are_used_up_say_until_when(void **state)

@@ -81,6 +81,7 @@ static struct scene *all_is_well(void)
         .accounts = s->accounts,
         .fallback = &s->fallback,
         .order_why = "",
+        .not_reloaded = "",
         .next = "the next renewal is due",
     };
     return s;
