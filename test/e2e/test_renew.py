@@ -71,10 +71,10 @@ def test_what_fails_is_told(served):
 def test_asking_again_while_it_is_tried_again_does_not_end_that(served):
     served.ca.point(served.domain, "127.255.255.254")
     try:
-        assert command(served, "renew", "--force", "--wait").returncode == 1
+        assert command(served, "renew", "--force", "--wait").code == 1
         for arguments in ((), ("--force",)):
             result = command(served, "renew", *arguments)
-            assert "not due" not in result.stdout and "()" not in result.stdout, result
+            assert "not due" not in result.out and "()" not in result.out, result
     finally:
         served.ca.point(served.domain, served.address)
     leaf = served.served_leaf()
