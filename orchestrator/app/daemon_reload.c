@@ -352,7 +352,8 @@ int daemon_answer_reload(struct daemon *d, const struct server_request *request,
         failed = json_to_text(json_pack("{s:o}", "errors", errors_of(&report)), 0,
                               "the errors cannot be written as JSON", &ret->body, err);
     } else {
-        (void)daemon_gives_way(d);
+        if (!d->stopping) /* once this is answered: the socket goes with this life */
+            timer_set(&d->reload.resume, 0);
         failed = daemon_request_answer(&d->requests[REQUEST_RELOAD], ret, err);
     }
     config_report_done(&report);

@@ -153,7 +153,8 @@ static void answer_whole(struct server_connection *connection,
     const struct server_options *options = &connection->server->options;
 
     options->answer(options->owner, request, &connection->answer);
-    send_answer(connection, strcmp(request->method, "HEAD") != 0);
+    if (connection->phase != CLOSING) /* with the server, by whoever answers */
+        send_answer(connection, strcmp(request->method, "HEAD") != 0);
 }
 
 /* ---- the request ---- */

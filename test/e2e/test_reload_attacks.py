@@ -1,6 +1,7 @@
 """Reloads at bad moments, and of settings that change what everything hangs on: what is served goes on,
 nothing is ordered or measured without need, and no connection is lost."""
 
+import json
 import os
 import random
 import signal
@@ -11,8 +12,9 @@ import pki
 import pytest
 from loopback import is_listening, wait_until
 from rotation import LeafWatch, Load, Rotation, assert_adds_up, assert_at_rest, serve
-from test_control import metrics_of
+from test_control import ask, metrics_of
 from test_reload import hang_up, is_over, lives_of, reload, request_of, settle
+from test_resilience import kill_nginx
 
 IN_FORCE = "with other settings"
 
@@ -105,6 +107,23 @@ def test_while_nginx_is_started_again(stack):
     end_reload(stack, number)
     wait_until(lambda: stack.served_leaf() and hsts_of(stack) == 7, "new settings are served", 60.0)
     assert lives_of(stack) | {"nginx": 0} == before | {"nginx": 0}
+
+
+def test_asked_over_the_socket_while_no_nginx_runs(stack):
+    """Nothing has to be waited for then, and the life ends within the request: it gets its answer."""
+    stack.expected_trouble = r"exited: nginx \(terminated by SIGKILL; not expected\)"
+    serve(stack)
+    daemon = stack.daemon().pid
+    os.kill(stack.pid, signal.SIGSTOP)  # who would start it again
+    kill_nginx(stack)
+    wait_until(lambda: not stack.status().get("activity"), "nothing is at work")
+    settle(stack, nginx__hsts_days=7)
+    status, _, text = ask(stack, "POST", "/v1/reload")
+    assert (status, json.loads(text)["id"]) == (202, 1)
+    os.kill(stack.pid, signal.SIGCONT)
+    stack.log.wait_for(IN_FORCE)
+    wait_until(lambda: stack.served_leaf() and hsts_of(stack) == 7, "new settings are served", 60.0)
+    assert stack.daemon().pid == daemon
 
 
 def test_stopped_in_the_middle_it_stops(stack):

@@ -30,6 +30,11 @@ struct scene {
     unsigned closed;
 };
 
+static void on_closed(void *owner)
+{
+    ((struct scene *)owner)->closed++;
+}
+
 static void answer(void *owner, const struct server_request *request,
                    struct server_answer *ret)
 {
@@ -39,6 +44,10 @@ static void answer(void *owner, const struct server_request *request,
     scene->answered++;
     ret->status = 200;
     ret->type = "text/plain";
+    if (strcmp(request->path, "/close") == 0) {
+        server_close(&scene->server, on_closed, scene);
+        return;
+    }
     if (strcmp(request->path, "/long") == 0) {
         for (int i = 0; i < 40000; i++)
             assert_int_equal(buf_append_str(&ret->body, "0123456789", &err), 0);
@@ -61,11 +70,6 @@ static const struct server_options *options_of(struct scene *scene)
         .owner = scene,
     };
     return &options;
-}
-
-static void on_closed(void *owner)
-{
-    ((struct scene *)owner)->closed++;
 }
 
 static void open_scene(struct scene *scene, void **state)
@@ -335,6 +339,29 @@ static void test_closes_in_the_middle_of_everything(void **state)
     close(asking);
 }
 
+static bool is_closed(void *owner)
+{
+    return ((struct scene *)owner)->closed > 0;
+}
+
+static void test_may_be_closed_by_its_own_answer(void **state)
+{
+    struct scene scene;
+    struct heard heard = {0};
+    struct err err = ERR_INIT;
+
+    open_scene(&scene, state);
+    heard.fd = dial(&scene);
+    say(heard.fd, "GET /close HTTP/1.1\r\n\r\n");
+    loop_run_until(scene.loop, is_closed, &scene);
+    loop_run_until(scene.loop, is_over, &heard);
+    assert_int_equal(heard.len, 0);
+    close(heard.fd);
+    http_close(scene.http, NULL, NULL);
+    loop_run(scene.loop);
+    assert_int_equal(fs_remove_tree(scene.folder, &err), 0);
+}
+
 static void test_tcp(void **state)
 {
     struct scene scene;
@@ -436,6 +463,7 @@ int main(void)
         loop_test(test_clients_that_say_nothing_keep_nobody_out),
         loop_test(test_nonsense_is_answered_and_ends_the_connection),
         loop_test(test_closes_in_the_middle_of_everything),
+        loop_test(test_may_be_closed_by_its_own_answer),
         loop_test(test_tcp),
         loop_test(test_tcp_over_ipv6),
         loop_test(test_another_one_goes_on_at_the_same_place),
