@@ -325,14 +325,21 @@ static void on_output(uv_stream_t *pipe, ssize_t len, const uv_buf_t *buffer)
         close_all(io);
 }
 
-/* A pipe and not libuv's socket pair: programs open /dev/stderr by name. */
-static int open_output(struct output *output, uv_loop_t *loop, int *ret_write_fd)
+/*
+ * A pipe and not libuv's socket pair: programs open /dev/stderr by name. For that it has to be theirs when
+ * they run as somebody else.
+ */
+static int open_output(struct output *output, uv_loop_t *loop,
+                       const struct process_options *options, int *ret_write_fd)
 {
     uv_file fds[2];
     int status = uv_pipe(fds, UV_NONBLOCK_PIPE, 0);
 
     if (status < 0)
         return status;
+    if (options->change_user && fchown(fds[1], options->uid, options->gid) < 0)
+        log_debug("%s cannot open its output by name: %s", options->argv[0],
+                  strerror(errno));
     uv_pipe_init(loop, &output->pipe, 0);
     output->pipe.data = output->io;
     output->open = true;
@@ -464,7 +471,7 @@ static int open_standard_fds(struct process_io *io, uv_loop_t *loop,
 
     for (int i = 0; i < PROCESS_STREAMS && status == 0; i++)
         status = options->output_files[i] == NULL
-                     ? open_output(&io->outputs[i], loop, &fds[1 + i])
+                     ? open_output(&io->outputs[i], loop, options, &fds[1 + i])
                      : make_output_file(options->output_files[i], &fds[1 + i]);
     return status;
 }

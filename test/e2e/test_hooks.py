@@ -161,14 +161,14 @@ def test_a_failure_that_goes_on_is_told_once(stack, hooks):
 
 def test_what_a_hook_writes_is_in_the_log_up_to_a_limit(stack, hooks):
     for event, text in {
-        "issued": "printf 'to\\033[31m out\\n'; echo to err >&2",
+        "issued": "printf 'to\\033[31m out\\n'; echo to err >&2; echo by name >/dev/stderr",
         "applied": "seq 1000",
     }.items():
         program = hooks.program(event, f"#!/bin/sh\n{text}\n")
         stack.settings[f"hooks.on_{event}"] = [program]
     serve(stack)
     stack.log.wait_for("INFO - hook on_applied: its further output is left out")
-    assert {r"to\x1b[31m out", "to err"} == said_by(stack, "issued")
+    assert {r"to\x1b[31m out", "to err", "by name"} == said_by(stack, "issued")
     assert {str(number) for number in range(1, 101)} < said_by(stack, "applied")
     assert len(said_by(stack, "applied")) == 101
 
