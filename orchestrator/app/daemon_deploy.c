@@ -174,6 +174,12 @@ void daemon_follow_deployment(struct daemon *d)
     }
 }
 
+bool daemon_serves_deployment(const struct daemon *d)
+{
+    return daemon_request_is_open(&d->requests[REQUEST_DEPLOY]) &&
+           is_leaf(d->served, d->deploy.leaf);
+}
+
 uint64_t daemon_until_deadline(struct daemon *d, uint64_t wait_ms)
 {
     uint64_t now_ms = daemon_uptime_ms(d);

@@ -380,6 +380,9 @@ int daemon_accept_deployment(struct daemon *d, struct deployment *deployment,
 /* Before each plan: what was brought becomes the candidate, and the request follows it. */
 void daemon_follow_deployment(struct daemon *d);
 
+/* Whether that has just come live, and its request has not heard of it yet. */
+bool daemon_serves_deployment(const struct daemon *d);
+
 /* A wait of `wait_ms` ends no later than the time that a deployment has. */
 uint64_t daemon_until_deadline(struct daemon *d, uint64_t wait_ms);
 

@@ -108,6 +108,9 @@ void daemon_note_renewed(struct daemon *d)
     const struct chain_leaf *leaf = chain_leaf(d->served);
     char date[TEXT_TIME_SIZE];
 
+    /* What somebody has brought meanwhile is not the order that was asked for: that follows. */
+    if (d->plan_facts.forced && daemon_serves_deployment(d))
+        return;
     d->plan_facts.forced = false;
     if (daemon_request_is_open(request))
         daemon_request_set(request, REQUEST_DONE,

@@ -124,6 +124,25 @@ def test_apply_that_is_at_work_comes_first(stack, tmp_path):
     assert stack.agent.measured()[-1] == pki.sha256(leaf)
 
 
+def test_renewal_that_is_forced_meanwhile_is_ordered_all_the_same(stack, tmp_path):
+    Rotation(stack)
+    serve(stack)
+    fault = stack.agent.fault(preset="hang", method="EmitEvent")
+    deployed, arguments = Files(stack, tmp_path).make()
+    process = begin(stack, *arguments)
+    assert stack.agent.wait(method="EmitEvent", count=2)
+    assert send(stack, "POST", "/v1/renew", '{"force": true}')[0] == 202
+    stack.agent.clear(fault=fault)
+    code, output, complaints = end(process)
+    assert code == 0 and pki.sha256(deployed) in output[0], complaints
+    wait_until(lambda: stack.status()["requests"]["renew"]["state"] == "done", "it is done", 60)
+    assert stack.ledger_outcomes() == ["issued"]
+    assert stack.status()["requests"]["renew"]["text"].startswith(
+        f"HTTPS serves leaf {pki.sha256(stack.served_leaf())}"
+    )
+    assert stack.served_leaf() != deployed
+
+
 @pytest.mark.parametrize("key", ["derived", "external"])
 def test_other_settings_meanwhile_lose_nothing(new_stack, tmp_path, key):
     """The next life of the daemon goes on with it."""
