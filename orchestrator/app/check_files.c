@@ -170,6 +170,29 @@ static void check_private(struct check *check, const char *what, const char *pat
     verdicts_advise(check->verdicts, "chmod 600 %s", path);
 }
 
+/* It names programs that run as root, hooks among them. */
+static void check_settings_file(struct check *check)
+{
+    const char *path = check->config->file;
+    struct stat status;
+    bool others_own;
+    bool others_write;
+
+    if (path == NULL || stat(path, &status) < 0)
+        return;
+    others_own = status.st_uid != 0 && status.st_uid != geteuid();
+    others_write = (status.st_mode & S_IWOTH) != 0 ||
+                   ((status.st_mode & S_IWGRP) != 0 && status.st_gid != 0);
+    if (!others_own && !others_write)
+        return;
+    verdicts_add(check->verdicts, VERDICT_WARNING, "files",
+                 "the settings: others than root can change %s (user %u, group %u, mode "
+                 "%04o), which names programs that run as root",
+                 path, (unsigned)status.st_uid, (unsigned)status.st_gid,
+                 (unsigned)(status.st_mode & 07777));
+    verdicts_advise(check->verdicts, "chown root %s; chmod go-w %s", path, path);
+}
+
 static void check_named_files(struct check *check)
 {
     const struct config *config = check->config;
@@ -241,6 +264,7 @@ void check_files(struct check *check)
     if (clock.hint[0] != '\0')
         verdicts_advise(check->verdicts, "%s", clock.hint);
     check_folders(check);
+    check_settings_file(check);
     check_named_files(check);
     check_health_file(check);
     check_hooks(check);

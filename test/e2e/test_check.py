@@ -245,6 +245,16 @@ def test_foreign_pair_and_readable_key_are_warnings(stack):
     assert state_of(stack.tls) == before
 
 
+def test_settings_that_others_may_change_are_a_warning(served):
+    assert "files" not in check(served, "--offline")[1]
+    served.config.chmod(0o666)
+    code, rows = check(served, "--offline")
+    served.config.chmod(0o644)
+    assert code == OK and verdicts(rows, "files") == ["warning"]
+    assert f"others than root can change {served.config}" in rows["files"][0]["text"]
+    assert "chmod go-w" in rows["files"][0]["hint"]
+
+
 def test_hook_that_could_not_run_is_a_warning(new_stack):
     stack = new_stack(
         settings={
