@@ -55,7 +55,8 @@ static void refuse(struct server_answer *ret, int status, const char *message)
     ret->status = status;
     ret->type = "application/json";
     buf_clear(&ret->body);
-    (void)json_to_text(json_pack("{s:s}", "error", message), 0, "", &ret->body, &ignored);
+    (void)json_to_text(json_pack("{s:o}", "error", json_of_text(message)), 0, "",
+                       &ret->body, &ignored);
 }
 
 static int status_of(const struct err *err)

@@ -1,6 +1,11 @@
 #include "domain/json_text.h"
 
 #include "base/secret.h"
+#include "base/text.h"
+
+#include <string.h>
+
+enum { ESCAPED_BYTES = 4 }; /* \xNN */
 
 int json_to_text(json_t *root, size_t indent, const char *complaint, struct buf *ret,
                  struct err *err)
@@ -16,4 +21,19 @@ int json_to_text(json_t *root, size_t indent, const char *complaint, struct buf 
         failed = buf_append_str(ret, "\n", err);
     wipe_free(text);
     return failed;
+}
+
+json_t *json_of_text(const char *text)
+{
+    size_t len = strlen(text);
+    size_t size = ESCAPED_BYTES * len + 1;
+    char *safe = wipe_malloc(size);
+    json_t *ret = NULL;
+
+    if (safe != NULL) {
+        text_escape(safe, size, text, len);
+        ret = json_string(safe);
+    }
+    wipe_free(safe);
+    return ret;
 }

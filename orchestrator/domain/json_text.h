@@ -16,4 +16,10 @@
 int json_to_text(json_t *root, size_t indent, const char *complaint, struct buf *ret,
                  struct err *err);
 
+/*
+ * A text that comes from far, or was cut, as a string: what is no UTF-8 in it, for which jansson makes
+ * none, is escaped. NULL without memory.
+ */
+json_t *json_of_text(const char *text);
+
 #endif

@@ -22,15 +22,15 @@ static json_t *certificate_of(const struct chain_leaf *leaf)
 {
     if (leaf == NULL)
         return json_null();
-    return json_pack("{s:s, s:s, s:s, s:I, s:I}", "sha256", leaf->sha256, "issuer",
-                     leaf->issuer_name, "serial", leaf->serial, "not_before",
-                     (json_int_t)leaf->not_before, "not_after",
+    return json_pack("{s:s, s:o, s:s, s:I, s:I}", "sha256", leaf->sha256, "issuer",
+                     json_of_text(leaf->issuer_name), "serial", leaf->serial,
+                     "not_before", (json_int_t)leaf->not_before, "not_after",
                      (json_int_t)leaf->not_after);
 }
 
 static json_t *text_or_null(const char *text)
 {
-    return text[0] == '\0' ? json_null() : json_string(text);
+    return text[0] == '\0' ? json_null() : json_of_text(text);
 }
 
 static json_t *time_or_null(int64_t when)
@@ -56,10 +56,11 @@ static json_t *renewal_of_leaf(const struct status *status)
     if (renewal_window_is_sound(&record->info.window))
         window = json_pack("{s:I, s:I}", "start", (json_int_t)record->info.window.start,
                            "end", (json_int_t)record->info.window.end);
-    return json_pack("{s:I, s:s, s:o, s:s, s:o, s:o}", "at", (json_int_t)renewal.at,
+    return json_pack("{s:I, s:s, s:o, s:o, s:o, s:o}", "at", (json_int_t)renewal.at,
                      "rule", rules[renewal.rule], "window", window, "explanation",
-                     record->info.explanation, "asked_at", time_or_null(record->asked_at),
-                     "ask_at", time_or_null(record->ask_at));
+                     json_of_text(record->info.explanation), "asked_at",
+                     time_or_null(record->asked_at), "ask_at",
+                     time_or_null(record->ask_at));
 }
 
 /* What the port has presented, and what the last event names: to be compared with the certificate. */
@@ -79,10 +80,10 @@ static json_t *event_of(const struct status_event *event)
 
 static json_t *measurement_of(const struct status *status)
 {
-    return json_pack("{s:s, s:s, s:b, s:s, s:s}", "backend", status->backend, "policy",
+    return json_pack("{s:s, s:s, s:b, s:s, s:o}", "backend", status->backend, "policy",
                      status->config->measurement_required ? "required" : "best-effort",
                      "attested", status->attested, "known_from", status->last_event_from,
-                     "reason", status->why_not_attested);
+                     "reason", json_of_text(status->why_not_attested));
 }
 
 static json_t *upstreams_of(const struct upstreams *upstreams)
@@ -163,11 +164,12 @@ static json_t *preflight_of(const struct preflight *preflight)
 
         if (finding->text[0] == '\0')
             continue;
-        json_array_append_new(
-            list, json_pack("{s:s, s:s, s:s, s:s}", "name",
-                            preflight_name((enum preflight_check)i), "verdict",
-                            preflight_verdict_name(finding->verdict), "text",
-                            finding->text, "hint", finding->hint));
+        json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:o}", "name",
+                                              preflight_name((enum preflight_check)i),
+                                              "verdict",
+                                              preflight_verdict_name(finding->verdict),
+                                              "text", json_of_text(finding->text), "hint",
+                                              json_of_text(finding->hint)));
     }
     return list;
 }
@@ -184,10 +186,10 @@ static json_t *orders_of(const struct status *status)
 {
     bool is_known = status->order_from != INT64_MAX;
 
-    return json_pack("{s:o, s:s}", "from",
-                     is_known ? json_integer((json_int_t)status->order_from)
-                              : json_null(),
-                     "reason", status->order_why == NULL ? "" : status->order_why);
+    return json_pack(
+        "{s:o, s:o}", "from",
+        is_known ? json_integer((json_int_t)status->order_from) : json_null(), "reason",
+        json_of_text(status->order_why == NULL ? "" : status->order_why));
 }
 
 static json_t *activity_of(const struct status_activity *activity)
@@ -200,9 +202,9 @@ static json_t *activity_of(const struct status_activity *activity)
 
 static json_t *next_of(const struct status *status)
 {
-    return json_pack("{s:s, s:o, s:s}", "action",
-                     plan_action_name(status->next_action.action), "at",
-                     time_or_null(status->next_action.at), "why", status->next);
+    return json_pack(
+        "{s:s, s:o, s:o}", "action", plan_action_name(status->next_action.action), "at",
+        time_or_null(status->next_action.at), "why", json_of_text(status->next));
 }
 
 static json_t *success_of(const struct status_success *success)
@@ -217,11 +219,11 @@ static json_t *failure_of(const struct status_failure *failure)
 {
     if (failure->what == NULL)
         return json_null();
-    return json_pack("{s:s, s:I, s:s, s:s, s:o, s:I, s:o, s:b}", "activity",
+    return json_pack("{s:s, s:I, s:s, s:o, s:o, s:I, s:o, s:b}", "activity",
                      failure->what, "at", (json_int_t)failure->at, "kind",
-                     err_kind_name(failure->kind), "reason", failure->reason, "hint",
-                     text_or_null(failure->hint), "attempt", (json_int_t)failure->attempt,
-                     "retry_at",
+                     err_kind_name(failure->kind), "reason",
+                     json_of_text(failure->reason), "hint", text_or_null(failure->hint),
+                     "attempt", (json_int_t)failure->attempt, "retry_at",
                      failure->open ? time_or_null(failure->retry_at) : json_null(),
                      "open", failure->open);
 }
@@ -260,16 +262,17 @@ static void add_parts(json_t *root, const struct status *status)
 int status_to_json(const struct status *status, struct buf *ret, struct err *err)
 {
     json_t *nginx = json_pack(
-        "{s:s, s:s, s:s, s:o}", "configuration", nginx_level_name(status->level),
-        "reason", status->level_reason, "answers_challenges_of",
+        "{s:s, s:o, s:s, s:o}", "configuration", nginx_level_name(status->level),
+        "reason", json_of_text(status->level_reason), "answers_challenges_of",
         status->account_thumbprint, "upstreams", upstreams_of(status->upstreams));
-    json_t *root = json_pack(
-        "{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s}", "version",
-        CERT_MANAGER_VERSION, "mode", mode_of(status->config), "domain",
-        status->config->domain, "domains", texts_of(&status->config->domains),
-        "certificate", certificate_of(status->leaf), "renewal", renewal_of_leaf(status),
-        "measurement", measurement_of(status), "nginx", nginx, "authorities",
-        authorities_of(status), "orders", orders_of(status), "next", status->next);
+    json_t *root =
+        json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "version",
+                  CERT_MANAGER_VERSION, "mode", mode_of(status->config), "domain",
+                  status->config->domain, "domains", texts_of(&status->config->domains),
+                  "certificate", certificate_of(status->leaf), "renewal",
+                  renewal_of_leaf(status), "measurement", measurement_of(status), "nginx",
+                  nginx, "authorities", authorities_of(status), "orders",
+                  orders_of(status), "next", json_of_text(status->next));
 
     json_object_set_new(root, "attention", attention_of(status));
     json_object_set_new(root, "started_at", json_integer((json_int_t)status->started_at));

@@ -126,6 +126,38 @@ static const char *word(const json_t *root, const char *object, const char *name
 
 /* ---- what is said ---- */
 
+/* Of nginx, certbot, the agent; and an error's text is cut to its size, maybe within a character. */
+static void what_is_no_utf8_is_told_escaped(void **state)
+{
+    struct scene *s = all_is_well();
+    json_t *root;
+
+    (void)state;
+    s->status.level_reason = "unknown directive \"f\xfcr\"";
+    s->status.why_not_attested = "the agent says \xe2\x80";
+    s->status.next = "\xff";
+    s->status.order_why = "\xff";
+    s->status.certbot.error = "\xff";
+    snprintf(s->leaf.issuer_name, sizeof s->leaf.issuer_name, "\xff");
+    snprintf(s->accounts[0].url, sizeof s->accounts[0].url, "https://ca/\xc3");
+    s->failure =
+        (struct status_failure){.what = "issue", .reason = "\xff", .hint = "\xff"};
+    s->preflight.findings[PREFLIGHT_DNS] =
+        (struct preflight_finding){.text = "\xff", .hint = "\xff"};
+    root = told(s);
+    assert_string_equal(word(root, "nginx", "reason"), "unknown directive \"f\\xfcr\"");
+    assert_string_equal(word(root, "measurement", "reason"), "the agent says \\xe2\\x80");
+    assert_string_equal(word(root, "orders", "reason"), "\\xff");
+    assert_string_equal(word(root, "certbot", "error"), "\\xff");
+    assert_string_equal(word(root, "certificate", "issuer"), "\\xff");
+    assert_string_equal(word(root, "last_failure", "reason"), "\\xff");
+    assert_string_equal(word(root, "last_failure", "hint"), "\\xff");
+    assert_string_equal(word(root, "next_action", "why"), "\\xff");
+    assert_int_equal(json_array_size(json_object_get(root, "preflight")), 1);
+    assert_int_equal(json_array_size(json_object_get(root, "authorities")), 1);
+    json_decref(root);
+}
+
 static void every_part_is_told(void **state)
 {
     struct scene *s = all_is_well();
@@ -299,6 +331,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_part_is_told),
+        cmocka_unit_test(what_is_no_utf8_is_told_escaped),
         cmocka_unit_test(what_is_not_known_is_null),
         cmocka_unit_test(nothing_is_to_be_looked_at_when_all_is_well),
         cmocka_unit_test(each_trouble_is_named),
