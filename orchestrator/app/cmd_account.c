@@ -194,7 +194,7 @@ static void print_text(const struct accounts *accounts)
 
 static json_t *text_or_null(const char *text)
 {
-    return text[0] == '\0' ? json_null() : json_string(text);
+    return text[0] == '\0' ? json_null() : json_of_text(text);
 }
 
 static json_t *place_json(const struct place *place)

@@ -210,6 +210,16 @@ def test_https_template_is_taken_as_soon_as_it_can_be_used(new_deployment, backe
     assert len(stack.log.find_all(REDUCED)) == 1
 
 
+def test_template_that_is_no_utf8_is_told_in_the_status(new_deployment):
+    stack = new_deployment()
+    path = stack.folder["templates"] / HTTPS
+    stack.alter_image = lambda: path.write_bytes(b"server { n\xf6_such_directive on; }\n")
+    stack.start().wait_for_https()
+    stack.log.wait_for(REDUCED)
+    told = r'unknown directive "n\xf6_such_directive"'
+    wait_until(lambda: told in stack.status()["nginx"]["reason"], "the status has the reason")
+
+
 def test_template_that_is_spoilt_after_the_start_costs_nothing(new_deployment, backends):
     names, place = backends.names, f"moves:{backends.vllm.port}"
     names.known["moves"] = [backends.address]
