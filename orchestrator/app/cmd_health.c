@@ -282,7 +282,8 @@ const struct command cmd_health = {
     .description =
         "Makes a handshake with the port that nginx serves, and looks whether the leaf "
         "is valid now and for each of the names, attested or not. It needs no daemon for "
-        "that, and ends within seconds, with one line. While the settings cannot be used, "
+        "that, and ends within seconds, with one line. While the settings cannot be "
+        "used, "
         "such as a file that is being edited, it is the word of the daemon that counts, "
         "which goes on with those of before.",
     .options = options,
