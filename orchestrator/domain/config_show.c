@@ -146,6 +146,15 @@ bool config_show_is_said(const struct config *config, size_t i)
 
 /* ---- as JSON ---- */
 
+bool config_says(const struct config *config, const char *key)
+{
+    for (size_t i = 0; config->origins != NULL && i < CONFIG_SETTING_COUNT; i++) {
+        if (config_settings[i].key != NULL && strcmp(config_settings[i].key, key) == 0)
+            return config_show_is_said(config, i);
+    }
+    return false;
+}
+
 static json_t *origin_of(const struct config *config, size_t i)
 {
     const struct config_origin *origin = &config->origins[i];

@@ -28,4 +28,7 @@ int config_show_yaml(const struct config *config, bool said_only, struct buf *re
  */
 json_t *config_show_json(const struct config *config, bool said_only);
 
+/* Whether anybody has said anything of the setting, so that it is not as it is by default. */
+bool config_says(const struct config *config, const char *key);
+
 #endif

@@ -2,6 +2,7 @@
 #include "domain/status.h"
 
 #include "base/text.h"
+#include "domain/config_show.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -81,6 +82,31 @@ static void look_at_serving(const struct status *status, struct status_attention
             status->level_reason);
 }
 
+/*
+ * The two services have names by default, which need not be there. Whoever has named a backend wants to
+ * reach it.
+ */
+static bool is_wanted(const struct config *config, const struct upstream *upstream)
+{
+    if (strcmp(upstream->name, UPSTREAM_AUTH) == 0)
+        return config_says(config, "auth.upstream");
+    if (strcmp(upstream->name, UPSTREAM_ATTESTATION) == 0)
+        return config_says(config, "attestation.upstream");
+    return true;
+}
+
+static void look_at_upstreams(const struct status *status, struct status_attention *ret)
+{
+    for (size_t i = 0; i < status->upstreams->count; i++) {
+        const struct upstream *upstream = &status->upstreams->items[i];
+
+        if (upstream->count == 0 && is_wanted(status->config, upstream))
+            add(ret,
+                "upstream %s, port %u: the name does not resolve; its paths answer 502",
+                upstream->host, upstream->port);
+    }
+}
+
 static void look_at_orders(const struct status *status, struct status_attention *ret)
 {
     const struct status_failure *failure = status->failure;
@@ -113,6 +139,7 @@ void status_attention(const struct status *status, struct status_attention *ret)
     look_at_leaf(status, ret);
     look_at_port(status, ret);
     look_at_serving(status, ret);
+    look_at_upstreams(status, ret);
     look_at_orders(status, ret);
     look_at_settings(status, ret);
 }

@@ -327,12 +327,27 @@ static void renewal_has_a_day_before_anybody_is_called(void **state)
     free(s);
 }
 
+static void a_backend_that_was_named_and_is_not_found(void **state)
+{
+    static struct upstream upstreams[] = {
+        {.name = UPSTREAM_AUTH, .host = "auth-service", .port = 8081},
+        {.name = UPSTREAM_APP, .host = "vllm", .port = 8000},
+    };
+    struct scene *s = all_is_well();
+
+    (void)state;
+    s->upstreams = (struct upstreams){.items = upstreams, .count = 2};
+    expect_attention(
+        s, "upstream vllm, port 8000: the name does not resolve; its paths answer 502");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_part_is_told),
         cmocka_unit_test(what_is_no_utf8_is_told_escaped),
         cmocka_unit_test(what_is_not_known_is_null),
+        cmocka_unit_test(a_backend_that_was_named_and_is_not_found),
         cmocka_unit_test(nothing_is_to_be_looked_at_when_all_is_well),
         cmocka_unit_test(each_trouble_is_named),
         cmocka_unit_test(renewal_has_a_day_before_anybody_is_called),
