@@ -88,8 +88,8 @@ static int ask(const char *path, const struct control_question *question,
     return asking->err.kind == ERR_NONE ? 0 : explain(path, &asking->err, err);
 }
 
-int control_ask(const struct config *config, const struct control_question *question,
-                struct control_answer *ret, struct err *err)
+static int ask_once(const struct config *config, const struct control_question *question,
+                    struct control_answer *ret, struct err *err)
 {
     struct asking asking = {.err = ERR_INIT};
     char path[FS_PATH_MAX];
@@ -107,6 +107,23 @@ int control_ask(const struct config *config, const struct control_question *ques
     asking.call.body = (struct buf){0};
     http_call_done(&asking.call);
     return 0;
+}
+
+int control_ask(const struct config *config, const struct control_question *question,
+                struct control_answer *ret, struct err *err)
+{
+    struct err failure = ERR_INIT;
+
+    if (ask_once(config, question, ret, &failure) == 0)
+        return 0;
+    /*
+     * A daemon that takes other settings ends the connections that it has, and answers the next one.
+     * Nothing that is asked for twice is done twice.
+     */
+    if (failure.kind == ERR_PEER && failure.code == 0)
+        return ask_once(config, question, ret, err);
+    *err = failure;
+    return -1;
 }
 
 void control_answer_done(struct control_answer *answer)

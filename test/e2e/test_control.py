@@ -8,14 +8,16 @@ import re
 import signal
 import socket
 import stat
+import subprocess
 import time
 
 import pki
 import pytest
 from conftest import logs_of
 from loopback import wait_until
+from processes import environment
 from rotation import serve
-from stack import Stack
+from stack import PROGRAM, Stack
 from test_orphan import KILLED
 
 SAMPLE = re.compile(r"(?P<name>[a-z_]+)(?:\{(?P<labels>[^}]*)\})? (?P<value>\S+)")
@@ -143,3 +145,22 @@ def test_socket_is_there_again_after_a_kill_and_gone_after_a_stop(stack):
     assert ask(stack, "GET", "/v1/status")[0] == 200
     stack.stop()
     assert not control_of(stack).exists()
+
+
+def test_command_whose_connection_is_closed_asks_once_more(tmp_path):
+    """As a daemon does that takes other settings: the next one answers."""
+    body = b'{"level": "info"}'
+    answers = [b"", b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)]
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "control.sock"))
+        listener.listen()
+        listener.settimeout(20)
+        words = [PROGRAM, "log-level", "--set", f"run_dir={tmp_path}"]
+        options = {"env": environment(DOMAIN="app.example.test"), "text": True}
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+        for answer in answers:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(answer)
+    assert process.communicate(timeout=20) == ("info\n", "")
