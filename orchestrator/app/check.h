@@ -19,7 +19,8 @@ struct check {
     const struct config *config;
     bool offline; /* neither agent, CA nor DNS is asked */
     struct verdicts *verdicts;
-    bool hangs; /* a look-up is in the resolver still: end by _exit(2) */
+    char measured[65]; /* by the last certificate event, "" when none is seen */
+    bool hangs;        /* a look-up is in the resolver still: end by _exit(2) */
 };
 
 /* ---- check_files.c ---- */

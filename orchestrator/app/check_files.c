@@ -272,6 +272,22 @@ void check_files(struct check *check)
 
 /* ---- the pair ---- */
 
+/*
+ * What the status says of the leaf that is served must not be hidden here. Some agents show no
+ * certificate event at all: then it is the daemon alone that knows.
+ */
+static void show_event(struct check *check, const struct chain_leaf *leaf)
+{
+    if (check->measured[0] == '\0' || strcmp(check->measured, leaf->sha256) == 0)
+        return;
+    verdicts_add(check->verdicts, VERDICT_WARNING, "certificate",
+                 "not attested: the last certificate event names leaf %s, not this one",
+                 check->measured);
+    verdicts_advise(check->verdicts,
+                    "a start has it measured before it is served; while the daemon runs, "
+                    "cert-manager status says why it is not");
+}
+
 static void show_pair(struct check *check, const struct chain *chain)
 {
     const struct chain_leaf *leaf = chain_leaf(chain);
@@ -282,12 +298,14 @@ static void show_pair(struct check *check, const struct chain *chain)
     if (lacking == NULL) {
         verdicts_add(check->verdicts, VERDICT_OK, "certificate",
                      "issuer \"%s\", valid until %s", leaf->issuer_name, date);
+        show_event(check, leaf);
         return;
     }
     verdicts_add(check->verdicts, VERDICT_WARNING, "certificate",
                  "issuer \"%s\", valid until %s, but not for %s", leaf->issuer_name, date,
                  lacking);
     verdicts_advise(check->verdicts, "it is served until one with all names is there");
+    show_event(check, leaf);
 }
 
 void check_pair(struct check *check, const EVP_PKEY *tls_key)

@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "domain/event_log.h"
 #include "domain/jose.h"
+#include "domain/measurement.h"
 #include "domain/preflight.h"
 #include "flows/keys_flow.h"
 #include "runtime/lookup.h"
@@ -111,6 +112,8 @@ static void judge_event_log(struct others *o)
         event_log_parse(o->info.tcb_info, strlen(o->info.tcb_info), &log, &err) == 0) {
         verdicts_add(verdicts, VERDICT_OK, "event log",
                      "the agent shows it, with %zu entries", event_log_length(log));
+        if (!measurement_last_leaf(log, o->check->measured))
+            o->check->measured[0] = '\0';
         event_log_free(log);
         return;
     }

@@ -255,6 +255,16 @@ def test_settings_that_others_may_change_are_a_warning(served):
     assert "chmod go-w" in rows["files"][0]["hint"]
 
 
+def test_leaf_that_no_event_names_is_a_warning(stack):
+    serve(stack)
+    stack.agent.fault(preset="emit-removed", method="EmitEvent")  # so that it stays like that
+    other = "ab" * 32
+    stack.agent.emit(event="New TLS Certificate", payload=other.encode().hex())
+    code, rows = check(stack)
+    assert (code, verdicts(rows, "certificate")) == (OK, ["ok", "warning"])
+    assert f"not attested: the last certificate event names leaf {other}" in str(rows)
+
+
 def test_hook_that_could_not_run_is_a_warning(new_stack):
     stack = new_stack(
         settings={
