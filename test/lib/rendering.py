@@ -169,10 +169,6 @@ class Rendering:
         self._pair = {"cert.pem": pki.self_signed(DOMAIN, key), "key.pem": pki.key_pem(key)}
         self.put_pair(self.tls)
         text = (REPOSITORY / "nginx_conf/nginx.conf").read_text()
-        places = "".join(
-            f"\n    {kind}_temp_path {self.folder}/{kind};"
-            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
         for old, new in {
             "/usr/lib/nginx/modules/": f"{BUILD}/",
             "/run/nginx.pid": str(self.folder / "nginx.pid"),
@@ -180,7 +176,7 @@ class Rendering:
             "conf.d/*.conf": str(self.output / SITE),
             "include mime.types": "include /etc/nginx/mime.types",
             "/dev/stdout": "/dev/null",
-            "http {": "http {" + places,
+            "/tmp/nginx-": f"{self.folder}/",
         }.items():
             assert old in text
             text = text.replace(old, new)

@@ -394,15 +394,11 @@ class Stack:
 
     def _lay_out_nginx_conf(self):
         text = (REPOSITORY / "nginx_conf/nginx.conf").read_text()
-        places = "".join(
-            f"\n    {kind}_temp_path {self.folder['temporary']}/{kind};"
-            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
         replacements = {
             "/usr/lib/nginx/modules/": f"{BUILD}/",
             "/run/cert-manager/": f"{self.folder['run_dir']}/",
             "/run/nginx.pid": str(self.pid_file),
-            "http {": "http {" + places,
+            "/tmp/nginx-": f"{self.folder['temporary']}/",
         }
         if not IS_ROOT:
             replacements["user www-data;"] = ""

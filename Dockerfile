@@ -1,0 +1,93 @@
+# The cert-manager image: nginx, cert-manager and certbot under supervisord, on Debian.
+#
+# Nothing in it depends on when or where it is built: packages are pinned (packages.lock,
+# certbot.lock), what package managers leave behind is removed, and "make image" has the engine set
+# every time stamp to that of the last commit.
+
+ARG BASE=docker.io/library/debian:trixie-slim
+
+# ---- the program and the modules ----------------------------------------------------------
+FROM ${BASE} AS build
+COPY packages.lock /tmp/
+RUN apt-get -q update && \
+    DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install \
+      $(sed -n 's/^build //p' /tmp/packages.lock)
+WORKDIR /build
+COPY Makefile ./
+COPY orchestrator orchestrator
+COPY ekm-module ekm-module
+COPY hooks hooks
+COPY nginx_conf nginx_conf
+COPY supervisord.conf ./
+ARG REVISION=unknown
+# Without debug information: a backtrace in the log has function names all the same.
+RUN make -j"$(nproc)" && make install DESTDIR=/out && \
+    strip --strip-unneeded /out/usr/bin/cert-manager /out/usr/lib/nginx/modules/*.so
+
+# ---- certbot ------------------------------------------------------------------------------
+FROM ${BASE} AS certbot
+COPY packages.lock certbot.lock /tmp/
+RUN apt-get -q update && \
+    DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install \
+      $(sed -n 's/^certbot //p' /tmp/packages.lock)
+# Where a proxy looks into TLS: the file with its root, mounted into the build.
+ARG PIP_CERT
+# Byte code is made here, for users who may not write it, with sums of the sources in place of
+# their dates. pip has done its work.
+RUN python3 -m venv /opt/certbot && \
+    /opt/certbot/bin/pip --disable-pip-version-check --no-cache-dir install --quiet \
+      --no-compile --require-hashes --no-deps --only-binary=:all: -r /tmp/certbot.lock && \
+    /opt/certbot/bin/pip --disable-pip-version-check check && \
+    /opt/certbot/bin/pip --disable-pip-version-check list --format=freeze | sort >/tmp/certbot.list && \
+    rm -rf /opt/certbot/bin/pip* /opt/certbot/bin/activate* /opt/certbot/bin/Activate* \
+      /opt/certbot/lib/python3*/site-packages/pip /opt/certbot/lib/python3*/site-packages/pip-* && \
+    find /opt/certbot -depth -type d '(' -name tests -o -name _tests -o -name __pycache__ ')' \
+      -exec rm -rf '{}' + && \
+    python3 -m compileall -q -j 1 --invalidation-mode unchecked-hash /opt/certbot/lib
+
+# ---- what runs ----------------------------------------------------------------------------
+FROM ${BASE} AS runtime
+COPY packages.lock /tmp/
+# The services that Debian's packages bring are not started (policy-rc.d), and what differs from
+# build to build is removed in the same layer: logs, caches, lists, backups of dpkg and shadow.
+RUN printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d && chmod 0755 /usr/sbin/policy-rc.d && \
+    apt-get -q update && \
+    DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install \
+      $(sed -n 's/^runtime //p' /tmp/packages.lock) && \
+    useradd --system --user-group --no-create-home --home-dir /nonexistent \
+      --shell /usr/sbin/nologin certbot && \
+    rm -rf /usr/sbin/policy-rc.d /tmp/packages.lock \
+      /etc/nginx/sites-enabled /etc/nginx/sites-available /etc/nginx/modules-enabled \
+      /etc/nginx/snippets /etc/nginx/nginx.conf /etc/supervisor/supervisord.conf \
+      /var/www/html /var/lib/nginx && \
+    apt-get -q clean && \
+    rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/cache/ldconfig/* \
+      /var/lib/dpkg/*-old /var/lib/dpkg/lock* /var/lib/dpkg/triggers/Lock /var/log/* /etc/*- \
+      /usr/share/doc/* /usr/share/man/* /usr/share/info/* /usr/share/locale/* \
+      /usr/share/lintian /usr/share/bash-completion /tmp/* && \
+    find /usr/lib/python3* -depth -type d -name __pycache__ -exec rm -rf '{}' + && \
+    find / -xdev -name '*.pyc' -delete && \
+    python3 -m compileall -q -j 1 --invalidation-mode unchecked-hash \
+      /usr/lib/python3 /usr/lib/python3.13 && \
+    mkdir -p /etc/nginx/ssl /etc/nginx/conf.d /acme-challenge /etc/cert-manager && \
+    chmod 0755 /etc/nginx/ssl /acme-challenge && \
+    # Where the root file system is read-only, the rendered configuration is on tmpfs; it is the
+    # same way everywhere.
+    ln -s /run/cert-manager/default.conf /etc/nginx/conf.d/default.conf
+COPY --from=certbot /opt/certbot /opt/certbot
+COPY --from=build /out /
+RUN ln -s /opt/certbot/bin/certbot /usr/bin/certbot
+
+EXPOSE 80 443
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=30s --timeout=10s --start-period=2m CMD ["/usr/bin/cert-manager", "health"]
+CMD ["/usr/bin/cert-manager", "prestart", "--boot", "--", \
+     "/usr/bin/supervisord", "-c", "/etc/supervisor/conf.d/supervisord.conf"]
+
+ARG REVISION=unknown
+ARG VERSION=0.1.0
+LABEL org.opencontainers.image.title="cert-manager" \
+      org.opencontainers.image.description="TLS for services in confidential VMs: nginx, and a certificate that is measured" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
