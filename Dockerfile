@@ -8,8 +8,8 @@ ARG BASE=docker.io/library/debian:trixie-slim
 
 # ---- the program and the modules ----------------------------------------------------------
 FROM ${BASE} AS build
-COPY packages.lock /tmp/
-RUN apt-get -q update && \
+RUN --mount=type=bind,source=packages.lock,target=/tmp/packages.lock \
+    apt-get -q update && \
     DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install \
       $(sed -n 's/^build //p' /tmp/packages.lock)
 WORKDIR /build
@@ -19,26 +19,27 @@ COPY ekm-module ekm-module
 COPY hooks hooks
 COPY nginx_conf nginx_conf
 COPY supervisord.conf ./
-ARG REVISION=unknown
 # Without debug information: a backtrace in the log has function names all the same.
 RUN make -j"$(nproc)" && make install DESTDIR=/out && \
     strip --strip-unneeded /out/usr/bin/cert-manager /out/usr/lib/nginx/modules/*.so
 
 # ---- certbot ------------------------------------------------------------------------------
 FROM ${BASE} AS certbot
-COPY packages.lock certbot.lock /tmp/
-RUN apt-get -q update && \
+RUN --mount=type=bind,source=packages.lock,target=/tmp/packages.lock \
+    apt-get -q update && \
     DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install \
       $(sed -n 's/^certbot //p' /tmp/packages.lock)
-# Where a proxy looks into TLS: the file with its root, mounted into the build.
-ARG PIP_CERT
 # Byte code is made here, for users who may not write it, with sums of the sources in place of
 # their dates. pip has done its work.
-RUN python3 -m venv /opt/certbot && \
+# The secret "roots" may have further roots, for builds behind a proxy that looks into TLS.
+RUN --mount=type=bind,source=certbot.lock,target=/tmp/certbot.lock \
+    --mount=type=secret,id=roots \
+    if [ -s /run/secrets/roots ]; then export PIP_CERT=/run/secrets/roots; fi && \
+    python3 -m venv /opt/certbot && \
     /opt/certbot/bin/pip --disable-pip-version-check --no-cache-dir install --quiet \
       --no-compile --require-hashes --no-deps --only-binary=:all: -r /tmp/certbot.lock && \
     /opt/certbot/bin/pip --disable-pip-version-check check && \
-    /opt/certbot/bin/pip --disable-pip-version-check list --format=freeze | sort >/tmp/certbot.list && \
+    /opt/certbot/bin/pip --disable-pip-version-check list --format=freeze | grep -v '^pip==' >/opt/certbot.list && \
     rm -rf /opt/certbot/bin/pip* /opt/certbot/bin/activate* /opt/certbot/bin/Activate* \
       /opt/certbot/lib/python3*/site-packages/pip /opt/certbot/lib/python3*/site-packages/pip-* && \
     find /opt/certbot -depth -type d '(' -name tests -o -name _tests -o -name __pycache__ ')' \
@@ -47,16 +48,16 @@ RUN python3 -m venv /opt/certbot && \
 
 # ---- what runs ----------------------------------------------------------------------------
 FROM ${BASE} AS runtime
-COPY packages.lock /tmp/
 # The services that Debian's packages bring are not started (policy-rc.d), and what differs from
 # build to build is removed in the same layer: logs, caches, lists, backups of dpkg and shadow.
-RUN printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d && chmod 0755 /usr/sbin/policy-rc.d && \
+RUN --mount=type=bind,source=packages.lock,target=/tmp/packages.lock \
+    printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d && chmod 0755 /usr/sbin/policy-rc.d && \
     apt-get -q update && \
     DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install \
       $(sed -n 's/^runtime //p' /tmp/packages.lock) && \
     useradd --system --user-group --no-create-home --home-dir /nonexistent \
       --shell /usr/sbin/nologin certbot && \
-    rm -rf /usr/sbin/policy-rc.d /tmp/packages.lock \
+    rm -rf /usr/sbin/policy-rc.d \
       /etc/nginx/sites-enabled /etc/nginx/sites-available /etc/nginx/modules-enabled \
       /etc/nginx/snippets /etc/nginx/nginx.conf /etc/supervisor/supervisord.conf \
       /var/www/html /var/lib/nginx && \
@@ -64,7 +65,7 @@ RUN printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d && chmod 0755 /usr/sbi
     rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/cache/ldconfig/* \
       /var/lib/dpkg/*-old /var/lib/dpkg/lock* /var/lib/dpkg/triggers/Lock /var/log/* /etc/*- \
       /usr/share/doc/* /usr/share/man/* /usr/share/info/* /usr/share/locale/* \
-      /usr/share/lintian /usr/share/bash-completion /tmp/* && \
+      /usr/share/lintian /usr/share/bash-completion && \
     find /usr/lib/python3* -depth -type d -name __pycache__ -exec rm -rf '{}' + && \
     find / -xdev -name '*.pyc' -delete && \
     python3 -m compileall -q -j 1 --invalidation-mode unchecked-hash \
@@ -76,16 +77,25 @@ RUN printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d && chmod 0755 /usr/sbi
     ln -s /run/cert-manager/default.conf /etc/nginx/conf.d/default.conf
 COPY --from=certbot /opt/certbot /opt/certbot
 COPY --from=build /out /
-RUN ln -s /opt/certbot/bin/certbot /usr/bin/certbot
+# The bill of materials is in the image that it is about.
+ARG VERSION=0.1.0
+ARG SOURCE_DATE_EPOCH=0
+RUN --mount=type=bind,source=certbot.lock,target=/tmp/certbot.lock \
+    --mount=type=bind,source=deploy/sbom,target=/tmp/sbom \
+    --mount=type=bind,from=certbot,source=/opt/certbot.list,target=/tmp/certbot.list \
+    mkdir -p /usr/share/sbom && \
+    SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH} python3 /tmp/sbom "${VERSION}" /tmp/certbot.list /tmp/certbot.lock \
+      >/usr/share/sbom/cert-manager.spdx.json && \
+    ln -s /opt/certbot/bin/certbot /usr/bin/certbot && \
+    ln -s conf.d/supervisord.conf /etc/supervisor/supervisord.conf
 
 EXPOSE 80 443
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=10s --start-period=2m CMD ["/usr/bin/cert-manager", "health"]
-CMD ["/usr/bin/cert-manager", "prestart", "--boot", "--", \
+CMD ["/usr/bin/cert-manager", "prestart", "--boot", "--wake", "/run/supervisor.sock", "--", \
      "/usr/bin/supervisord", "-c", "/etc/supervisor/conf.d/supervisord.conf"]
 
 ARG REVISION=unknown
-ARG VERSION=0.1.0
 LABEL org.opencontainers.image.title="cert-manager" \
       org.opencontainers.image.description="TLS for services in confidential VMs: nginx, and a certificate that is measured" \
       org.opencontainers.image.licenses="Apache-2.0" \
