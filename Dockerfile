@@ -18,10 +18,12 @@ COPY orchestrator orchestrator
 COPY ekm-module ekm-module
 COPY hooks hooks
 COPY nginx_conf nginx_conf
+COPY docs/man docs/man
 COPY supervisord.conf ./
 # Without debug information: a backtrace in the log has function names all the same.
 RUN make -j"$(nproc)" && make install DESTDIR=/out && \
-    strip --strip-unneeded /out/usr/bin/cert-manager /out/usr/lib/nginx/modules/*.so
+    strip --strip-unneeded /out/usr/bin/cert-manager /out/usr/lib/nginx/modules/*.so && \
+    rm -rf /out/usr/share/man /out/usr/share/bash-completion
 
 # ---- certbot ------------------------------------------------------------------------------
 FROM ${BASE} AS certbot

@@ -50,7 +50,7 @@ $(error VARIANT=$(VARIANT) is not one of release, debug, asan, cover)
 endif
 
 # Goals that need no compiler must work before the libraries are installed.
-NO_LIBRARIES := help clean deps test demo layers install-hooks lock-certbot
+NO_LIBRARIES := help clean deps test demo layers install-hooks lock-certbot image lock-packages
 ifneq ($(filter-out $(NO_LIBRARIES),$(or $(MAKECMDGOALS),all)),)
 MISSING := $(strip $(foreach l,$(LIBRARIES),$(shell $(PKG_CONFIG) --exists $(l) 2>/dev/null || echo $(l))))
 ifneq ($(MISSING),)
@@ -273,6 +273,16 @@ install: all man
 	for manual in $(MANUALS); do install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man$${manual##*.} $$manual; done
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(COMPLETION)
 
+# ---- the image ---------------------------------------------------------------------------
+# With docker or buildah; see deploy/build-image. ENGINE runs the base image, to see what it offers.
+ENGINE     ?= docker
+BASE_IMAGE ?= docker.io/library/debian:trixie-slim
+.PHONY: image lock-packages
+image:
+	@BASE=$(BASE_IMAGE) deploy/build-image $(IMAGE)
+lock-packages:
+	@test/lib/lock-packages packages.lock "$(ENGINE)" $(BASE_IMAGE)
+
 .PHONY: clean help
 clean:
 	rm -rf build
@@ -286,6 +296,8 @@ help:
 	@echo "make unit | e2e        one kind of tests (PYTEST_ARGS='-k name')"
 	@echo "make e2e-newer-nginx   those of the nginx modules with the nginx of Debian's next release"
 	@echo "make lock-certbot      certbot.lock anew: the newest certbot 5 and what it needs, with sums"
+	@echo "make image [IMAGE=]    the container image, the same bytes each time, with docker or buildah"
+	@echo "make lock-packages     packages.lock anew: Debian's newest packages for the image (ENGINE=podman)"
 	@echo "make layers | format-check | tidy | compile-check | format"
 	@echo "make man | man-check   the manuals and the completion for bash; what mandoc says of them"
 	@echo "make install DESTDIR=  the image's layout"
