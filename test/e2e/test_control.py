@@ -56,6 +56,16 @@ def control_of(stack):
     return stack.folder["run_dir"] / "control.sock"
 
 
+def answers(stack):
+    """Whether a daemon listens at its socket, which is there before that."""
+    with contextlib.closing(Socket(control_of(stack))) as connection:
+        try:
+            connection.connect()
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        return True
+
+
 def metrics_of(stack):
     status, kind, text = ask(stack, "GET", "/metrics")
     assert status == 200 and kind.startswith("text/plain; version=0.0.4"), (status, kind)
@@ -104,7 +114,7 @@ def test_failures_are_counted_by_kind(stack):
     stack.agent.fault(status=500, method="GetKey")
     stack.start()
     failed = ("agent_requests_total", 'method="GetKey",result="peer"')
-    wait_until(lambda: control_of(stack).exists() and metrics_of(stack).get(failed), "it is counted")
+    wait_until(lambda: answers(stack) and metrics_of(stack).get(failed), "it is counted")
     metrics = metrics_of(stack)
     assert metrics["https_up", ""] == 0
     assert metrics["failures_total", 'activity="keys",kind="peer"'] >= 1

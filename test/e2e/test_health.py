@@ -77,20 +77,20 @@ def test_a_file_that_is_being_edited_makes_nobody_restart_what_serves(served):
     served.config.write_text(f"{text}\ndomian: x\n")
     try:
         for question in ((), ("--attested",)):
-            said = run(served, "health", *question)
+            said = command(served, "health", *question)
             assert said.code == HEALTHY and f"HTTPS serves leaf {leaf}" in said.out, said
             assert "the settings cannot be used" in said.err and "FATAL" not in said.err, said
-        assert run(served, "health", "--live").code == HEALTHY
-        assert run(served, "status").code == 0
-        assert run(served, "reload").code == UNUSABLE
-        said = run(served, "status")
+        assert command(served, "health", "--live").code == HEALTHY
+        assert command(served, "status").code == 0
+        assert command(served, "reload").code == UNUSABLE
+        said = command(served, "status")
         assert said.code == 3 and '! reload failed: ' in said.out and '"domian"' in said.out, said
         # Nobody to ask: then it is what is wrong with the settings that has to be told.
-        said = run(served, "health", "--set", f"run_dir={served.root}")
+        said = command(served, "health", "--set", f"run_dir={served.root}")
         assert said.code == UNUSABLE and "FATAL" in said.err and not said.out, said
     finally:
         served.config.write_text(text)
-    assert run(served, "reload").code == 0 and run(served, "status").code == 0
+    assert command(served, "reload").code == 0 and command(served, "status").code == 0
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from loopback import is_listening, wait_until
 from processes import environment
 from rotation import serve
 from stack import IS_ROOT, Stack
-from test_control import Socket, ask, control_of, metrics_of
+from test_control import Socket, answers, ask, control_of, metrics_of
 from test_reload import reload
 
 PATH = "/cert-manager/metrics"
@@ -220,6 +220,7 @@ def test_group_that_is_missing_is_told_and_costs_nothing_else(new_stack):
     stack.expected_trouble = r"\[emerg\].*no-such-group|nginx \(exit status 1; not expected\)"
     stack.start()
     stack.log.wait_for('ERROR - metrics.nginx: .*there is no group "no-such-group"')
+    wait_until(lambda: answers(stack), "the other socket is there")
     assert ask(stack, "GET", "/metrics")[0] == 200
 
 
