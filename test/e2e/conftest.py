@@ -66,9 +66,22 @@ def fixture_certbot(request):
     return request.param
 
 
+# They take minutes: begun last, they would be waited for by idle cores.
+LONG = (
+    "test_ten_thousand_connections_leave_no_block_behind",
+    "test_ten_renewals_in_a_row",
+    "test_fifty_rotations_under_load_are_not_noticed",
+    "test_other_keys_are_noticed_before_an_order_and_taken_together",
+)
+
+
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """Tests that only look at one container run in one process, so that it is made once."""
+    """
+    Tests that only look at one container run in one process, so that it is made once. Long ones come
+    first.
+    """
+    items.sort(key=lambda item: getattr(item, "originalname", None) not in LONG)
     for item in items:
         if "served" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-served"))
