@@ -1,5 +1,6 @@
 #include "app/status_screen.h"
 
+#include "app/control_client.h"
 #include "app/terminal.h"
 #include "base/text.h"
 
@@ -12,13 +13,6 @@
 enum { LABEL_WIDTH = 13, VALUE_MAX = 4096, NARROWEST = 20 };
 
 /* ---- members ---- */
-
-static const char *text_of(const json_t *object, const char *name)
-{
-    const char *text = json_string_value(json_object_get(object, name));
-
-    return text == NULL ? "" : text;
-}
 
 /* Times are so far from the limits of their type that they can be added and multiplied. */
 static int64_t number_of(const json_t *object, const char *name)
@@ -117,9 +111,9 @@ static void print_head(const struct screen *screen, const json_t *status)
     const json_t *text;
     size_t i;
 
-    terminal_print(screen->out, TERMINAL_BOLD, "%s", text_of(status, "domain"));
+    terminal_print(screen->out, TERMINAL_BOLD, "%s", control_text(status, "domain"));
     terminal_print(screen->out, TERMINAL_PLAIN, "  %s, cert-manager %s, up for %s",
-                   text_of(status, "mode"), text_of(status, "version"),
+                   control_text(status, "mode"), control_text(status, "version"),
                    text_duration(up, screen->now - number_of(status, "started_at")));
     fputs(screen->line_end, screen->out);
     json_array_foreach((json_t *)(uintptr_t)attention, i, text)
@@ -168,8 +162,8 @@ static void print_certificate(const struct screen *screen, const json_t *leaf)
         return;
     }
     row(screen, "certificate", TERMINAL_PLAIN, "issuer \"%s\", serial %s",
-        text_of(leaf, "issuer"), text_of(leaf, "serial"));
-    row(screen, "  sha256", TERMINAL_PLAIN, "%s", text_of(leaf, "sha256"));
+        control_text(leaf, "issuer"), control_text(leaf, "serial"));
+    row(screen, "  sha256", TERMINAL_PLAIN, "%s", control_text(leaf, "sha256"));
     row(screen, "  valid", left == 0 ? TERMINAL_BAD : TERMINAL_PLAIN,
         "from %s to %s, %d %% left", text_time(from_text, from), text_time(to_text, to),
         to > from ? (int)(100 * left / (to - from)) : 0);
@@ -189,39 +183,40 @@ static void print_leaf(const struct screen *screen, const char *label,
 
 static void print_seen(const struct screen *screen, const json_t *status)
 {
-    const char *leaf = text_of(json_object_get(status, "certificate"), "sha256");
+    const char *leaf = control_text(json_object_get(status, "certificate"), "sha256");
     const json_t *served = json_object_get(status, "served");
     const json_t *event = json_object_get(status, "last_event");
     const json_t *measurement = json_object_get(status, "measurement");
     char ago[TEXT_DURATION_SIZE + 8];
     char suffix[TEXT_DURATION_SIZE + 64];
 
-    if (number_of(served, "probed_at") != 0 && text_of(served, "error")[0] != '\0') {
-        row(screen, "  port", TERMINAL_BAD, "%s, %s", text_of(served, "error"),
+    if (number_of(served, "probed_at") != 0 && control_text(served, "error")[0] != '\0') {
+        row(screen, "  port", TERMINAL_BAD, "%s, %s", control_text(served, "error"),
             away(ago, screen, number_of(served, "probed_at")));
     } else if (number_of(served, "probed_at") != 0) {
         snprintf(suffix, sizeof suffix, ", presented %s",
                  away(ago, screen, number_of(served, "probed_at")));
-        print_leaf(screen, "  port", leaf, text_of(served, "sha256"), suffix);
+        print_leaf(screen, "  port", leaf, control_text(served, "sha256"), suffix);
     }
     if (number_of(event, "at") != 0) {
-        snprintf(suffix, sizeof suffix, ", by the %s %s", text_of(event, "from"),
+        snprintf(suffix, sizeof suffix, ", by the %s %s", control_text(event, "from"),
                  away(ago, screen, number_of(event, "at")));
-        print_leaf(screen, "  last event", leaf, text_of(event, "sha256"), suffix);
+        print_leaf(screen, "  last event", leaf, control_text(event, "sha256"), suffix);
     }
-    if (strcmp(text_of(status, "mode"), "development") == 0)
+    if (strcmp(control_text(status, "mode"), "development") == 0)
         row(screen, "  attested", TERMINAL_PLAIN, "not in development");
     else if (is_true(measurement, "attested"))
         row(screen, "  attested", TERMINAL_GOOD, "yes, by %s",
-            text_of(measurement, "backend"));
+            control_text(measurement, "backend"));
     else
-        row(screen, "  attested", TERMINAL_BAD, "NO: %s", text_of(measurement, "reason"));
+        row(screen, "  attested", TERMINAL_BAD, "NO: %s",
+            control_text(measurement, "reason"));
 }
 
 static void print_nginx(const struct screen *screen, const json_t *nginx)
 {
-    const char *level = text_of(nginx, "configuration");
-    const char *reason = text_of(nginx, "reason");
+    const char *level = control_text(nginx, "configuration");
+    const char *reason = control_text(nginx, "reason");
     bool full = strcmp(level, "full") == 0;
 
     row(screen, "nginx", full ? TERMINAL_PLAIN : TERMINAL_DOUBTFUL,
@@ -254,17 +249,17 @@ static const char *phrase_of(const char *action)
 
 static void print_next(const struct screen *screen, const json_t *next)
 {
-    const char *phrase = phrase_of(text_of(next, "action"));
+    const char *phrase = phrase_of(control_text(next, "action"));
     int64_t at = number_of(next, "at");
     char when[TEXT_DURATION_SIZE + 8];
 
     if (at == 0)
-        row(screen, "next", TERMINAL_PLAIN, "%s", text_of(next, "why"));
+        row(screen, "next", TERMINAL_PLAIN, "%s", control_text(next, "why"));
     else if (at <= screen->now)
-        row(screen, "next", TERMINAL_PLAIN, "%s: %s", phrase, text_of(next, "why"));
+        row(screen, "next", TERMINAL_PLAIN, "%s: %s", phrase, control_text(next, "why"));
     else
         row(screen, "next", TERMINAL_PLAIN, "%s %s: %s", phrase, away(when, screen, at),
-            text_of(next, "why"));
+            control_text(next, "why"));
 }
 
 static void print_activity(const struct screen *screen, const json_t *activity)
@@ -274,8 +269,8 @@ static void print_activity(const struct screen *screen, const json_t *activity)
     if (!json_is_object(activity))
         row(screen, "now", TERMINAL_PLAIN, "nothing");
     else
-        row(screen, "now", TERMINAL_BOLD, "%s: %s, for %s", text_of(activity, "flow"),
-            text_of(activity, "step"),
+        row(screen, "now", TERMINAL_BOLD, "%s: %s, for %s",
+            control_text(activity, "flow"), control_text(activity, "step"),
             text_duration(duration, screen->now > number_of(activity, "since")
                                         ? screen->now - number_of(activity, "since")
                                         : 0));
@@ -291,36 +286,37 @@ static void print_outcomes(const struct screen *screen, const json_t *status)
 
     if (json_is_object(success))
         row(screen, "last success", TERMINAL_PLAIN, "%s, %s",
-            text_of(success, "activity"), away(ago, screen, number_of(success, "at")));
+            control_text(success, "activity"),
+            away(ago, screen, number_of(success, "at")));
     if (!json_is_object(failure)) {
         row(screen, "last failure", TERMINAL_PLAIN, "none since the start");
         return;
     }
     if (!open) {
         row(screen, "last failure", style, "%s (%s), %s, over: %s",
-            text_of(failure, "activity"), text_of(failure, "kind"),
-            away(ago, screen, number_of(failure, "at")), text_of(failure, "reason"));
+            control_text(failure, "activity"), control_text(failure, "kind"),
+            away(ago, screen, number_of(failure, "at")), control_text(failure, "reason"));
         return;
     }
     /* Its reason is what somebody should look at, and stands above. */
-    row(screen, "last failure", style, "%s (%s), %s", text_of(failure, "activity"),
-        text_of(failure, "kind"), away(ago, screen, number_of(failure, "at")));
+    row(screen, "last failure", style, "%s (%s), %s", control_text(failure, "activity"),
+        control_text(failure, "kind"), away(ago, screen, number_of(failure, "at")));
     row(screen, "  again", style, "%s, after attempt %" PRId64,
         away(ago, screen, number_of(failure, "retry_at")), number_of(failure, "attempt"));
-    if (text_of(failure, "hint")[0] != '\0')
-        row(screen, "  hint", style, "%s", text_of(failure, "hint"));
+    if (control_text(failure, "hint")[0] != '\0')
+        row(screen, "  hint", style, "%s", control_text(failure, "hint"));
 }
 
 /* What another part of the screen says need not be said again, such as the leaf that is served. */
 static const char *news_of(const char *kind, const json_t *request, const json_t *status)
 {
-    const char *text = text_of(request, "text");
-    bool failed = strcmp(text_of(request, "state"), "failed") == 0;
-    const char *leaf = text_of(json_object_get(status, "certificate"), "sha256");
+    const char *text = control_text(request, "text");
+    bool failed = strcmp(control_text(request, "state"), "failed") == 0;
+    const char *leaf = control_text(json_object_get(status, "certificate"), "sha256");
     const json_t *failure = json_object_get(status, "last_failure");
-    const char *reason = text_of(failure, "reason");
+    const char *reason = control_text(failure, "reason");
 
-    if (strcmp(text_of(request, "state"), "done") == 0 && leaf[0] != '\0' &&
+    if (strcmp(control_text(request, "state"), "done") == 0 && leaf[0] != '\0' &&
         strstr(text, leaf) != NULL)
         return "that certificate is served";
     if (failed &&
@@ -340,7 +336,7 @@ static void print_requests(const struct screen *screen, const json_t *status)
         const char *news = news_of(kind, request, status);
 
         row(screen, kind, TERMINAL_PLAIN, "request %" PRId64 ", %s%s%s",
-            number_of(request, "id"), text_of(request, "state"),
+            number_of(request, "id"), control_text(request, "state"),
             news[0] == '\0' ? "" : ": ", news);
     }
 }
@@ -379,16 +375,16 @@ static void print_authorities(const struct screen *screen, const json_t *status)
 
     json_array_foreach(json_object_get(status, "authorities"), i, authority)
     {
-        const char *account = text_of(authority, "account");
+        const char *account = control_text(authority, "account");
 
-        row(screen, "CA", TERMINAL_PLAIN, "%s", text_of(authority, "directory"));
+        row(screen, "CA", TERMINAL_PLAIN, "%s", control_text(authority, "directory"));
         row(screen, "  account",
-            strcmp(text_of(authority, "account_state"), "valid") == 0 ||
+            strcmp(control_text(authority, "account_state"), "valid") == 0 ||
                     account[0] == '\0'
                 ? TERMINAL_PLAIN
                 : TERMINAL_BAD,
             "%s%s%s", account, account[0] == '\0' ? "" : ", ",
-            text_of(authority, "account_state"));
+            control_text(authority, "account_state"));
         print_limits(screen, json_object_get(authority, "limits"));
     }
 }
@@ -397,20 +393,22 @@ static void print_parts(const struct screen *screen, const json_t *status)
 {
     const json_t *agent = json_object_get(status, "agent");
     const json_t *certbot = json_object_get(status, "certbot");
-    const char *version = text_of(agent, "version");
-    const char *app = text_of(agent, "app_name");
-    const char *error = text_of(certbot, "error");
+    const char *version = control_text(agent, "version");
+    const char *app = control_text(agent, "app_name");
+    const char *error = control_text(certbot, "error");
 
     if (json_is_object(agent))
-        row(screen, "agent", TERMINAL_PLAIN, "%s, %s%s%s%s", text_of(agent, "endpoint"),
+        row(screen, "agent", TERMINAL_PLAIN, "%s, %s%s%s%s",
+            control_text(agent, "endpoint"),
             version[0] == '\0' ? "version not known" : "version ", version,
             app[0] == '\0' ? "" : ", application ", app);
     if (json_is_object(certbot))
         row(screen, "certbot", error[0] == '\0' ? TERMINAL_PLAIN : TERMINAL_BAD, "%s, %s",
-            text_of(certbot, "path"),
-            error[0] != '\0'                         ? error
-            : text_of(certbot, "version")[0] != '\0' ? text_of(certbot, "version")
-                                                     : "version not known yet");
+            control_text(certbot, "path"),
+            error[0] != '\0' ? error
+            : control_text(certbot, "version")[0] != '\0'
+                ? control_text(certbot, "version")
+                : "version not known yet");
 }
 
 void screen_print(const struct screen *screen, const json_t *status)
