@@ -27,6 +27,7 @@ static int run(const struct command_line *line)
     struct config config;
     int code;
 
+    daemon_hold_hangups();
     setup_harden();
     code = setup_load(&config, line, SETUP_LOG_WARNINGS);
     if (code == 0)

@@ -13,6 +13,12 @@
 #include "domain/deployment.h"
 
 /*
+ * SIGHUP waits from here on until a life of daemon_run() reads it. For the first moment of a daemon: it
+ * would be ended by one that comes while it reads its settings.
+ */
+void daemon_hold_hangups(void);
+
+/*
  * Runs until SIGTERM or SIGINT. The exit code of the process.
  *
  * On SIGHUP, and when asked over the control socket, the settings are read again from where `said` says.

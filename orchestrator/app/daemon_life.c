@@ -388,6 +388,15 @@ static void turn_over(struct daemon *d, struct config *config,
     setup_follow(config);
 }
 
+void daemon_hold_hangups(void)
+{
+    sigset_t hangup;
+
+    sigemptyset(&hangup);
+    sigaddset(&hangup, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &hangup, NULL);
+}
+
 int daemon_run(struct config *config, const struct command_line *said)
 {
     struct config former_config = {0};
