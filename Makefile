@@ -230,6 +230,7 @@ test: deps
 	@$(MAKE) --no-print-directory tidy
 	@$(MAKE) --no-print-directory e2e
 	@$(MAKE) --no-print-directory e2e-newer-nginx
+	@$(MAKE) --no-print-directory test-image
 
 demo: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) all
@@ -277,9 +278,18 @@ install: all man
 # With docker or buildah; see deploy/build-image. ENGINE runs the base image, to see what it offers.
 ENGINE     ?= docker
 BASE_IMAGE ?= docker.io/library/debian:trixie-slim
-.PHONY: image lock-packages
+.PHONY: image test-image lock-packages
 image:
 	@BASE=$(BASE_IMAGE) deploy/build-image $(IMAGE)
+# Built by buildah, which needs no daemon, on a base that is made here when no registry has it. pip
+# trusts whom this machine trusts.
+TEST_IMAGE := localhost/cert-manager:test
+test-image: newer-pebble
+	@test/image/make-base
+	@ENGINE=buildah BASE=$(BASE_IMAGE) EXTRA_ROOTS=/etc/ssl/certs/ca-certificates.crt \
+	  deploy/build-image $(TEST_IMAGE) >build/test-image.log 2>&1 || { tail -n 40 build/test-image.log; exit 1; }
+	@IMAGE=$(TEST_IMAGE) $(PYTHON) -m pytest -p no:cacheprovider -q -n $(TEST_JOBS) --dist loadgroup \
+	  --durations=5 $(PYTEST_ARGS) test/image
 lock-packages:
 	@test/lib/lock-packages packages.lock "$(ENGINE)" $(BASE_IMAGE)
 
@@ -297,6 +307,7 @@ help:
 	@echo "make e2e-newer-nginx   those of the nginx modules with the nginx of Debian's next release"
 	@echo "make lock-certbot      certbot.lock anew: the newest certbot 5 and what it needs, with sums"
 	@echo "make image [IMAGE=]    the container image, the same bytes each time, with docker or buildah"
+	@echo "make test-image        builds the image and tries it with podman: modes, volumes, restrictions, contract"
 	@echo "make lock-packages     packages.lock anew: Debian's newest packages for the image (ENGINE=podman)"
 	@echo "make layers | format-check | tidy | compile-check | format"
 	@echo "make man | man-check   the manuals and the completion for bash; what mandoc says of them"

@@ -1,7 +1,6 @@
 """What the end-to-end tests share: the CA, and containers that must leave nothing behind."""
 
 import contextlib
-import os
 import sys
 from pathlib import Path
 
@@ -11,9 +10,8 @@ TEST = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TEST / "lib"), str(TEST / "fakes")]
 
 from pebble import Pebble  # noqa: E402
+from reporting import logs_of, pytest_runtest_makereport  # noqa: E402, F401
 from stack import CERTBOT, NEWER_CERTBOT, PROGRAM, Stack  # noqa: E402
-
-LOGS = pytest.StashKey()
 
 
 @pytest.fixture(scope="session", name="ca")
@@ -85,20 +83,3 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "served" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-served"))
-
-
-def logs_of(node):
-    return node.stash.setdefault(LOGS, {})
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item):
-    """A failure shows the logs. In CI a test that did not run has failed."""
-    report = (yield).get_result()
-    if report.skipped and os.environ.get("CI") == "true" and not hasattr(report, "wasxfail"):
-        report.outcome = "failed"
-        report.longrepr = f"skipped in CI: {report.longrepr}"
-    if report.failed:
-        for node in item.listchain():
-            for what, log in node.stash.get(LOGS, {}).items():
-                report.sections.append((f"log of {what}", log.text()))

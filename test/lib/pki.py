@@ -24,7 +24,11 @@ def derived_material(seed, path):
 
 
 def derived_key(seed, path):
-    material = derived_material(seed, path)
+    return private_key(derived_material(seed, path))
+
+
+def private_key(material):
+    """The key that 32 bytes are."""
     return ec.derive_private_key(int.from_bytes(material, "big"), ec.SECP256R1())
 
 

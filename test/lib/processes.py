@@ -139,6 +139,16 @@ def stop(process, timeout=20.0):
     return survivors
 
 
+@contextlib.contextmanager
+def adopted(pid):
+    """Somebody else's process that may become our child, and is no orphan meanwhile."""
+    _spawned.add(pid)
+    try:
+        yield
+    finally:
+        _spawned.discard(pid)
+
+
 def cut(process):
     """SIGKILL to a process and to all that it has started, also when it has ended before them."""
     process.kill()
