@@ -10,8 +10,9 @@
 
 /*
  * From now on the unix socket at `path` is tried until somebody listens there, for ten seconds at
- * most, and while this process lives, whatever it becomes; connecting is all that is done. ERR_CONFIG
- * when the path is too long for a socket.
+ * most, and while this process lives, whatever it becomes; connecting is all that is done. A socket that
+ * nobody listens at now is one that a killed container left behind, and removed. ERR_CONFIG when the path
+ * is too long for a socket.
  */
 int wake_when_listening(const char *path, struct err *err);
 

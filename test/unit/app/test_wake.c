@@ -87,12 +87,40 @@ static void test_waits_for_who_listens_later(void **state)
     close(listener);
 }
 
+/* Of a life that was killed. */
+static void test_removes_a_socket_that_nobody_listens_at(void **state)
+{
+    struct err err = ERR_INIT;
+    int listener;
+
+    (void)state;
+    close(bound_socket());
+    assert_int_equal(wake_when_listening(address.sun_path, &err), 0);
+    assert_int_equal(access(address.sun_path, F_OK), -1);
+    listener = bound_socket();
+    expect_one_connection(listener);
+    close(listener);
+}
+
+static void test_leaves_what_is_no_socket(void **state)
+{
+    struct err err = ERR_INIT;
+    FILE *file = fopen(address.sun_path, "w");
+
+    (void)state;
+    assert_non_null(file);
+    assert_int_equal(fclose(file), 0);
+    assert_int_equal(wake_when_listening(address.sun_path, &err), 0);
+    assert_int_equal(access(address.sun_path, F_OK), 0);
+}
+
 static void test_leaves_no_child(void **state)
 {
     struct err err = ERR_INIT;
     int listener = bound_socket();
 
     (void)state;
+    assert_int_equal(listen(listener, 5), 0);
     assert_int_equal(wake_when_listening(address.sun_path, &err), 0);
     assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
     expect_one_connection(listener);
@@ -119,6 +147,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_connects_to_who_listens),
         TEST(test_waits_for_who_listens_later),
+        TEST(test_removes_a_socket_that_nobody_listens_at),
+        TEST(test_leaves_what_is_no_socket),
         TEST(test_leaves_no_child),
         TEST(test_path_that_is_too_long),
     };
