@@ -50,7 +50,7 @@ $(error VARIANT=$(VARIANT) is not one of release, debug, asan, cover)
 endif
 
 # Goals that need no compiler must work before the libraries are installed.
-NO_LIBRARIES := help clean deps test demo layers install-hooks lock-certbot image lock-packages
+NO_LIBRARIES := help clean deps test demo layers install-hooks lock-certbot image lock-packages bench-image
 ifneq ($(filter-out $(NO_LIBRARIES),$(or $(MAKECMDGOALS),all)),)
 MISSING := $(strip $(foreach l,$(LIBRARIES),$(shell $(PKG_CONFIG) --exists $(l) 2>/dev/null || echo $(l))))
 ifneq ($(MISSING),)
@@ -198,6 +198,11 @@ bench-ekm: modules
 bench-rotation: program modules $(TEST_PROGRAMS)
 	@BUILD=$(BUILD) $(PYTHON) test/bench/rotation.py $(BENCH_ARGS)
 
+# Of the image that is there already: IMAGE names it.
+.PHONY: bench-image
+bench-image: newer-pebble
+	@$(PYTHON) test/bench/image.py
+
 # ---- style -------------------------------------------------------------------------------
 FORMATTED := $(SOURCES) $(HEADERS) $(sort $(wildcard test/unit/*/*.[ch] test/lib/*.c))
 .PHONY: layers format format-check tidy compile-check
@@ -303,6 +308,7 @@ help:
 	@echo "make bench             time to HTTPS, certbot's share, memory at rest"
 	@echo "make bench-rotation    for how long the served leaf is not the last event"
 	@echo "make bench-ekm         what the nginx modules cost (BENCH_ARGS='--json FILE')"
+	@echo "make bench-image       start, stop, memory at rest and size of an image (IMAGE=)"
 	@echo "make unit | e2e        one kind of tests (PYTEST_ARGS='-k name')"
 	@echo "make e2e-newer-nginx   those of the nginx modules with the nginx of Debian's next release"
 	@echo "make lock-certbot      certbot.lock anew: the newest certbot 5 and what it needs, with sums"

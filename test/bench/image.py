@@ -1,0 +1,201 @@
+#!/usr/bin/env python3
+"""The image: how fast it starts and stops, and what it needs at rest: `make bench-image`.
+
+Containers of it run one after the other, several rounds in one run:
+- start to the first HTTPS 200: development, a certificate that is stored, and a first issuance by Pebble
+- where the time of a start goes, by the lines of its log
+- how long it takes to stop
+- PSS at rest of all that is not nginx
+- what it has above its base, by layer
+
+A start is counted from the command to the engine, so the engine's own time is in it. What is aimed at is for
+two cores that do nothing else; nothing fails here.
+"""
+
+import json
+import re
+import ssl
+import statistics
+import sys
+import time
+from datetime import datetime, timezone
+from os import sysconf
+from pathlib import Path
+
+TEST = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TEST / "lib"), str(TEST / "fakes")]
+
+import client  # noqa: E402
+from container import IMAGE, Container, podman  # noqa: E402
+from log import Log  # noqa: E402
+from loopback import enter_network_of_own  # noqa: E402
+from pebble import Pebble  # noqa: E402
+from processes import read_proc  # noqa: E402
+
+ROUNDS = 7
+POLL_S = 0.002
+BASE = "docker.io/library/debian:trixie-slim"
+MIB = 2**20
+
+# Words of the log that end a part of the start.
+MOMENTS = {
+    "prestart, Python, supervisord": r"INFO supervisord started",
+    "programs spawned": r"INFO spawned: 'cert-manager'",
+    "cert-manager's first line": r"cert-manager \S+ for ",
+    "certificate and keys at hand": r"the stored certificate is valid|certificate made for",
+    "nginx -t, measured, reloaded, probed": r"HTTPS serves ",
+}
+
+
+def first_https(container):
+    """Seconds from the command to the engine until /health answers over HTTPS."""
+    began = time.monotonic()
+    container.start()
+    while not answers(container):
+        assert container.is_running, container.log.text()
+        time.sleep(POLL_S)
+    took = time.monotonic() - began
+    container.log.wait_for("HTTPS serves ")
+    return took
+
+
+def start_in_parts(container):
+    """Seconds of the whole, and of each part of it."""
+    moment = time.time()
+    parts = {"whole": first_https(container)}
+    moments = {"the engine, to the first process": begin_of(container.pid)}
+    moments |= {part: time_of(container.log, pattern) for part, pattern in MOMENTS.items()}
+    for part, end in moments.items():
+        parts[part], moment = end - moment, end
+    return parts
+
+
+def answers(container):
+    anyone = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
+    try:
+        return client.get(container.https, "/health", container.domain, anyone).status == 200
+    except OSError:
+        return False
+
+
+def begin_of(pid):
+    """When a process was made, to 10 ms."""
+    ticks = int(read_proc(pid, "stat").rpartition(b") ")[2].split()[19])
+    return time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / sysconf("SC_CLK_TCK"))
+
+
+def time_of(log, pattern):
+    """Lines of supervisord and of cert-manager have theirs in the same form."""
+    line = next(line for line in log.lines() if re.search(pattern, line))
+    text = re.search(r"\d{4}-\S+ [\d:]+,\d{3}", line)[0]
+    return datetime.strptime(text, "%Y-%m-%d %H:%M:%S,%f").replace(tzinfo=timezone.utc).timestamp()
+
+
+class Measured:
+    def __init__(self):
+        self.development, self.stored, self.stops = [], [], []
+        self.issuances, self.certbots, self.rests = [], [], []
+        self.alone = {}
+
+    def round(self, ca):
+        with Container(variables={"DEV_MODE": "true", "LOG_LEVEL": "info"}) as container:
+            self.development.append(start_in_parts(container))
+            for program, command in ALONE.items():
+                self.alone.setdefault(program, []).append(seconds_of(container, command))
+            self.stops.append(container.stop())
+        with Container(ca, variables={"LOG_LEVEL": "debug"}) as container:
+            self.issuances.append(first_https(container))
+            certbot = time_of(container.log, "issue: run certbot: begins")
+            self.certbots.append(time_of(container.log, "issue: check chain: begins") - certbot)
+            self.rests.append(pss_of(container))
+            self.stops.append(container.stop())
+            container.variables["LOG_LEVEL"], container.log = "info", Log()
+            self.stored.append(start_in_parts(container))
+            self.stops.append(container.stop())
+
+
+# What a start runs, once more by itself and in a container that is warm.
+ALONE = {
+    "prestart alone": "cert-manager prestart -- /bin/true",
+    "supervisord alone: Python and its modules": "supervisord --version",
+}
+
+
+def seconds_of(container, command):
+    script = f"a=$(date +%s%N); {command} >/dev/null; b=$(date +%s%N); echo $((b - a))"
+    return int(container.execute("sh", "-c", script).stdout) / 1e9
+
+
+def pss_of(container):
+    """KiB by program, of all that is not nginx."""
+    found = {}
+    for pid, line in [(container.pid, "supervisord"), *((one.pid, one.line) for one in container.processes())]:
+        if line.startswith("nginx:"):
+            continue
+        name = "supervisord" if pid == container.pid else "cert-manager run"
+        if "prestart" in line:
+            name = "log prefix of nginx"
+        size = re.search(rb"^Pss:\s+(\d+) kB", read_proc(pid, "smaps_rollup"), re.MULTILINE)
+        found[name] = found.get(name, 0) + int(size[1])
+    return found
+
+
+def layers_above_base():
+    """(what made it, bytes), for each that has files."""
+    history = json.loads(podman("history", "--no-trunc", "--format=json", IMAGE).stdout)
+    of_base = json.loads(podman("history", "--no-trunc", "--format=json", BASE).stdout)
+    return [(entry["CreatedBy"], entry["size"]) for entry in history[: -len(of_base)] if entry["size"]]
+
+
+# What is printed.
+
+
+def row(what, values, aim="", unit="ms", scale=1000.0):
+    low, middle, high = min(values), statistics.median(values), max(values)
+    print(f"{what:<46} {middle * scale:9.1f} {low * scale:9.1f} {high * scale:9.1f}  {unit:<4} {aim}")
+
+
+def rows_of_parts(what, starts):
+    for part in starts[0]:
+        seconds = [start[part] for start in starts]
+        if part == "whole":
+            row(f"{what}: start to first HTTPS 200", seconds, "≤ 1300")
+        else:
+            row(f"  {part}", seconds)
+
+
+def show(measured):
+    print(f"{'':<46} {'median':>9} {'min':>9} {'max':>9}       aim")
+    rows_of_parts("development", measured.development)
+    rows_of_parts("stored certificate", measured.stored)
+    for program, seconds in measured.alone.items():
+        row(program, seconds)
+    row("first issuance: start to first HTTPS 200", measured.issuances)
+    row("  of which certbot", measured.certbots)
+    others = [whole - certbot for whole, certbot in zip(measured.issuances, measured.certbots, strict=True)]
+    row("  of which all else", others, "≤ 1500")
+    row("stop", measured.stops, "≤ 8000")
+    for name in measured.rests[0]:
+        row(f"at rest, PSS: {name}", [rest[name] for rest in measured.rests], "", "MiB", 1 / 1024)
+    sums = [sum(rest.values()) for rest in measured.rests]
+    row("at rest, PSS: all that is not nginx", sums, "≤ 40", "MiB", 1 / 1024)
+    layers = layers_above_base()
+    for made_by, size in layers:
+        print(f"layer above the base: {size / 1e6:6.1f} MB  {made_by[:70]}")
+    print(f"image above the base: {sum(size for _, size in layers) / 1e6:6.1f} MB  (≤ 150)")
+
+
+def main():
+    if podman("image", "exists", IMAGE, check=False).returncode:
+        sys.exit(f"there is no image {IMAGE}: `make image IMAGE={IMAGE}` makes it")
+    enter_network_of_own()
+    measured = Measured()
+    with Pebble(usual_ports=True, newer=True) as ca:
+        for _ in range(ROUNDS):
+            measured.round(ca)
+    show(measured)
+
+
+if __name__ == "__main__":
+    main()
