@@ -1,17 +1,19 @@
 # The cert-manager image: nginx, cert-manager and certbot under supervisord, on Debian.
 #
-# Nothing in it depends on when or where it is built: packages are pinned (packages.lock,
-# certbot.lock), what package managers leave behind is removed, and "make image" has the engine set
-# every time stamp to that of the last commit.
+# Nothing in it depends on when or where it is built: packages are pinned, those of the base as well
+# (packages.lock, certbot.lock), what package managers leave behind is removed, and deploy/build-image has
+# the engine set every time stamp to that of the last commit.
 
 ARG BASE=docker.io/library/debian:trixie-slim
 
 # ---- the program and the modules ----------------------------------------------------------
 FROM ${BASE} AS build
+# See deploy/install-locked.
+ARG PACKAGES=locked
+ARG SNAPSHOT=
 RUN --mount=type=bind,source=packages.lock,target=/tmp/packages.lock \
-    apt-get -q update && \
-    DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install \
-      $(sed -n 's/^build //p' /tmp/packages.lock)
+    --mount=type=bind,source=deploy/install-locked,target=/tmp/install-locked \
+    sh /tmp/install-locked /tmp/packages.lock build
 WORKDIR /build
 COPY Makefile ./
 COPY orchestrator orchestrator
@@ -19,7 +21,7 @@ COPY ekm-module ekm-module
 COPY hooks hooks
 COPY nginx_conf nginx_conf
 COPY docs/man docs/man
-COPY supervisord.conf ./
+COPY supervisord.conf LICENSE ./
 # Without debug information: a backtrace in the log has function names all the same.
 RUN make -j"$(nproc)" && make install DESTDIR=/out && \
     strip --strip-unneeded /out/usr/bin/cert-manager /out/usr/lib/nginx/modules/*.so && \
@@ -27,10 +29,11 @@ RUN make -j"$(nproc)" && make install DESTDIR=/out && \
 
 # ---- certbot ------------------------------------------------------------------------------
 FROM ${BASE} AS certbot
+ARG PACKAGES=locked
+ARG SNAPSHOT=
 RUN --mount=type=bind,source=packages.lock,target=/tmp/packages.lock \
-    apt-get -q update && \
-    DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install \
-      $(sed -n 's/^certbot //p' /tmp/packages.lock)
+    --mount=type=bind,source=deploy/install-locked,target=/tmp/install-locked \
+    sh /tmp/install-locked /tmp/packages.lock certbot
 # Byte code is made here, for users who may not write it, with sums of the sources in place of
 # their dates. pip has done its work.
 # The secret "roots" may have further roots, for builds behind a proxy that looks into TLS.
@@ -50,24 +53,29 @@ RUN --mount=type=bind,source=certbot.lock,target=/tmp/certbot.lock \
 
 # ---- what runs ----------------------------------------------------------------------------
 FROM ${BASE} AS runtime
+ARG PACKAGES=locked
+ARG SNAPSHOT=
 # The services that Debian's packages bring are not started (policy-rc.d), and what differs from
 # build to build is removed in the same layer: logs, caches, lists, backups of dpkg and shadow.
+# Of the documentation the licences stay. Nobody becomes root by running a program: no set-user-ID bits.
 RUN --mount=type=bind,source=packages.lock,target=/tmp/packages.lock \
+    --mount=type=bind,source=deploy/install-locked,target=/tmp/install-locked \
     printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d && chmod 0755 /usr/sbin/policy-rc.d && \
-    apt-get -q update && \
-    DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install \
-      $(sed -n 's/^runtime //p' /tmp/packages.lock) && \
+    sh /tmp/install-locked /tmp/packages.lock runtime && \
     useradd --system --user-group --no-create-home --home-dir /nonexistent \
       --shell /usr/sbin/nologin certbot && \
     rm -rf /usr/sbin/policy-rc.d \
       /etc/nginx/sites-enabled /etc/nginx/sites-available /etc/nginx/modules-enabled \
       /etc/nginx/snippets /etc/nginx/nginx.conf /etc/supervisor/supervisord.conf \
-      /var/www/html /var/lib/nginx && \
+      /var/www /var/lib/nginx && \
     apt-get -q clean && \
     rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/cache/ldconfig/* \
       /var/lib/dpkg/*-old /var/lib/dpkg/lock* /var/lib/dpkg/triggers/Lock /var/log/* /etc/*- \
-      /usr/share/doc/* /usr/share/man/* /usr/share/info/* /usr/share/locale/* \
+      /usr/share/man/* /usr/share/info/* /usr/share/locale/* \
       /usr/share/lintian /usr/share/bash-completion && \
+    find /usr/share/doc -mindepth 1 ! -type d ! -name copyright -delete && \
+    find /usr/share/doc -mindepth 1 -type d -empty -delete && \
+    find / -xdev -type f -perm /6000 -exec chmod ug-s '{}' + && \
     find /usr/lib/python3* -depth -type d -name __pycache__ -exec rm -rf '{}' + && \
     find / -xdev -name '*.pyc' -delete && \
     python3 -m compileall -q -j 1 --invalidation-mode unchecked-hash \
@@ -97,9 +105,13 @@ HEALTHCHECK --interval=30s --timeout=10s --start-period=2m CMD ["/usr/bin/cert-m
 CMD ["/usr/bin/cert-manager", "prestart", "--boot", "--wake", "/run/supervisor.sock", "--", \
      "/usr/bin/supervisord", "-c", "/etc/supervisor/conf.d/supervisord.conf"]
 
+# deploy/build-image adds labels for the base image.
 ARG REVISION=unknown
+ARG CREATED=1970-01-01T00:00:00Z
 LABEL org.opencontainers.image.title="cert-manager" \
       org.opencontainers.image.description="TLS for services in confidential VMs: nginx, and a certificate that is measured" \
+      org.opencontainers.image.vendor="Concrete Security" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}"

@@ -14,15 +14,16 @@ ekm_root := $(if $(NGINX_ROOT),$(abspath $(NGINX_ROOT)))
 NGINX_SRC ?= $(ekm_root)/usr/share/nginx/src
 
 # The module is loaded into a release nginx, so no sanitizer in any variant.
-ekm_cflags := -g -fPIC -fstack-protector-strong -Wformat -Werror=format-security
-ekm_ldflags := -fPIC -Wl,-z,relro -Wl,-z,now
+ekm_cflags := -g -fPIC -fstack-protector-strong -fstack-clash-protection -fcf-protection \
+              -Wformat -Werror=format-security
+ekm_ldflags := -fPIC -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack -Wl,-z,shstk
 ifeq ($(VARIANT),cover)
 ekm_cflags += -O0 --coverage
 ekm_ldflags += --coverage
 else ifneq ($(filter debug asan,$(VARIANT)),)
 ekm_cflags += -Og
 else
-ekm_cflags += -O2 -D_FORTIFY_SOURCE=2
+ekm_cflags += -O2 -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3
 endif
 ifneq ($(ekm_root),)
 ekm_root_libs := $(wildcard $(ekm_root)/usr/lib/*-linux-gnu*)
