@@ -212,14 +212,17 @@ class AttestationService(Service):
 
 
 class Backends:
-    """All of them, in one event loop in a thread; `binds` is for the container's Stack."""
+    """All of them, in one event loop in a thread; `binds` is for the container's Stack.
 
-    def __init__(self):
+    An `address` for them is closed with them.
+    """
+
+    def __init__(self, address=None):
         self.requests = []  # to any of them, in their order
         self.services = [kind(self.requests) for kind in (Vllm, AuthService, AttestationService)]
         self.vllm, self.auth, self.attestation = self.services
         self.names, self.binds = None, {}
-        self.address = LoopbackAddress()
+        self.address = address or LoopbackAddress()
         self._folder = Path(tempfile.mkdtemp(prefix="backends-"))
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)

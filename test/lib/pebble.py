@@ -42,7 +42,7 @@ class Pebble:
     `name` is that of its host in the URLs, which only a proxy can resolve. It has as many other roots
     as `alternate_roots`, and a chain to each.
     With `usual_ports` challenges are fetched from port 80 and the DNS answers at port 53, so that a
-    container can have it for its own: that needs root.
+    container can have it for its own: that needs root. An `address` is closed with it.
     """
 
     def __init__(
@@ -58,8 +58,9 @@ class Pebble:
         name=None,
         alternate_roots=0,
         usual_ports=False,
+        address=None,
     ):
-        self.address = LoopbackAddress()
+        self.address = address or LoopbackAddress()
         self.http_port = http_port_of.http_port if http_port_of else self.address.port(80 if usual_ports else 8080)
         self.validity_s, self.profiles = validity_s, profiles or {"default": validity_s}
         self.account_keys, self.rejected_nonces = account_keys or {}, rejected_nonces
@@ -164,6 +165,10 @@ class Pebble:
     def add_caa(self, domain, tag, value):
         """One more CAA record, which only those see who ask the DNS: the CA itself does not."""
         self._tell_dns("add-caa", host=domain, policies=[{"tag": tag, "value": value}])
+
+    def answer_challenge(self, domain, text):
+        """One more record for DNS-01 challenges of the name."""
+        self._tell_dns("set-txt", host=f"_acme-challenge.{domain}.", value=text)
 
     def break_dns(self, domain):
         """Look-ups of the name fail (SERVFAIL), until mend_dns()."""

@@ -1,0 +1,359 @@
+"""The deployments in deploy/: compose files that compose implementations take, and what they bring up.
+
+docker-compose judges each and merges them; podman-compose brings them up, with real networks between
+the containers. Only the images of others are replaced, by what the tests have in their place.
+"""
+
+import contextlib
+import itertools
+import json
+import re
+import subprocess
+import threading
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import client
+import pki
+import pytest
+import yaml
+from backends import AuthService, Backends
+from compose import CERT_MANAGER, DEPLOY, Address, Engine, merged
+from connection import Http1, Http2
+from container import IMAGE, REPOSITORY, podman
+from documentation import markdown_blocks
+from ekm_nginx import binding
+from guest_agent import GuestAgent
+from loopback import wait_until
+from pebble import Pebble
+from reporting import logs_of
+
+REFERENCE, BY_FILE = "docker-compose.yml", "docker-compose.config.yml"
+BALANCER = "docker-compose.balancer.yml"
+FORMS = {
+    "reference": (REFERENCE,),
+    "development": (REFERENCE, "docker-compose.dev.yml"),
+    "settings file": (BY_FILE,),
+    "settings file in development": (BY_FILE, "docker-compose.dev.yml"),
+    "replica": (BY_FILE, "docker-compose.replica.yml"),
+    "DNS-01": (BY_FILE, "docker-compose.dns-01.yml"),
+}
+WITH_BALANCER = FORMS | {"balancer": (BALANCER,)}
+# What each asks for, besides what has a default.
+ASKED_FOR = {
+    "CERT_MANAGER_IMAGE": IMAGE,
+    "REPLICA_1": "127.0.0.11",
+    "REPLICA_2": "127.0.0.12",
+    "ACME_DNS_URL": "https://acme-dns.example.com",
+    "ACME_DNS_CREDENTIALS": "/registration.json",
+}
+# A name that all of them are brought up with, so that the CA's directory is all that is different.
+DOMAIN = "vllm.example.test"
+ALLOWED = ("Origin", "https://app.vercel.app")
+RIGHT = ("Authorization", AuthService.right)
+EKM = "X-TLS-EKM-Channel-Binding"
+
+
+@cache
+def deployment_of(form):
+    return merged(*WITH_BALANCER[form], **ASKED_FOR)
+
+
+def cert_manager_of(form):
+    return deployment_of(form)["services"][CERT_MANAGER]
+
+
+def settings_of(form):
+    """The settings file that the deployment mounts; None when it has none."""
+    for volume in cert_manager_of(form)["volumes"]:
+        source, target, *_ = volume.split(":")
+        if target == "/etc/cert-manager/config.yaml":
+            return source
+    return None
+
+
+def unescaped(variables):
+    """docker-compose shows what can be given to it again."""
+    return {name: str(value).replace("$$", "$") for name, value in variables.items()}
+
+
+# ---- as they are written ----
+
+
+@pytest.mark.parametrize("form", WITH_BALANCER)
+def test_compose_takes_it(form):
+    deployment = deployment_of(form)
+    used = {name for service in deployment["services"].values() for name in service.get("networks", ())}
+    assert used == set(deployment.get("networks", ())), "networks that nobody is in"
+
+
+def test_all_of_them_are_looked_at():
+    there = {path.name for path in DEPLOY.glob("docker-compose*")}
+    assert there == {name for files in WITH_BALANCER.values() for name in files}
+
+
+@pytest.mark.parametrize("path", sorted(DEPLOY.glob("docker-compose*")), ids=lambda path: path.name)
+def test_each_begins_with_what_it_is_for_and_how_it_is_started(path):
+    header = "".join(itertools.takewhile(lambda line: line.startswith("#"), path.open()))
+    assert len(header.splitlines()) > 3
+    (command,) = re.findall(r"^#   (docker compose .* up\b.*)$", header, re.MULTILINE)
+    files = re.findall(r"-f (\S+)", command)
+    assert files[-1] == f"deploy/{path.name}"
+    assert tuple(name.removeprefix("deploy/") for name in files) in WITH_BALANCER.values()
+    # Whoever follows it has given a value to all that must have one.
+    needed = set(re.findall(r"\$\{(\w+):\?", path.read_text()))
+    assert needed <= set(re.findall(r"(\w+)=", header)) | {"CERT_MANAGER_IMAGE"}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_cert_manager_has_no_more_rights_than_it_needs(form):
+    service = cert_manager_of(form)
+    needed = ["CHOWN", "DAC_OVERRIDE", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID"]
+    assert (service["cap_drop"], sorted(service["cap_add"])) == (["ALL"], needed)
+    assert service["read_only"] is True
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert {tmpfs.partition(":")[0] for tmpfs in service["tmpfs"]} == {"/run", "/tmp", "/acme-challenge"}
+
+
+def test_reference_has_every_line_of_the_specification():
+    """The documentation shows that deployment as it is for the Python image, from which it changes its image."""
+    (block,) = [b for b in markdown_blocks(REPOSITORY / "docs/OPERATIONS.md") if b.language == "yaml compose"]
+    shown = yaml.safe_load(block.text)["services"][CERT_MANAGER]
+    service = yaml.safe_load((DEPLOY / REFERENCE).read_text())["services"][CERT_MANAGER]
+    with_defaults = [re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", line) for line in service["environment"]]
+    assert set(shown["environment"]) <= set(with_defaults)
+    assert shown["volumes"] == service["volumes"] and shown["networks"] == service["networks"]
+    assert shown["container_name"] == service["container_name"]
+    ports = [re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", line) for line in service["ports"]]
+    assert shown["ports"] == ports
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_settings_are_taken_and_nothing_is_complained_of(form):
+    """In the image, with the paths and the rights of the deployment, and without any network."""
+    service, settings = cert_manager_of(form), settings_of(form)
+    options = ["--rm", "--network=none", "--read-only", "--cap-drop=ALL"]
+    options += [f"--cap-add={name}" for name in service["cap_add"]]
+    options += [f"--tmpfs={tmpfs}" for tmpfs in service["tmpfs"]]
+    options += ["--tmpfs=/etc/nginx/ssl", "--tmpfs=/run/cert-manager"]
+    variables = unescaped(service.get("environment", {}))
+    options += [f"--env={name}={value}" for name, value in variables.items()]
+    if settings:
+        options += [f"--volume={settings}:/etc/cert-manager/config.yaml:ro"]
+    done = podman("--log-level=fatal", "run", *options, IMAGE, "cert-manager", "check", "--offline")
+    assert done.stdout.splitlines()[-1] == "all is well", done.stdout
+    shown = podman("--log-level=fatal", "run", *options, IMAGE, "cert-manager", "config", "--json")
+    # A variable that the program does not know would be one without an effect.
+    known = json.loads(shown.stdout)
+    used = {name for name in variables if name in json.dumps(known)}
+    assert used == set(variables), "variables that nothing comes of"
+
+
+def test_the_application_is_the_same_in_every_settings_file():
+    usual, *others = (
+        yaml.safe_load((DEPLOY / name).read_text())
+        for name in ("config.yaml", "replicas/config.yaml", "dns-01/config.yaml")
+    )
+    for other in others:
+        for section in ("cors", "attestation", "auth", "routes"):
+            assert other[section] == usual[section]
+        assert usual["nginx"].items() <= other["nginx"].items()
+    variables = unescaped(cert_manager_of("reference")["environment"])
+    assert json.loads(variables["CORS_ORIGINS"]) == usual["cors"]["origins"]
+    assert variables["NGINX_MAX_BODY_SIZE"] == usual["nginx"]["max_body_size"]
+    assert variables["DOMAIN"] == usual["domain"]
+
+
+def test_haproxy_takes_its_configuration():
+    done = subprocess.run(
+        ["/usr/sbin/haproxy", "-c", "-f", DEPLOY / "replicas/haproxy.cfg"],
+        env=ASKED_FOR,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0 and "WARN" not in done.stderr, done.stderr
+
+
+# ---- brought up ----
+
+
+@pytest.fixture(name="engine")
+def fixture_engine():
+    with Engine() as engine:
+        yield engine
+
+
+@pytest.fixture(name="bring_up")
+def fixture_bring_up(request, engine):
+    """Starts a deployment at an address of its own, with variables of the shell and a file laid over it."""
+    with contextlib.ExitStack() as cleanup:
+
+        def start(form, override=None, services=(), address=None, **variables):
+            address = address or cleanup.enter_context(contextlib.closing(Address()))
+            variables = {
+                "CERT_MANAGER_IMAGE": IMAGE,
+                "DOMAIN": DOMAIN,
+                "HTTP_PORT": f"{address}:80",
+                "HTTPS_PORT": f"{address}:443",
+            } | variables
+            deployment = engine.deployment(
+                *WITH_BALANCER[form], variables=variables, override=override, services=services
+            )
+            cleanup.enter_context(deployment).start()
+            for service, log in deployment.logs.items():
+                logs_of(request.node)[f"{service} of {form}, {address}"] = log
+            return deployment
+
+        yield start
+
+
+@pytest.fixture(name="reachable_ca")
+def fixture_reachable_ca(request):
+    """A CA that containers on networks of their own reach."""
+    with Pebble(usual_ports=True, newer=True, address=Address()) as ca:
+        logs_of(request.node)["the CA"] = ca.log
+        yield ca
+
+
+@pytest.fixture(name="backends")
+def fixture_backends():
+    with Backends(Address()) as backends:
+        yield backends
+
+
+@pytest.fixture(name="new_agent")
+def fixture_new_agent(tmp_path):
+    """Guest agents of the same application, each with an event log of its own."""
+    tmp_path.chmod(0o755)
+    with contextlib.ExitStack() as cleanup:
+        numbers = itertools.count(1)
+        yield lambda: cleanup.enter_context(GuestAgent(tmp_path / f"dstack-{next(numbers)}.sock"))
+
+
+@pytest.fixture(name="production")
+def fixture_production(bring_up, backends, reachable_ca, tmp_path):
+    """Starts cert-manager of a deployment with the tests' CA, guest agent and backends behind it.
+
+    `more` settings are laid over those of the deployment's file, when it has one.
+    """
+    numbers = itertools.count(1)
+
+    def start(form, agent, address, more=None, **options):
+        backends.names.known.setdefault(DOMAIN, [address])
+        reachable_ca.point(DOMAIN, backends.names.known[DOMAIN][0])
+        usual = yaml.safe_load(open(settings_of(form))) if settings_of(form) else {}
+        of_ca = {"acme": {"directory": reachable_ca.directory, "ca_bundle": "/etc/cert-manager/ca.pem"}}
+        file = tmp_path / f"config-{next(numbers)}.yaml"
+        file.write_text(yaml.safe_dump(laid_over(laid_over(usual, of_ca), more or {})))
+        volumes = {
+            agent.endpoint: "/var/run/dstack.sock",
+            file: "/etc/cert-manager/config.yaml:ro",
+            reachable_ca.bundle: "/etc/cert-manager/ca.pem:ro",
+        } | {here: there for there, here in backends.binds.items()}
+        override = of_service(CERT_MANAGER, volumes=[f"{here}:{there}" for here, there in volumes.items()])
+        override = laid_over(override, options.pop("override", {}))
+        options.setdefault("services", [CERT_MANAGER])
+        deployment = bring_up(form, override, address=address, **options)
+        found = deployment.cert_manager
+        found.ca, found.agent, found.seed = reachable_ca, agent.start(), "seed"
+        return found
+
+    return start
+
+
+def of_service(name, **keys):
+    return {"services": {name: keys}}
+
+
+def laid_over(usual, other):
+    """Mappings are merged."""
+    both = usual | other
+    for key in usual.keys() & other.keys():
+        if isinstance(usual[key], dict):
+            both[key] = laid_over(usual[key], other[key])
+    return both
+
+
+def assert_attested(cert_manager, leaf):
+    """Served, verified by the CA's root, and the last that was measured."""
+    assert cert_manager.https_get("/health").body == "healthy\n"
+    assert cert_manager.served_leaf() == leaf
+    assert cert_manager.agent.measured() == [pki.sha256(leaf)]
+
+
+def assert_routes(cert_manager, backends, secret):
+    """Those of the specification."""
+
+    def status(target, *headers, **options):
+        with Http2(cert_manager.https, DOMAIN) as connection:
+            return connection.request("GET", target, headers, **options).status
+
+    for target in ("/v1/models", "/tdx_quote"):
+        wait_until(lambda target=target: status(target) == 200, f"{target} is answered")
+    wait_until(lambda: status("/metrics") == 401, "somebody without a token is turned away")
+    assert status("/metrics", RIGHT) == 200
+    with Http2(cert_manager.https, DOMAIN) as connection:
+        quote = connection.request("GET", "/tdx_quote", [(EKM, "of the client")])
+        (came,) = (value for name, value in json.loads(quote.text)["headers"] if name == EKM)
+        assert came == binding(connection.exporter().hex(), secret)
+        answer = connection.request("GET", "/v1/models", [ALLOWED])
+        assert answer.values("access-control-allow-origin") == [ALLOWED[1]]
+    too_large = bytes((20 << 20) + 1)
+    with Http1(cert_manager.https, DOMAIN) as connection:
+        assert connection.request("POST", "/v1/completions", (), body=too_large).status == 413
+    assert cert_manager.http_get("/v1/models").status == 301
+    assert {request.target for request in backends.auth.requests} == {"/auth"}
+
+
+def test_development(bring_up):
+    """With the services that only look like the real ones, and names by the engine's own DNS."""
+    cert_manager = bring_up("development", DOMAIN="localhost").cert_manager
+    leaf = cert_manager.wait_for_https()
+    root = pki.certificate_pem(leaf)
+    assert pki.names(leaf) == ["localhost", "*.localhost"]
+
+    def get(target, headers=()):
+        return cert_manager.https_get(target, root=root, headers=headers)
+
+    assert get("/health").body == "healthy\n"
+    for target in ("/v1/models", "/tdx_quote"):
+        wait_until(lambda target=target: get(target).status == 200, f"{target} is answered")
+    assert json.loads(get("/v1/models").body)["data"][0]["id"] == "mock"
+    wait_until(lambda: get("/metrics").status == 401, "somebody without a token is turned away")
+    assert get("/metrics", [("Authorization", "Bearer development")]).status == 200
+    assert get("/v1/models", [ALLOWED]).headers["access-control-allow-origin"] == ALLOWED[1]
+    assert get("/elsewhere").status == 404
+    question = {"messages": [{"role": "user", "content": "one two"}]}
+    with Http1(cert_manager.https, "localhost") as connection:
+        for target in ("/tdx_quote", "/debug/ekm"):
+            quote = json.loads(connection.request("GET", target).text)
+            expected = binding(connection.exporter().hex(), "dev-mode-ekm-placeholder-not-for-production")
+            assert (quote["channel_binding"], quote["is_signed_by_nginx"]) == (expected, True)
+
+        def ask(**more):
+            body = json.dumps(question | more).encode()
+            return connection.request("POST", "/v1/chat/completions", (), body=body).text
+
+        assert json.loads(ask())["choices"][0]["message"]["content"] == "one two"
+        events = ask(stream=True).split("\n\n")
+        assert len(events) == 4 and events[2] == "data: [DONE]"
+    assert cert_manager.http_get("/").status == 301
+    assert "healthy" in cert_manager.execute("cert-manager", "health")
+
+
+def test_reference(production, new_agent, backends, reachable_ca):
+    with contextlib.closing(Address()) as address:
+        cert_manager = production("reference", new_agent(), address)
+        leaf = cert_manager.wait_for_https()
+        assert pki.names(leaf) == [DOMAIN] and pki.same_key(leaf, cert_manager.tls_key)
+        assert_attested(cert_manager, leaf)
+        assert_routes(cert_manager, backends, cert_manager.secrets()["EKM secret"].hex())
+        assert "all is well" in cert_manager.execute("cert-manager", "check")
+
+        # What it needs is on its volume.
+        cert_manager.restart()
+        cert_manager.wait_for_https()
+        assert_attested(cert_manager, leaf)
+        assert (reachable_ca.orders(), reachable_ca.accounts()) == (1, 1)
+
