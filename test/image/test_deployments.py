@@ -243,11 +243,15 @@ def fixture_production(bring_up, backends, reachable_ca, tmp_path):
         backends.names.known.setdefault(DOMAIN, [address])
         reachable_ca.point(DOMAIN, backends.names.known[DOMAIN][0])
         usual = yaml.safe_load(open(settings_of(form))) if settings_of(form) else {}
-        of_ca = {"acme": {"directory": reachable_ca.directory, "ca_bundle": "/etc/cert-manager/ca.pem"}}
+        acme = {"directory": reachable_ca.directory, "ca_bundle": "/etc/cert-manager/ca.pem"}
+        settings = laid_over(usual, {"domain": DOMAIN, "acme": acme})
         file = tmp_path / f"config-{next(numbers)}.yaml"
-        file.write_text(yaml.safe_dump(laid_over(laid_over(usual, of_ca), more or {})))
+        file.write_text(yaml.safe_dump(laid_over(settings, more or {})))
+        root = tmp_path / "root.pem"
+        root.write_text(reachable_ca.root())
         volumes = {
             agent.endpoint: "/var/run/dstack.sock",
+            root: "/etc/cert-manager/root.pem:ro",
             file: "/etc/cert-manager/config.yaml:ro",
             reachable_ca.bundle: "/etc/cert-manager/ca.pem:ro",
         } | {here: there for there, here in backends.binds.items()}
@@ -357,3 +361,141 @@ def test_reference(production, new_agent, backends, reachable_ca):
         assert_attested(cert_manager, leaf)
         assert (reachable_ca.orders(), reachable_ca.accounts()) == (1, 1)
 
+
+# HAProxy of this machine in the place of its image: with its own loader and libraries.
+HAPROXY = {
+    "image": IMAGE,
+    "entrypoint": "/haproxy/ld.so --library-path /haproxy/lib /haproxy/haproxy",
+    "command": "-f /usr/local/etc/haproxy/haproxy.cfg",
+    "user": "nobody",
+    "stop_signal": "SIGUSR1",
+    "healthcheck": {"test": ["NONE"]},
+    "volumes": [
+        "/usr/sbin/haproxy:/haproxy/haproxy:ro",
+        "/lib64/ld-linux-x86-64.so.2:/haproxy/ld.so:ro",
+        "/usr/lib/x86_64-linux-gnu:/haproxy/lib:ro",
+    ],
+}
+TOKEN = "a-token-that-no-CA-has-ever-given-out"
+
+
+def test_replicas_behind_a_balancer(bring_up, production, new_agent, backends, reachable_ca):
+    """Machines of one application: each has an event log of its own, and they share no disk."""
+    with contextlib.ExitStack() as cleanup:
+        balancer, visitor, *places = (
+            cleanup.enter_context(contextlib.closing(Address())) for _ in range(4)
+        )
+        variables = {f"REPLICA_{number}": str(place) for number, place in enumerate(places, 1)}
+        bring_up("balancer", of_service("balancer", **HAPROXY), address=balancer, **variables)
+        backends.names.known[DOMAIN] = [balancer]
+        peers = [f"{place}:443" for place in places]
+        more = {"acme": {"peers": peers, "trust": "/etc/cert-manager/root.pem"}}
+        http, https = (balancer.host, 80), (balancer.host, 443)
+
+        first = production("replica", new_agent(), places[0], more)
+        leaf = wait_until(lambda: client.leaf(https, DOMAIN), "the first replica serves", 60)
+        second = production("replica", new_agent(), places[1], more)
+        second.log.wait_for("is adopted instead of an order", 60)
+        wait_until(second.agent.measured, "the second replica has measured it")
+        for replica in (first, second):
+            assert replica.agent.measured() == [pki.sha256(leaf)]
+            wait_until(lambda replica=replica: is_healthy(replica), "it is served")
+
+        # Whichever gets the challenge answers it: in turn each of them does.
+        path = f"/.well-known/acme-challenge/{TOKEN}"
+        answers = {client.get(http, path, DOMAIN).body for _ in range(4)}
+        assert len(answers) == 1 and answers.pop().startswith(f"{TOKEN}.")
+        second.execute("cert-manager", "renew", "--force", "--wait")
+        assert (reachable_ca.orders(), reachable_ca.issued(), reachable_ca.accounts()) == (2, 2, 1)
+        assert second.agent.measured()[-1] != pki.sha256(leaf) == first.agent.measured()[-1]
+
+        # The client's address comes through.
+        with Http1(https, DOMAIN, visitor.host) as connection:
+            wait_until(lambda: connection.request("GET", "/v1/models").status == 200, "vLLM is known")
+        assert backends.vllm.requests[-1].values("X-Real-IP") == [visitor.host]
+
+        # One that has gone is missed by nobody.
+        first.stop()
+        trusted = client.trusting(reachable_ca.root())
+        for _ in range(4):
+            assert client.get(https, "/health", DOMAIN, trusted).status == 200
+
+
+def is_healthy(cert_manager):
+    return "unhealthy" not in cert_manager.execute("cert-manager", "health", check=False)
+
+
+class AcmeDns:
+    """As much of an acme-dns server as its clients see, in front of the DNS that the CA asks."""
+
+    registration = {"username": "user", "password": "secret", "subdomain": "d420c923"}
+
+    def __init__(self, ca, address):
+        self.updates = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                who = (self.headers["X-Api-User"], self.headers["X-Api-Key"], body["subdomain"])
+                is_known = self.path == "/update" and who == tuple(outer.registration.values())
+                if is_known:
+                    ca.answer_challenge(DOMAIN, body["txt"])
+                    outer.updates.append(body["txt"])
+                answer = json.dumps({"txt": body["txt"]} if is_known else {"error": "forbidden"}).encode()
+                self.send_response(200 if is_known else 401)
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def log_message(self, *_):
+                pass
+
+        self._server = ThreadingHTTPServer((address.host, address.port(8053)), Handler)
+        self.url = f"http://{address}:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+
+    def close(self):
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+def test_dns_01(production, new_agent, backends, reachable_ca, tmp_path):
+    """certbot in a container of its own obtains a wildcard, and its deploy hook has it served."""
+    credentials = tmp_path / "registration.json"
+    credentials.write_text(json.dumps(AcmeDns.registration))
+    with contextlib.closing(Address()) as address, contextlib.closing(AcmeDns(reachable_ca, address)) as dns:
+        certbot = of_service(
+            "certbot",
+            environment=["REQUESTS_CA_BUNDLE=/ca.pem"],
+            volumes=[f"{reachable_ca.bundle}:/ca.pem:ro"],
+        )
+        cert_manager = production(
+            "DNS-01",
+            new_agent(),
+            address,
+            override=certbot,
+            services=[CERT_MANAGER, "certbot"],
+            ACME_DIRECTORY=reachable_ca.directory,
+            ACME_DNS_URL=dns.url,
+            ACME_DNS_CREDENTIALS=str(credentials),
+        )
+        leaf = cert_manager.wait_for_https(60)
+        assert sorted(pki.names(leaf)) == sorted([DOMAIN, f"*.{DOMAIN}"])
+        assert not pki.same_key(leaf, cert_manager.tls_key)
+        assert_attested(cert_manager, leaf)
+        assert_routes(cert_manager, backends, cert_manager.secrets()["EKM secret"].hex())
+        assert "is on tmpfs" not in cert_manager.execute("cert-manager", "check")
+        assert (reachable_ca.orders(), len(dns.updates)) == (1, 2)
+
+        # A new container finds the folder of the former one, which certbot's has kept alive.
+        cert_manager.restart()
+        cert_manager.wait_for_https()
+        assert_attested(cert_manager, leaf)
+        certbot = cert_manager.deployment["certbot"]
+        certbot.restart()
+        certbot.log.wait_for("not yet due for renewal")
+        certbot.log.wait_for(f"HTTPS serves {DOMAIN} with leaf {pki.sha256(leaf)}")
+        assert_attested(cert_manager, leaf)

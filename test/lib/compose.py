@@ -39,7 +39,7 @@ log_driver = "k8s-file"
 [engine]
 runtime = "runc"
 cgroup_manager = "cgroupfs"
-events_logger = "none"
+events_logger = "file"
 """
 
 _numbers = itertools.count(1)
@@ -252,6 +252,9 @@ class Container:
         self._end_log()
         self._engine.podman("restart", f"--time={STOPS_WITHIN_S}", self.name)
         self._begin_log("--tail=0")
+
+    def stop(self):
+        self._engine.podman("stop", f"--time={STOPS_WITHIN_S}", self.name)
 
     def execute(self, *command, check=True):
         """What it says."""
