@@ -125,7 +125,7 @@ def test_programs_that_are_killed_come_back(container):
     for program in (container.daemon, container.nginx_master):
         before = program().pid
         container.kill(before)
-        wait_until(lambda: program() and program().pid != before, "it runs again")
+        wait_until(lambda: (now := program()) and now.pid != before, "it runs again")
         wait_until(lambda: container.served_leaf() == leaf, "and the certificate is served")
     wait_until(lambda: container.health() == 0, "it is healthy")
 

@@ -127,7 +127,11 @@ def test_a_version_that_is_tagged_is_refused(sources):
     assert f"v{VERSION} is tagged already" in refused(sources)
 
 
-@pytest.mark.parametrize("heading", ["[Unreleased]", f"[{VERSION}]", f"[{VERSION}0] - 2026-11-27"])
+@pytest.mark.parametrize(
+    "heading",
+    ["[Unreleased]", f"[{VERSION}]", f"[{VERSION}0] - 2026-11-27"],
+    ids=["unreleased", "no day", "another version"],
+)
 def test_a_changelog_without_the_version_and_its_day_is_refused(sources, heading):
     sources.write("CHANGELOG.md", CHANGELOG.replace(f"[{VERSION}] - 2026-11-27", heading))
     sources.commit()
@@ -168,7 +172,9 @@ def test_builds_that_differ_are_told_and_nothing_is_made(sources):
         assert f"{name} is {hashlib.sha256(name.encode()).hexdigest()}" in said
 
 
-@pytest.mark.parametrize("script", ["#!/bin/sh\nexit 3\n", "#!/bin/sh\necho built\n"])
+@pytest.mark.parametrize(
+    "script", ["#!/bin/sh\nexit 3\n", "#!/bin/sh\necho built\n"], ids=["exit code", "no image"]
+)
 def test_a_build_that_fails_is_told_and_nothing_is_made(sources, script):
     sources.write("deploy/build-image", script)
     sources.commit()
