@@ -474,7 +474,7 @@ def test_dns_01(production, new_agent, backends, reachable_ca, tmp_path):
     credentials = tmp_path / "registration.json"
     credentials.write_text(json.dumps(AcmeDns.registration))
     with contextlib.closing(Address()) as address, contextlib.closing(AcmeDns(reachable_ca, address)) as dns:
-        certbot = of_service(
+        override = of_service(
             "certbot",
             environment=["REQUESTS_CA_BUNDLE=/ca.pem"],
             volumes=[f"{reachable_ca.bundle}:/ca.pem:ro"],
@@ -483,7 +483,7 @@ def test_dns_01(production, new_agent, backends, reachable_ca, tmp_path):
             "DNS-01",
             new_agent(),
             address,
-            override=certbot,
+            override=override,
             services=[CERT_MANAGER, "certbot"],
             ACME_DIRECTORY=reachable_ca.directory,
             ACME_DNS_URL=dns.url,
@@ -494,17 +494,17 @@ def test_dns_01(production, new_agent, backends, reachable_ca, tmp_path):
         assert not pki.same_key(leaf, cert_manager.tls_key)
         assert_attested(cert_manager, leaf)
         assert_routes(cert_manager, backends, cert_manager.secrets()["EKM secret"].hex())
-        assert "is on tmpfs" not in cert_manager.execute("cert-manager", "check")
+        certbot = cert_manager.deployment["certbot"]
+        assert "not on tmpfs" not in cert_manager.execute("cert-manager", "check")
         assert (reachable_ca.orders(), len(dns.updates)) == (1, 2)
 
         # Without what was on its volume, and with the folder of before, which certbot's has kept alive.
         for file in (cert_manager.chain_file, cert_manager.key_file):
             file.unlink()
         cert_manager.restart()
-        cert_manager.wait_for_https(60)
-        assert_attested(cert_manager, leaf)
-        certbot = cert_manager.deployment["certbot"]
+        mark = certbot.log.mark()
         certbot.restart()
-        certbot.log.wait_for("not yet due for renewal")
-        certbot.log.wait_for(f"HTTPS serves {DOMAIN} with leaf {pki.sha256(leaf)}")
+        certbot.log.wait_for("not yet due for renewal", since=mark)
+        certbot.log.wait_for(f"HTTPS serves {DOMAIN} with leaf {pki.sha256(leaf)}", 60, since=mark)
         assert_attested(cert_manager, leaf)
+        assert reachable_ca.orders() == 1

@@ -219,7 +219,9 @@ class Container:
         self._begin_log()
 
     def _begin_log(self, *options):
-        self._adopted.enter_context(adopted(self._state()["ConmonPid"]))
+        state = self._state()
+        self.pid = state["Pid"]
+        self._adopted.enter_context(adopted(state["ConmonPid"]))
         self._follower = spawn(
             self._engine.command(*PODMAN, "logs", "--follow", *options, self.name),
             env=self._engine.environment(),
@@ -237,12 +239,9 @@ class Container:
         return json.loads(self._engine.podman("inspect", "--format={{json .State}}", self.name))
 
     @property
-    def pid(self):
-        return self._state()["Pid"]
-
-    @property
     def is_running(self):
-        return self._state()["Status"] == "running"
+        """As it was started by us: the engine may start it again when it ends."""
+        return Path(f"/proc/{self.pid}").exists()
 
     def exit_code(self):
         return self._state()["ExitCode"]
