@@ -10,6 +10,7 @@ made in there. They reach an Address, and what is published on it, but no loopba
 """
 
 import contextlib
+import datetime
 import itertools
 import json
 import os
@@ -21,7 +22,7 @@ from pathlib import Path
 import yaml
 from container import ENVIRONMENT, PODMAN, REPOSITORY
 from log import Log
-from loopback import LoopbackAddress, wait_until
+from loopback import LoopbackAddress
 from processes import adopted, environment, spawn, stop
 from running import Running
 
@@ -128,7 +129,7 @@ class Deployment:
         self.project = f"cert-manager-test-{os.getpid()}-{next(_numbers)}"
         self.folder = engine.folder / self.project
         self._files, self._services, self._override = list(files), services, override or {}
-        self._containers, self._cleanup = {}, contextlib.ExitStack()
+        self._containers = {}
 
     def __enter__(self):
         # A developer's .env in deploy/ is nobody else's business.
@@ -137,10 +138,7 @@ class Deployment:
         return self
 
     def __exit__(self, *_):
-        try:
-            self.stop()
-        finally:
-            self._cleanup.close()
+        self.stop()
 
     def start(self):
         contents = [yaml.safe_load((self.folder / name).read_text()) for name in self._files]
@@ -162,22 +160,18 @@ class Deployment:
         return self
 
     def stop(self):
-        """In order, and none of its services has to be killed."""
-        if not self._files:
-            return
-        names, codes = [one.name for one in self._containers.values()], {}
+        """All of it, and none of its services has to be killed."""
+        codes = {}
         try:
             # Not by podman-compose, which takes its time for one after the other.
-            self.engine.podman("stop", f"--time={STOPS_WITHIN_S}", *names)
+            if names := [one.name for one in self._containers.values()]:
+                self.engine.podman("stop", f"--time={STOPS_WITHIN_S}", *names)
             codes = {service: one.exit_code() for service, one in self._containers.items()}
         finally:
-            for one in self._containers.values():
+            self._remove()
+            containers, self._containers = self._containers, {}
+            for one in containers.values():
                 one.close()
-            for kind in ("container", "network", "volume"):
-                all_of_them = ("--all",) if kind == "container" else ()
-                for name in self.engine.podman(kind, "ls", "--quiet", *all_of_them, *self._filter).split():
-                    self.engine.podman(kind, "rm", "--force", name)
-            self._files = []
         assert not any(codes.values()), f"exit codes: {codes}"
 
     def __getitem__(self, service):
@@ -194,6 +188,14 @@ class Deployment:
     @property
     def _filter(self):
         return ("--filter", f"label=io.podman.compose.project={self.project}")
+
+    def _remove(self):
+        """All that has been made for it, however far that has come."""
+        for kind in ("container", "network", "volume"):
+            all_of_them = ("--all",) if kind == "container" else ()
+            names = self.engine.podman(kind, "ls", "--quiet", *all_of_them, *self._filter).split()
+            if names:
+                self.engine.podman(kind, "rm", "--force", *names)
 
     def _make_volumes(self, volumes):
         """Those with a driver's options, which podman-compose 1.0 does not know."""
@@ -231,8 +233,9 @@ class Container:
         self.log.follow(self._follower.stdout)
 
     def _end_log(self):
-        stop(self._follower)
+        """It ends by itself, when the container has ended."""
         self.log.close()
+        stop(self._follower)
         self._adopted.close()
 
     def _state(self):
@@ -248,9 +251,11 @@ class Container:
 
     def restart(self):
         """The same container once more; its log goes on."""
+        self.stop()
         self._end_log()
-        self._engine.podman("restart", f"--time={STOPS_WITHIN_S}", self.name)
-        self._begin_log("--tail=0")
+        now = datetime.datetime.now(datetime.timezone.utc).isoformat()
+        self._engine.podman("start", self.name)
+        self._begin_log(f"--since={now}")
 
     def stop(self):
         self._engine.podman("stop", f"--time={STOPS_WITHIN_S}", self.name)
