@@ -33,7 +33,11 @@ STOPS_WITHIN_S = 10  # of docker, when nobody says anything else
 # podman keeps what it knows of networks here, for all networks of the machine at once. What it starts
 # for them, a DNS server, stands in the network that it is started in.
 NETWORKS = ("/run/containers/networks", "/etc/containers/networks")
-HOLD = "for folder; do mkdir -p $folder && mount -t tmpfs none $folder || exit; done; echo ready; exec sleep infinity"
+HOLD = """
+for folder; do mkdir -p $folder && mount -t tmpfs none $folder || exit; done
+echo ready
+exec sleep infinity
+"""
 # podman-compose calls podman with no options of ours.
 OF_THE_ENGINE = """
 log_driver = "k8s-file"
@@ -108,7 +112,8 @@ class Engine:
         return self.run(*PODMAN, "--log-level=fatal", *arguments, check=check).stdout
 
     def environment(self, **variables):
-        return environment(**ENVIRONMENT | {"CONTAINERS_CONF": str(self.folder / "containers.conf")} | variables)
+        ours = {"CONTAINERS_CONF": str(self.folder / "containers.conf")}
+        return environment(**ENVIRONMENT | ours | variables)
 
     def adopt_dns(self):
         """The server of the containers' names, which outlives the command that has started it."""
@@ -196,6 +201,8 @@ class Deployment:
             names = self.engine.podman(kind, "ls", "--quiet", *all_of_them, *self._filter).split()
             if names:
                 self.engine.podman(kind, "rm", "--force", *names)
+        # podman-compose makes one from its release 1.1 on.
+        self.engine.podman("pod", "rm", "--force", "--ignore", f"pod_{self.project}")
 
     def _make_volumes(self, volumes):
         """Those with a driver's options, which podman-compose 1.0 does not know."""
