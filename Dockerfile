@@ -8,11 +8,11 @@ ARG BASE=docker.io/library/debian:trixie-slim
 
 # ---- the program and the modules ----------------------------------------------------------
 FROM ${BASE} AS build
-# See deploy/install-locked.
+# See deploy/install-locked. The secret "snapshot" is none, but a secret is not in the image's history.
 ARG PACKAGES=locked
-ARG SNAPSHOT=
 RUN --mount=type=bind,source=packages.lock,target=/tmp/packages.lock \
     --mount=type=bind,source=deploy/install-locked,target=/tmp/install-locked \
+    --mount=type=secret,id=snapshot \
     sh /tmp/install-locked /tmp/packages.lock build
 WORKDIR /build
 COPY Makefile ./
@@ -30,9 +30,9 @@ RUN make -j"$(nproc)" && make install DESTDIR=/out && \
 # ---- certbot ------------------------------------------------------------------------------
 FROM ${BASE} AS certbot
 ARG PACKAGES=locked
-ARG SNAPSHOT=
 RUN --mount=type=bind,source=packages.lock,target=/tmp/packages.lock \
     --mount=type=bind,source=deploy/install-locked,target=/tmp/install-locked \
+    --mount=type=secret,id=snapshot \
     sh /tmp/install-locked /tmp/packages.lock certbot
 # Byte code is made here, for users who may not write it, with sums of the sources in place of
 # their dates. pip has done its work.
@@ -45,21 +45,22 @@ RUN --mount=type=bind,source=certbot.lock,target=/tmp/certbot.lock \
       --no-compile --require-hashes --no-deps --only-binary=:all: -r /tmp/certbot.lock && \
     /opt/certbot/bin/pip --disable-pip-version-check check && \
     /opt/certbot/bin/pip --disable-pip-version-check list --format=freeze | grep -v '^pip==' >/opt/certbot.list && \
-    rm -rf /opt/certbot/bin/pip* /opt/certbot/bin/activate* /opt/certbot/bin/Activate* \
+    find /opt/certbot/bin -mindepth 1 ! -name certbot ! -name 'python*' -delete && \
+    rm -rf /opt/certbot/include /opt/certbot/.gitignore \
       /opt/certbot/lib/python3*/site-packages/pip /opt/certbot/lib/python3*/site-packages/pip-* && \
     find /opt/certbot -depth -type d '(' -name tests -o -name _tests -o -name __pycache__ ')' \
       -exec rm -rf '{}' + && \
-    python3 -m compileall -q -j 1 --invalidation-mode unchecked-hash /opt/certbot/lib
+    python3 -B -m compileall -q -f -j 1 --invalidation-mode unchecked-hash /opt/certbot/lib
 
 # ---- what runs ----------------------------------------------------------------------------
 FROM ${BASE} AS runtime
 ARG PACKAGES=locked
-ARG SNAPSHOT=
 # The services that Debian's packages bring are not started (policy-rc.d), and what differs from
 # build to build is removed in the same layer: logs, caches, lists, backups of dpkg and shadow.
 # Of the documentation the licences stay. Nobody becomes root by running a program: no set-user-ID bits.
 RUN --mount=type=bind,source=packages.lock,target=/tmp/packages.lock \
     --mount=type=bind,source=deploy/install-locked,target=/tmp/install-locked \
+    --mount=type=secret,id=snapshot \
     printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d && chmod 0755 /usr/sbin/policy-rc.d && \
     sh /tmp/install-locked /tmp/packages.lock runtime && \
     useradd --system --user-group --no-create-home --home-dir /nonexistent \
@@ -72,13 +73,13 @@ RUN --mount=type=bind,source=packages.lock,target=/tmp/packages.lock \
     rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/cache/ldconfig/* \
       /var/lib/dpkg/*-old /var/lib/dpkg/lock* /var/lib/dpkg/triggers/Lock /var/log/* /etc/*- \
       /usr/share/man/* /usr/share/info/* /usr/share/locale/* \
-      /usr/share/lintian /usr/share/bash-completion && \
+      /usr/share/lintian /usr/share/bash-completion /usr/include/* && \
     find /usr/share/doc -mindepth 1 ! -type d ! -name copyright -delete && \
     find /usr/share/doc -mindepth 1 -type d -empty -delete && \
     find / -xdev -type f -perm /6000 -exec chmod ug-s '{}' + && \
     find /usr/lib/python3* -depth -type d -name __pycache__ -exec rm -rf '{}' + && \
     find / -xdev -name '*.pyc' -delete && \
-    python3 -m compileall -q -j 1 --invalidation-mode unchecked-hash \
+    python3 -B -m compileall -q -f -j 1 --invalidation-mode unchecked-hash \
       /usr/lib/python3 /usr/lib/python3.13 && \
     mkdir -p /etc/nginx/ssl /etc/nginx/conf.d /acme-challenge /etc/cert-manager && \
     chmod 0755 /etc/nginx/ssl /acme-challenge && \
