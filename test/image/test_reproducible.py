@@ -1,0 +1,26 @@
+"""Two builds from the same inputs are the same image, bit for bit."""
+
+import os
+import subprocess
+
+from container import IMAGE
+from processes import environment
+from stack import REPOSITORY
+
+PASSED_ON = ("BASE", "ENGINE", "EXTRA_ROOTS", "PACKAGES", "SNAPSHOT", "http_proxy", "https_proxy", "no_proxy")
+
+
+def test_a_second_build_under_other_circumstances_gives_the_same_image():
+    """The image that is tested here is the first of the two. Building needs the network of the machine,
+    which these tests have left: that of the first process."""
+    variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    done = subprocess.run(
+        ["nsenter", "--net", "--target=1", REPOSITORY / "deploy/check-reproducible", IMAGE],
+        env=environment(**{"ENGINE": "buildah", "HOME": "/root"} | variables),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
