@@ -33,7 +33,14 @@ WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wsign-conversion -Wstrict-proto
             -Wmissing-prototypes -Wold-style-definition -Wformat=2 -Wvla -Wundef \
             -Wwrite-strings -Wpointer-arith -Wcast-qual -Wdouble-promotion \
             -Wimplicit-fallthrough -Wnull-dereference
-HARDENING := -fPIE -fstack-protector-strong -fstack-clash-protection -fcf-protection
+# Jumps and returns lead to where they may (CET). Debian's start-up objects do not say that they bear a
+# shadow stack, and the linker would say so of nothing that has them in it. They do: they return to where
+# they were called from.
+ifeq ($(shell uname -m),x86_64)
+CET_CFLAGS  := -fcf-protection
+CET_LDFLAGS := -Wl,-z,shstk
+endif
+HARDENING := -fPIE -fstack-protector-strong -fstack-clash-protection $(CET_CFLAGS)
 LIBRARIES := libuv openssl libcurl libcares jansson yaml-0.1 libpcre2-8
 
 CFLAGS_release := -O2 -g -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 $(HARDENING)
@@ -41,9 +48,7 @@ CFLAGS_debug   := -Og -g3 $(HARDENING)
 CFLAGS_asan    := -O1 -g3 -fno-omit-frame-pointer -fsanitize=address,undefined \
                   -fno-sanitize-recover=all
 CFLAGS_cover   := -O0 -g3 --coverage
-# Debian's start-up objects do not say that they bear a shadow stack, and the linker would say so of
-# nothing that has them. They do: they return to where they were called from.
-LDFLAGS_release := -pie -Wl,-z,relro,-z,now,-z,noexecstack,-z,shstk -Wl,--as-needed
+LDFLAGS_release := -pie -Wl,-z,relro,-z,now,-z,noexecstack $(CET_LDFLAGS) -Wl,--as-needed
 LDFLAGS_debug   := $(LDFLAGS_release)
 LDFLAGS_asan    := -fsanitize=address,undefined
 LDFLAGS_cover   := --coverage
@@ -52,7 +57,8 @@ $(error VARIANT=$(VARIANT) is not one of release, debug, asan, cover)
 endif
 
 # Goals that need no compiler must work before the libraries are installed.
-NO_LIBRARIES := help clean deps test demo layers install-hooks lock-certbot image lock-packages bench-image
+NO_LIBRARIES := help clean deps test demo layers install-hooks lock-certbot image check-reproducible \
+                lock-packages bench-image
 ifneq ($(filter-out $(NO_LIBRARIES),$(or $(MAKECMDGOALS),all)),)
 MISSING := $(strip $(foreach l,$(LIBRARIES),$(shell $(PKG_CONFIG) --exists $(l) 2>/dev/null || echo $(l))))
 ifneq ($(MISSING),)
@@ -285,9 +291,11 @@ install: all man
 # ---- the image ---------------------------------------------------------------------------
 # With ENGINE=docker|buildah, on BASE; see deploy/build-image for both, and for what else is to be set.
 BASE ?= docker.io/library/debian:trixie-slim
-.PHONY: image test-image lock-packages
+.PHONY: image check-reproducible test-image lock-packages
 image:
 	@BASE=$(BASE) deploy/build-image $(IMAGE)
+check-reproducible:
+	@deploy/check-reproducible $(IMAGE)
 # Built by buildah, which needs no daemon, on a base that is made here when no registry has it. pip
 # trusts whom this machine trusts. On a day when Debian has replaced a locked package, the newest are
 # tried: what was changed here is not to wait for that.
@@ -321,6 +329,7 @@ help:
 	@echo "make e2e-newer-nginx   those of the nginx modules with the nginx of Debian's next release"
 	@echo "make lock-certbot      certbot.lock anew: the newest certbot 5 and what it needs, with sums"
 	@echo "make image [IMAGE=]    the container image, the same bytes each time, with docker or buildah"
+	@echo "make check-reproducible  the image once more, built elsewhere: it has to be the same (IMAGE=)"
 	@echo "make test-image        builds the image and tries it with podman: modes, volumes, restrictions, contract"
 	@echo "make lock-packages     packages.lock anew: Debian's newest packages for the image"
 	@echo "make layers | format-check | tidy | compile-check | format"

@@ -1,7 +1,8 @@
 # Builds the nginx modules of this directory as dynamic modules for Debian's
 # nginx: against the headers of the package nginx-dev, with the configure flags
 # of the packaged binary, as dh_nginx does it. The including Makefile gives
-# BUILD and VARIANT and finds the modules in NGINX_MODULES. Needs: apt-get install nginx-dev.
+# BUILD, VARIANT, CET_CFLAGS and CET_LDFLAGS and finds the modules in
+# NGINX_MODULES. Needs: apt-get install nginx-dev.
 
 ekm_dir := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
 ekm_build := $(BUILD)/nginx-modules
@@ -14,9 +15,9 @@ ekm_root := $(if $(NGINX_ROOT),$(abspath $(NGINX_ROOT)))
 NGINX_SRC ?= $(ekm_root)/usr/share/nginx/src
 
 # The module is loaded into a release nginx, so no sanitizer in any variant.
-ekm_cflags := -g -fPIC -fstack-protector-strong -fstack-clash-protection -fcf-protection \
+ekm_cflags := -g -fPIC -fstack-protector-strong -fstack-clash-protection $(CET_CFLAGS) \
               -Wformat -Werror=format-security
-ekm_ldflags := -fPIC -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack -Wl,-z,shstk
+ekm_ldflags := -fPIC -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack $(CET_LDFLAGS)
 ifeq ($(VARIANT),cover)
 ekm_cflags += -O0 --coverage
 ekm_ldflags += --coverage
