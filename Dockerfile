@@ -55,6 +55,8 @@ RUN --mount=type=bind,source=certbot.lock,target=/tmp/certbot.lock \
 # ---- what runs ----------------------------------------------------------------------------
 FROM ${BASE} AS runtime
 ARG PACKAGES=locked
+# useradd notes it as the day of the password, the bill of materials as its own.
+ARG SOURCE_DATE_EPOCH=0
 # The services that Debian's packages bring are not started (policy-rc.d), and what differs from
 # build to build is removed in the same layer: logs, caches, lists, backups of dpkg and shadow.
 # Of the documentation the licences stay. Nobody becomes root by running a program: no set-user-ID bits.
@@ -90,12 +92,11 @@ COPY --from=certbot /opt/certbot /opt/certbot
 COPY --from=build /out /
 # The bill of materials is in the image that it is about.
 ARG VERSION=0.1.0
-ARG SOURCE_DATE_EPOCH=0
 RUN --mount=type=bind,source=certbot.lock,target=/tmp/certbot.lock \
     --mount=type=bind,source=deploy/sbom,target=/tmp/sbom \
     --mount=type=bind,from=certbot,source=/opt/certbot.list,target=/tmp/certbot.list \
     mkdir -p /usr/share/sbom && \
-    SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH} python3 /tmp/sbom "${VERSION}" /tmp/certbot.list /tmp/certbot.lock \
+    python3 /tmp/sbom "${VERSION}" /tmp/certbot.list /tmp/certbot.lock \
       >/usr/share/sbom/cert-manager.spdx.json && \
     ln -s /opt/certbot/bin/certbot /usr/bin/certbot && \
     ln -s conf.d/supervisord.conf /etc/supervisor/supervisord.conf

@@ -15,7 +15,7 @@ from pebble import Pebble  # noqa: E402
 from reporting import logs_of, pytest_runtest_makereport  # noqa: E402, F401
 
 # Before anything has threads, which would stay in the machine's.
-enter_network_of_own()
+NETWORK_OF_MACHINE = enter_network_of_own()
 
 
 def pytest_collection_modifyitems(items):

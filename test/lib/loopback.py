@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import fcntl
+import os
 import random
 import socket
 import struct
@@ -60,11 +61,14 @@ class LoopbackAddress:
 
 def enter_network_of_own():
     """From now on this thread, and those and the processes that it starts, have a loopback device that
-    nobody else has, with every port free, and nothing else. Needs root."""
+    nobody else has, with every port free, and nothing else. Needs root. The descriptor of the network
+    that was left is returned, for nsenter."""
+    left = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) != 0:
         raise OSError(ctypes.get_errno(), "unshare: a network namespace needs root")
     with socket.socket() as any_socket:
         fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", IFF_UP))
+    return left
 
 
 def is_listening(host, port):
