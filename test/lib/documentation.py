@@ -18,7 +18,7 @@ from typing import NamedTuple
 from loopback import wait_until
 from stack import BUILD, REPOSITORY
 
-MARKDOWN = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+MARKDOWN = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").glob("*.md"))]
 
 
 class Block(NamedTuple):

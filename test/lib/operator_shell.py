@@ -38,7 +38,7 @@ links() {  # to all that the machine has in a folder
 }
 mkdir -p app/nginx_conf acme-challenge run/cert-manager usr/share/cert-manager/nginx_conf root var/log
 cp -a /etc etc
-rm -rf etc/nginx etc/hosts
+rm -rf etc/nginx etc/supervisor etc/hosts
 mkdir -p etc/nginx etc/cert-manager etc/supervisor/conf.d
 links usr
 links usr/share
@@ -118,6 +118,7 @@ class Operator:
         return {
             "/etc/cert-manager/config.yaml": stack.config,
             "/etc/supervisor/conf.d/supervisord.conf": stack.supervisord_conf,
+            "/etc/supervisor/supervisord.conf": stack.supervisord_conf,
             "/var/run/dstack.sock": stack.agent.endpoint,
             "/etc/nginx": stack.folder["nginx"],
             "/run/cert-manager": stack.folder["run_dir"],
