@@ -212,6 +212,7 @@ def test_what_a_release_consists_of(sources, image, tested):
         "commit": sources.git("rev-parse", "HEAD"),
         "image_id": f"sha256:{there['Id']}",
         "layers": there["RootFS"]["Layers"],
+        "labels": there["Config"]["Labels"],
         "tested": tested,
     }
     bill = podman("run", "--rm", "--network=none", image, "cat", "/usr/share/sbom/cert-manager.spdx.json")
