@@ -1,5 +1,6 @@
 #include "base/secret.h"
 
+#include <malloc.h>
 #include <openssl/crypto.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -10,11 +11,41 @@ enum {
     SECURE_HEAP_SMALLEST = 32,
 };
 
+static void *openssl_malloc(size_t size, const char *file, int line)
+{
+    (void)file;
+    (void)line;
+    return wipe_malloc(size);
+}
+
+static void *openssl_realloc(void *memory, size_t size, const char *file, int line)
+{
+    (void)file;
+    (void)line;
+    if (memory != NULL && size == 0) {
+        wipe_free(memory);
+        return NULL;
+    }
+    return wipe_realloc(memory, size);
+}
+
+static void openssl_free(void *memory, const char *file, int line)
+{
+    (void)file;
+    (void)line;
+    wipe_free(memory);
+}
+
 int secret_setup(struct err *err)
 {
-    /* 1: locked; 2: works, but the pages could not be locked; 0: no heap at all. */
     if (CRYPTO_secure_malloc_initialized() != 0)
         return 0;
+    /*
+     * OpenSSL's decoders and encoders leave DER with the private key in what they free. Refused
+     * where something has been allocated already, as in tests.
+     */
+    (void)CRYPTO_set_mem_functions(openssl_malloc, openssl_realloc, openssl_free);
+    /* 1: locked; 2: works, but the pages could not be locked; 0: no heap at all. */
     if (CRYPTO_secure_malloc_init(SECURE_HEAP_BYTES, SECURE_HEAP_SMALLEST) == 0)
         return err_openssl(err, "cannot set up %d bytes of secure memory",
                            SECURE_HEAP_BYTES);
@@ -58,51 +89,26 @@ void secret_cleanup(struct secret **secret)
     secret_free(*secret);
 }
 
-/* The size stands before the block, padded so that the block keeps malloc's alignment. */
-#define HEADER_BYTES _Alignof(max_align_t)
-
-static size_t block_size(const unsigned char *memory)
-{
-    size_t size;
-
-    memcpy(&size, memory - HEADER_BYTES, sizeof size);
-    return size;
-}
-
 void *wipe_malloc(size_t size)
 {
-    unsigned char *block;
-
-    if (size > SIZE_MAX - HEADER_BYTES)
-        return NULL;
-    block = malloc(HEADER_BYTES + size);
-    if (block == NULL)
-        return NULL;
-    memcpy(block, &size, sizeof size);
-    return block + HEADER_BYTES;
+    return malloc(size);
 }
 
 void *wipe_calloc(size_t count, size_t size)
 {
-    void *memory;
-
-    if (size != 0 && count > SIZE_MAX / size)
-        return NULL;
-    memory = wipe_malloc(count * size);
-    if (memory != NULL)
-        memset(memory, 0, count * size);
-    return memory;
+    return calloc(count, size);
 }
 
+/* realloc(3) would leave the old bytes behind where it moves a block. */
 void *wipe_realloc(void *memory, size_t size)
 {
     void *bigger;
     size_t old;
 
     if (memory == NULL)
-        return wipe_malloc(size);
-    old = block_size(memory);
-    bigger = wipe_malloc(size);
+        return malloc(size);
+    old = malloc_usable_size(memory);
+    bigger = malloc(size);
     if (bigger == NULL)
         return NULL;
     memcpy(bigger, memory, old < size ? old : size);
@@ -122,11 +128,8 @@ char *wipe_strdup(const char *text)
 
 void wipe_free(void *memory)
 {
-    unsigned char *block;
-
     if (memory == NULL)
         return;
-    block = (unsigned char *)memory - HEADER_BYTES;
-    OPENSSL_cleanse(memory, block_size(memory));
-    free(block);
+    OPENSSL_cleanse(memory, malloc_usable_size(memory));
+    free(memory);
 }

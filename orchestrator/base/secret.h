@@ -3,8 +3,8 @@
  *
  * A `struct secret` lives in OpenSSL's secure heap (locked, guarded, left out of core
  * dumps) and is wiped when freed. There is no way to print one. The wipe_* functions are
- * an ordinary allocator that clears what it frees; they serve libcurl, jansson and libuv,
- * whose buffers hold keys in passing.
+ * an ordinary allocator that clears what it frees; they serve OpenSSL, libcurl and jansson, whose
+ * buffers hold keys in passing.
  */
 #ifndef CM_BASE_SECRET_H
 #define CM_BASE_SECRET_H
@@ -20,7 +20,7 @@ struct secret {
 };
 
 /*
- * Once, before the first secret. Without locked memory (RLIMIT_MEMLOCK) it still
+ * Once, before the first secret and anything else that needs OpenSSL. Without locked memory (RLIMIT_MEMLOCK) it still
  * succeeds.
  */
 int secret_setup(struct err *err);

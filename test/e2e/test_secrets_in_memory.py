@@ -7,16 +7,21 @@ memory that core dumps leave out.
 """
 
 import os
+import signal
+import subprocess
 
 import memory
+import pki
 import pytest
 from loopback import wait_until
-from processes import is_alive, read_proc
-from stack import IS_ROOT
+from preload import preload
+from processes import environment, is_alive, read_proc
+from stack import IS_ROOT, PROGRAM
+from test_resilience import kill_nginx, wait_for_another_master
 
 pytestmark = pytest.mark.skipif(not IS_ROOT, reason="needs to read the memory of others")
 
-SEED = "in memory"  # no other test's secrets, which may be in this machine's pipes and pages
+SEED = "in memory"  # no other test's secrets
 
 
 def kind_of(process):
@@ -40,77 +45,123 @@ def may_hold(kind, use, ordering):
 
 
 def is_guarded(kind, find):
-    """cert-manager's own place for secrets. Others have none."""
+    """cert-manager has a place for secrets, and others have none."""
     return kind != "cert-manager" or {"dd", "lo"} <= find.region.flags
 
 
-def misplaced(stack, *, ordering):
-    """Each find that is not where it may be."""
-    wrong = []
-    for use, material in stack.secrets().items():
-        sought = list(memory.pieces(material))
+class Search:
+    """All finds of the secrets of a container, in all of its processes."""
+
+    def __init__(self, stack, *, ordering=False):
+        self._found = []  # kind of process, pid, use, find
+        self._ordering = ordering
+        pieces = [
+            (f"{use}: {form}", text)
+            for use, material in stack.secrets().items()
+            for form, text in memory.pieces(material)
+        ]
         for process in stack.processes():
-            kind = kind_of(process)
             try:
-                found = memory.find(process.pid, sought)
+                found = memory.find(process.pid, pieces)
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            if may_hold(kind, use, ordering):
-                found = [one for one in found if not is_guarded(kind, one)]
-            wrong += [f"{use} of {kind} ({process.pid}): {one}" for one in found]
             for name in ("cmdline", "environ", "maps"):
+                region = memory.Region(0, 0, name, frozenset())
                 content = read_proc(process.pid, name)
-                wrong += [
-                    f"{use} in {name} of {kind}: {form}" for form, text in sought if text in content
-                ]
-    return wrong
+                found += [memory.Find(form, region) for form, text in pieces if text in content]
+            self._found += [
+                (kind_of(process), process.pid, one.form.split(":")[0], one) for one in found
+            ]
 
+    def misplaced(self):
+        return [
+            f"{kind} ({pid}): {find}"
+            for kind, pid, use, find in self._found
+            if not (may_hold(kind, use, self._ordering) and is_guarded(kind, find))
+        ]
 
-def holders(stack, use):
-    """The kinds of programs that have it in memory. A search that finds nothing anywhere is none."""
-    sought = list(memory.pieces(stack.secrets()[use]))
-    return {
-        kind_of(process) for process in stack.processes() if memory.find(process.pid, sought)
-    }
+    def holders(self, use):
+        return {kind for kind, _, of, _ in self._found if of == use}
 
 
 def open_files(pid):
-    """What its descriptors lead to, without its standard ones."""
-    found = {}
+    """What its descriptors lead to, without its standard ones and what has no name of its own."""
+    found = set()
     for name in os.listdir(f"/proc/{pid}/fd"):
-        try:
-            found[int(name)] = os.readlink(f"/proc/{pid}/fd/{name}")
-        except FileNotFoundError:
-            continue
-    return {target for number, target in found.items() if number > 2}
+        if int(name) > 2:
+            found.add(os.readlink(f"/proc/{pid}/fd/{name}"))
+    return {target for target in found if not target.startswith("anon_inode")}
 
 
-@pytest.fixture(name="asked")
-def fixture_asked(new_stack):
-    """A container whose certbot is stopped in the middle of its order."""
+def wait_for_rest(stack):
+    wait_until(
+        lambda: stack.status().get("activity") is None and not stack.certbot(),
+        "the daemon is at rest",
+        40,
+    )
+
+
+@pytest.fixture(name="told")
+def fixture_told(new_stack):
+    """A container whose daemon never uses memory again, so that nothing covers what was not wiped."""
     stack = new_stack(seed=SEED, variables={"LOG_LEVEL": "debug"})
+    preload(stack, "keep_freed")
     return stack
 
 
-def test_secrets_are_only_where_they_are_documented(asked, ca):
-    stack = asked
+def test_secrets_are_only_where_they_are_documented(told, ca):
+    stack = told
     mark = ca.log.mark()
     stack.start()
     wait_until(lambda: ca.orders(mark) == 1, "certbot has ordered", 40)
     certbot = wait_until(stack.certbot, "certbot runs")
-    os.kill(certbot.pid, 19)  # SIGSTOP: looked at for as long as it takes
+    os.kill(certbot.pid, signal.SIGSTOP)  # for as long as it takes to look
     try:
-        assert "account key" in stack.secrets()
-        assert misplaced(stack, ordering=True) == []
-        assert "certbot" in holders(stack, "account key")
-        shared = open_files(stack.daemon().pid) & open_files(certbot.pid)
-        assert {one for one in shared if not one.startswith("anon_inode")} == set()
+        search = Search(stack, ordering=True)
+        assert search.misplaced() == []
+        # A search that finds nothing anywhere is none.
+        assert "certbot" in search.holders("account key")
+        assert open_files(stack.daemon().pid) & open_files(certbot.pid) == set()
     finally:
-        os.kill(certbot.pid, 18)
+        os.kill(certbot.pid, signal.SIGCONT)
     stack.wait_for_https()
     wait_until(lambda: not is_alive(certbot.pid), "certbot has ended")
-    wait_until(lambda: stack.status().get("activity") is None, "the daemon is at rest")
-    assert misplaced(stack, ordering=False) == []
-    assert holders(stack, "TLS key") == {"cert-manager", "nginx"}
-    assert holders(stack, "EKM secret") == {"cert-manager"}
-    assert holders(stack, "account key") == set()
+    wait_for_rest(stack)
+    search = Search(stack)
+    assert search.misplaced() == []
+    assert search.holders("TLS key") == {"cert-manager", "nginx"}
+    assert search.holders("EKM secret") == {"cert-manager"}
+    assert search.holders("account key") == set()
+
+
+def test_commands_and_another_life_leave_no_secret_behind(told):
+    """Settings read anew, a pair that is deployed with its key, a renewal, and another nginx.
+
+    What starts nginx has judged the pair, and stays as the process that prefixes its lines.
+    """
+    stack = told
+    stack.start()
+    leaf = stack.wait_for_https()
+    wait_for_rest(stack)
+
+    def say(*words):
+        command = [PROGRAM, *words, "--config", stack.config]
+        variables = environment(**stack.variables)
+        subprocess.run(command, env=variables, check=True, stdout=subprocess.PIPE, timeout=60)
+
+    say("reload")
+    (stack.root / "key.pem").write_text(pki.key_pem(stack.tls_key))
+    (stack.root / "chain.pem").write_text(stack.chain_file.read_text())
+    say("deploy", "--fullchain", stack.root / "chain.pem", "--key", stack.root / "key.pem")
+    say("renew", "--force", "--wait")
+    stack.wait_for_leaf(lambda served: served != leaf, "another leaf is served")
+    wait_for_rest(stack)
+    master = stack.nginx_master()
+    kill_nginx(stack)
+    wait_for_another_master(stack, master)
+    stack.wait_for_https()
+    wait_for_rest(stack)
+    search = Search(stack)
+    assert search.misplaced() == []
+    assert search.holders("TLS key") == {"cert-manager", "nginx"}
+    assert search.holders("account key") == set()

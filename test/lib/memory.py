@@ -29,7 +29,7 @@ class Find(NamedTuple):
 
 
 def regions(pid):
-    """All mappings that can be read."""
+    """All mappings that can be read and may have bytes of the process."""
     header = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (.)\S* \S+ \S+ \S+\s*(.*)")
     current = None
     with open(f"/proc/{pid}/smaps", encoding="utf-8", errors="replace") as smaps:
@@ -38,7 +38,10 @@ def regions(pid):
                 current = match
             elif line.startswith("VmFlags:") and current[3] == "r":
                 start, end = int(current[1], 16), int(current[2], 16)
-                yield Region(start, end, current[4].strip(), frozenset(line.split()[1:]))
+                region = Region(start, end, current[4].strip(), frozenset(line.split()[1:]))
+                # Of files, what was never written to has nothing but the file's bytes.
+                if "wr" in region.flags or not region.name.startswith("/"):
+                    yield region
 
 
 def find(pid, patterns):
