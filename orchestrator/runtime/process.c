@@ -21,11 +21,11 @@
 
 #include "base/log.h"
 #include "base/secret.h"
+#include "runtime/spawn.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/close_range.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,7 +39,7 @@ enum {
     READ_BYTES = 16 * 1024,
     DRAIN_MS = 200,     /* for descendants after the child has ended by itself */
     DRAIN_POLL_MS = 20, /* how often to look whether the group is empty */
-    STANDARD_FDS = 1 + PROCESS_STREAMS,
+    STANDARD_FDS = SPAWN_FDS,
 };
 
 enum state { FAILED, RUNNING, STOPPING, KILLED, DRAINING, LAST, CLOSING };
@@ -71,10 +71,9 @@ struct process_io {
     bool timed_out;
     struct err start_err;
     struct timer timer;
-    uint64_t deadline_ms; /* of STOPPING and DRAINING, on the loop's clock */
-    uv_process_t child;
-    bool child_initialised;
-    pid_t group;
+    uint64_t deadline_ms;    /* of STOPPING and DRAINING, on the loop's clock */
+    uv_signal_t child_ended; /* SIGCHLD, of whichever child */
+    pid_t pid;               /* and group; 0: it was not started */
     struct output outputs[PROCESS_STREAMS];
     bool to_files;
     int gate;         /* our end of what a held child waits at, or -1 */
@@ -169,8 +168,7 @@ static void close_all(struct process_io *io)
     close_gate(io);
     for (int i = 0; i < PROCESS_STREAMS; i++)
         close_output(&io->outputs[i]);
-    if (io->child_initialised)
-        uv_close((uv_handle_t *)&io->child, on_handle_close);
+    uv_close((uv_handle_t *)&io->child_ended, on_handle_close);
     timer_close(&io->timer, on_timer_close);
 }
 
@@ -181,9 +179,9 @@ static bool group_is_empty(const struct process_io *io)
 {
     /* Orphans are our children where we are process 1 of a container. Where process 1 is
      * one that does not reap, the dead ones count until the grace time is over. */
-    while (waitpid(-io->group, NULL, WNOHANG) > 0)
+    while (waitpid(-io->pid, NULL, WNOHANG) > 0)
         ;
-    return kill(-io->group, 0) < 0;
+    return kill(-io->pid, 0) < 0;
 }
 
 static bool anything_to_wait_for(const struct process_io *io)
@@ -198,14 +196,14 @@ static bool anything_to_wait_for(const struct process_io *io)
 static void stop(struct process_io *io)
 {
     move_to(io, STOPPING);
-    kill(-io->group, SIGTERM);
+    kill(-io->pid, SIGTERM);
     io->deadline_ms = uv_now(io->timer.handle.loop) + io->term_grace_ms;
     timer_set(&io->timer, io->term_grace_ms);
 }
 
 static void start_last(struct process_io *io)
 {
-    kill(-io->group, SIGKILL);
+    kill(-io->pid, SIGKILL);
     move_to(io, LAST);
     if (anything_to_wait_for(io))
         timer_set(&io->timer, DRAIN_MS);
@@ -240,7 +238,7 @@ static void on_timer(void *owner)
         stop(io);
         return;
     case STOPPING:
-        kill(-io->group, SIGKILL);
+        kill(-io->pid, SIGKILL);
         move_to(io, KILLED);
         return;
     case DRAINING:
@@ -253,21 +251,32 @@ static void on_timer(void *owner)
     assert(false && "no timer is set in this state");
 }
 
-static void on_child_exit(uv_process_t *child, int64_t status, int signal)
+static void on_exit_of(struct process_io *io, int status)
 {
-    struct process_io *io = child->data;
-
-    io->process->exit_status = signal == 0 ? (int)status : -1;
-    io->process->term_signal = signal;
+    io->process->exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    io->process->term_signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
     timer_stop(&io->timer);
     if (io->state == KILLED) {
         start_last(io);
         return;
     }
     if (io->state == RUNNING)
-        io->deadline_ms = uv_now(child->loop) + DRAIN_MS;
+        io->deadline_ms = uv_now(io->timer.handle.loop) + DRAIN_MS;
     move_to(io, DRAINING);
     drain(io);
+}
+
+static void on_child_ended(uv_signal_t *signal, int number)
+{
+    struct process_io *io = signal->data;
+    int status = 0;
+    pid_t ended = io->pid == 0 ? 0 : waitpid(io->pid, &status, WNOHANG);
+
+    (void)number;
+    if (ended != io->pid || io->pid == 0)
+        return;
+    uv_signal_stop(signal);
+    on_exit_of(io, status);
 }
 
 /* ---- output ------------------------------------------------------------------------ */
@@ -362,15 +371,6 @@ static int make_output_file(const char *path, int *ret_fd)
 
 /* ---- start ------------------------------------------------------------------------- */
 
-/* libuv does not change the lists, it only misses the const. */
-static char **without_const(const char *const *list)
-{
-    char **same;
-
-    memcpy(&same, &list, sizeof same);
-    return same;
-}
-
 /*
  * What a held child is until it is released: a shell that waits for a line, and ends without
  * one. The program takes its place, so number and start time are the same before and after.
@@ -395,61 +395,39 @@ static const char **held_argv(const char *const *argv)
     return held;
 }
 
-static int spawn_now(struct process_io *io, uv_loop_t *loop,
-                     const struct process_options *options, const char *const *argv,
-                     const int *fds)
-{
-    uv_stdio_container_t stdio[STANDARD_FDS] = {{.flags = UV_IGNORE}};
-    uv_process_options_t wanted = {
-        .exit_cb = on_child_exit,
-        .file = argv[0],
-        .args = without_const(argv),
-        .env = without_const(options->environment),
-        .cwd = options->folder,
-        .flags = UV_PROCESS_DETACHED, /* setsid(2) */
-        .stdio_count = STANDARD_FDS,
-        .stdio = stdio,
-    };
-    int status;
-
-    for (int i = 0; i < STANDARD_FDS; i++) {
-        if (fds[i] < 0)
-            continue;
-        stdio[i].flags = UV_INHERIT_FD;
-        stdio[i].data.fd = fds[i];
-    }
-    if (options->change_user) {
-        wanted.flags |= UV_PROCESS_SETUID | UV_PROCESS_SETGID;
-        wanted.uid = options->uid;
-        wanted.gid = options->gid;
-    }
-    /* Ours are close-on-exec already; this is for what a library may have opened. */
-    close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);
-    io->child.data = io;
-    io->child_initialised = true; /* also when it fails: the handle needs its close */
-    io->handles++;
-    status = uv_spawn(loop, &io->child, &wanted);
-    if (status == 0)
-        io->group = uv_process_get_pid(&io->child);
-    return status;
-}
-
-static int spawn(struct process_io *io, uv_loop_t *loop,
-                 const struct process_options *options, const int *fds)
+/* 0 or an errno. */
+static int spawn_held(const struct process_options *options, struct spawn_plan *plan,
+                      pid_t *ret_pid)
 {
     const char **held;
-    int status;
+    int code;
 
-    if (!options->held)
-        return spawn_now(io, loop, options, options->argv, fds);
     if (access(options->argv[0], X_OK) < 0) /* or the shell would find out, later */
-        return -errno;
+        return errno;
     held = held_argv(options->argv);
     if (held == NULL)
-        return UV_ENOMEM;
-    status = spawn_now(io, loop, options, held, fds);
+        return ENOMEM;
+    plan->argv = held;
+    code = spawn(plan, ret_pid);
     wipe_free(held);
-    return status;
+    return code;
+}
+
+static int spawn_child(struct process_io *io, const struct process_options *options,
+                       const int *fds)
+{
+    struct spawn_plan plan = {
+        .argv = options->argv,
+        .environment = options->environment,
+        .folder = options->folder,
+        .change_user = options->change_user,
+        .uid = options->uid,
+        .gid = options->gid,
+        .fds = {fds[0], fds[1], fds[2]},
+    };
+
+    return -(options->held ? spawn_held(options, &plan, &io->pid)
+                           : spawn(&plan, &io->pid));
 }
 
 /* A socket and not a pipe: to release one that has died meanwhile is no SIGPIPE. */
@@ -482,8 +460,11 @@ static int start(struct process_io *io, uv_loop_t *loop,
     int fds[STANDARD_FDS] = {-1, -1, -1};
     int status = open_standard_fds(io, loop, options, fds);
 
+    /* Before it can end. */
     if (status == 0)
-        status = spawn(io, loop, options, fds);
+        status = uv_signal_start(&io->child_ended, on_child_ended, SIGCHLD);
+    if (status == 0)
+        status = spawn_child(io, options, fds);
     for (int i = 0; i < STANDARD_FDS; i++)
         if (fds[i] >= 0)
             close(fds[i]);
@@ -526,7 +507,9 @@ void process_start(struct process *process, uv_loop_t *loop,
         io->outputs[i].stream = (enum process_stream)i;
     }
     timer_init(&io->timer, loop, on_timer, io);
-    io->handles = 1;
+    uv_signal_init(loop, &io->child_ended);
+    io->child_ended.data = io;
+    io->handles = 2;
     io->state = FAILED;
     if (start(io, loop, options) < 0) {
         timer_set(&io->timer, 0);
@@ -576,5 +559,5 @@ pid_t process_pid(const struct process *process)
 
     if (io == NULL || io->state == FAILED || io->state > KILLED)
         return 0;
-    return uv_process_get_pid(&io->child);
+    return io->pid;
 }
