@@ -151,9 +151,11 @@ $(LISTS): $(BUILD)/test/%: $(BUILD)/obj/test/lib/%.o $(LIBRARY_OBJECTS)
 
 # Preloaded into a release nginx, or before a sanitizer's own library: none of them in any variant.
 # kill_at ends the daemon at an exact moment, for clock_jump two minutes are over at once, and
-# wall_clock sets its clock to any time. keep_freed leaves in memory what was not wiped.
+# wall_clock sets its clock to any time. keep_freed leaves in memory what was not
+# wiped, and old_kernel has nothing to confine a process with.
 TEST_PRELOADS := $(BUILD)/test/ekm_probe.so $(BUILD)/test/kill_at.so $(BUILD)/test/clock_jump.so \
-                 $(BUILD)/test/wall_clock.so $(BUILD)/test/keep_freed.so
+                 $(BUILD)/test/wall_clock.so $(BUILD)/test/keep_freed.so \
+                 $(BUILD)/test/old_kernel.so
 $(TEST_PRELOADS): $(BUILD)/test/%.so: test/lib/%.c Makefile
 	@mkdir -p $(@D)
 	@echo "  LINK    $@"

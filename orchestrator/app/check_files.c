@@ -2,6 +2,7 @@
 #include "adapters/nginx.h"
 #include "adapters/store.h"
 #include "app/check.h"
+#include "app/sandbox.h"
 #include "base/fs.h"
 #include "base/text.h"
 #include "domain/preflight.h"
@@ -253,6 +254,19 @@ static void check_health_file(struct check *check)
     verdicts_advise(check->verdicts, "mount the folder that the guest agent reads there");
 }
 
+static void check_hardening(struct check *check)
+{
+    struct status_hardening offered;
+
+    sandbox_look(check->config, &offered);
+    if (offered.missing[0] == '\0')
+        verdicts_add(check->verdicts, VERDICT_OK, "hardening",
+                     "seccomp, Landlock and locked memory can be had");
+    else
+        verdicts_add(check->verdicts, VERDICT_WARNING, "hardening", "not all of it: %s",
+                     offered.missing);
+}
+
 void check_files(struct check *check)
 {
     struct preflight_finding clock;
@@ -268,6 +282,7 @@ void check_files(struct check *check)
     check_named_files(check);
     check_health_file(check);
     check_hooks(check);
+    check_hardening(check);
 }
 
 /* ---- the pair ---- */

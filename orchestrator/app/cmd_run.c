@@ -1,5 +1,6 @@
 #include "app/commands.h"
 #include "app/daemon.h"
+#include "app/sandbox.h"
 #include "app/setup.h"
 #include "base/log.h"
 
@@ -30,8 +31,11 @@ static int run(const struct command_line *line)
     daemon_hold_hangups();
     setup_harden();
     code = setup_load(&config, line, SETUP_LOG_WARNINGS);
-    if (code == 0)
+    if (code == 0) {
+        sandbox_begin(&config);
         code = daemon_run(&config, line);
+        sandbox_end();
+    }
     config_done(&config);
     if (code == EXIT_CONFIG)
         wait_to_be_seen();

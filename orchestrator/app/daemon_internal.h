@@ -40,6 +40,7 @@
 #include "runtime/observer.h"
 #include "runtime/server.h"
 #include "runtime/signals.h"
+#include "runtime/spawn.h"
 #include "runtime/timer.h"
 #include "runtime/watch.h"
 
@@ -88,6 +89,8 @@ struct daemon {
     struct watch pid_folder;
     struct watch tls_folder;
     struct signals signals;
+    struct spawn_watch helper; /* that starts programs */
+    bool has_failed;           /* the process has to be started anew */
     struct reload reload;
 
     /* What is to be served with: derived, or with tls.key: external that of the pair. */

@@ -31,6 +31,7 @@ static void close_all(struct daemon *d)
     watch_close(&d->tls_folder, &d->loop, NULL, NULL);
     timer_close(&d->reload.resume, NULL);
     signals_close(&d->signals);
+    spawn_watch_close(&d->helper);
     if (d->reload.lives_on)
         d->control_place = server_hand_over(&d->control);
     server_close(&d->control, NULL, NULL);
@@ -111,6 +112,21 @@ static void on_signal(void *owner, int number)
     log_info("stopping on %s", number == SIGTERM ? "SIGTERM" : "SIGINT");
     daemon_stop(d);
 }
+
+/* Without it nothing can be started any more, and it cannot be made anew from here. */
+static void on_helper_gone(void *owner)
+{
+    struct daemon *d = owner;
+
+    d->reload.lives_on = false;
+    d->has_failed = true;
+    log_fatal(
+        "the process that starts programs for cert-manager has ended: ending, to be "
+        "started again; nginx goes on with what it has");
+    if (!d->stopping)
+        daemon_stop(d);
+}
+
 /* ---- the start ---- */
 
 static void know_more(struct daemon *d)
@@ -283,6 +299,7 @@ static int set_up(struct daemon *d, struct err *err)
     timer_init(&d->settle, &d->loop, daemon_on_folder_settled, d);
     if (signals_start(&d->signals, &d->loop, signals, on_signal, d, err) < 0)
         return -1;
+    spawn_watch_start(&d->helper, &d->loop, on_helper_gone, d);
     daemon_init_reload(d);
     nginx_machine_facts(d->config, &d->facts);
     if (daemon_init_evidence(d, err) < 0 || daemon_init_ledger(d, err) < 0)
@@ -403,6 +420,7 @@ int daemon_run(struct config *config, const struct command_line *said)
     struct daemon *former = NULL;
     struct err err = ERR_INIT;
     bool lives_on = true;
+    bool failed;
 
     if (be_the_only_one(config, &err) < 0) {
         log_fatal("%s", err.message);
@@ -418,9 +436,10 @@ int daemon_run(struct config *config, const struct command_line *said)
             turn_over(d, config, &former_config);
     }
     config_done(&former_config);
-    if (former == NULL)
-        return EXIT_FAILURE;
+    failed = former == NULL || former->has_failed;
     free_daemon(former);
+    if (failed)
+        return EXIT_FAILURE;
     log_info("stopped");
     return EXIT_SUCCESS;
 }

@@ -10,6 +10,7 @@
 
 #include "adapters/evidence_folder.h"
 #include "adapters/nginx_listen.h"
+#include "app/sandbox.h"
 #include "app/setup.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -52,8 +53,10 @@ static void refuse_other_places(const struct config *now, const struct config *n
 
 static int read_next(struct daemon *d, struct config *ret, struct config_report *report)
 {
-    if (setup_read(ret, report, d->reload.said) == 0)
+    if (setup_read(ret, report, d->reload.said) == 0) {
         refuse_other_places(d->config, ret, report);
+        sandbox_judge(d->config, ret, report);
+    }
     return report->error_count == 0 ? 0 : -1;
 }
 

@@ -1,6 +1,7 @@
 /* What the daemon says about itself: <run_dir>/status.json, and the same over the control socket. */
 #include "app/daemon_internal.h"
 
+#include "app/sandbox.h"
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/text.h"
@@ -171,6 +172,7 @@ int daemon_status_text(const struct daemon *d, struct buf *ret, struct err *err)
         .accounts = d->accounts,
         .fallback = &d->fallback,
         .account_thumbprint = d->facts.account_thumbprint,
+        .hardening = sandbox_in_force(),
         .order_from = d->plan_facts.order_from,
         .order_why = d->plan_facts.order_why,
         .upstreams = &d->site.upstreams.upstreams,

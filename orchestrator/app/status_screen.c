@@ -411,6 +411,15 @@ static void print_parts(const struct screen *screen, const json_t *status)
                 : "version not known yet");
 }
 
+static void print_hardening(const struct screen *screen, const json_t *hardening)
+{
+    const char *missing = control_text(hardening, "missing");
+
+    if (missing[0] != '\0')
+        row(screen, "hardening", TERMINAL_PLAIN, "not all of it is in force: %s",
+            missing);
+}
+
 void screen_print(const struct screen *screen, const json_t *status)
 {
     print_head(screen, status);
@@ -424,6 +433,7 @@ void screen_print(const struct screen *screen, const json_t *status)
     print_requests(screen, status);
     print_authorities(screen, status);
     print_parts(screen, status);
+    print_hardening(screen, json_object_get(status, "hardening"));
 }
 
 bool screen_is_well(const json_t *status)

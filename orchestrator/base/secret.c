@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 enum {
     SECURE_HEAP_BYTES = 128 * 1024,
@@ -36,8 +37,23 @@ static void openssl_free(void *memory, const char *file, int line)
     wipe_free(memory);
 }
 
+/* What containers are given is little, and all that is given is less than all that may be had. */
+static void raise_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_MEMLOCK, &limit);
+    }
+}
+
+static bool locked;
+
 int secret_setup(struct err *err)
 {
+    int got;
+
     if (CRYPTO_secure_malloc_initialized() != 0)
         return 0;
     /*
@@ -45,11 +61,19 @@ int secret_setup(struct err *err)
      * where something has been allocated already, as in tests.
      */
     (void)CRYPTO_set_mem_functions(openssl_malloc, openssl_realloc, openssl_free);
+    raise_limit();
     /* 1: locked; 2: works, but the pages could not be locked; 0: no heap at all. */
-    if (CRYPTO_secure_malloc_init(SECURE_HEAP_BYTES, SECURE_HEAP_SMALLEST) == 0)
+    got = CRYPTO_secure_malloc_init(SECURE_HEAP_BYTES, SECURE_HEAP_SMALLEST);
+    if (got == 0)
         return err_openssl(err, "cannot set up %d bytes of secure memory",
                            SECURE_HEAP_BYTES);
+    locked = got == 1;
     return 0;
+}
+
+bool secret_is_locked(void)
+{
+    return locked;
 }
 
 struct secret *secret_new(size_t len)

@@ -25,6 +25,9 @@ struct secret {
  */
 int secret_setup(struct err *err);
 
+/* Whether what secrets are in cannot be swapped out, and is left out of core dumps. */
+bool secret_is_locked(void);
+
 /* `len` zero bytes. NULL when the secure heap is exhausted. Free with secret_free. */
 struct secret *secret_new(size_t len);
 struct secret *secret_copy(const void *bytes, size_t len);

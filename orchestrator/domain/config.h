@@ -167,6 +167,7 @@ struct config {
         char *user; /* runs as this user, when we are root */
     } hooks;
     char *health_status_file; /* or NULL */
+    bool sandbox;             /* hardening.sandbox */
     /* Development only, and at most one of them; both NULL otherwise. */
     struct secret *ekm_secret; /* EKM_SHARED_SECRET or the placeholder */
     char *ekm_secret_file; /* ekm.secret_file: the owner of the configuration reads it */

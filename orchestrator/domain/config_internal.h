@@ -13,7 +13,7 @@
 
 #include <stdint.h>
 
-enum { CONFIG_SETTING_COUNT = 83 };
+enum { CONFIG_SETTING_COUNT = 84 };
 
 enum config_type {
     CONFIG_HOSTNAME,

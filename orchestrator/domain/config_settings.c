@@ -243,6 +243,11 @@ const struct config_setting config_settings[] = {
          "file that says \"healthy\" or \"unhealthy\" and when, in Unix seconds, as "
          "dstack's health_status_file wants it"},
 
+    {"hardening.sandbox", NULL, CONFIG_BOOL, FIELD(sandbox), .fallback = "true",
+     .meaning =
+         "the daemon forbids itself what it does not need: to run programs, most system "
+         "calls (seccomp), and to write elsewhere than where it must (Landlock)"},
+
     {"ekm.secret_file", NULL, CONFIG_PATH, FIELD(ekm_secret_file), .flags = CONFIG_QUIET,
      .meaning = "file of the EKM secret, in development only"},
     {NULL, "EKM_SHARED_SECRET", CONFIG_SECRET, FIELD(ekm_secret), .flags = CONFIG_QUIET,

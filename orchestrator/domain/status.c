@@ -259,6 +259,16 @@ static void add_parts(json_t *root, const struct status *status)
                                         "error", text_or_null(certbot->error)));
 }
 
+static json_t *hardening_of(const struct status_hardening *hardening)
+{
+    return json_pack(
+        "{s:b, s:b, s:o, s:b, s:o}", "no_new_privileges", hardening->no_new_privileges,
+        "seccomp", hardening->seccomp, "landlock",
+        hardening->landlock == 0 ? json_null() : json_integer(hardening->landlock),
+        "locked_memory", hardening->locked_memory, "missing",
+        text_or_null(hardening->missing));
+}
+
 int status_to_json(const struct status *status, struct buf *ret, struct err *err)
 {
     json_t *nginx = json_pack(
@@ -285,6 +295,7 @@ int status_to_json(const struct status *status, struct buf *ret, struct err *err
     add_parts(root, status);
     json_object_set_new(root, "preflight", preflight_of(status->preflight));
     json_object_set_new(root, "challenges", challenges_of(&status->challenges));
+    json_object_set_new(root, "hardening", hardening_of(status->hardening));
     json_object_set_new(root, "requests", status->requests);
     return json_to_text(root, 2, "the status cannot be written as JSON", ret, err);
 }

@@ -86,6 +86,15 @@ struct status_certbot {
     const char *error;   /* why it cannot be run, "" when it can */
 };
 
+/* What is in force of what this process forbids itself. */
+struct status_hardening {
+    bool no_new_privileges;
+    bool seccomp;
+    int landlock; /* version, 0: no rules */
+    bool locked_memory;
+    char missing[ERR_MESSAGE_MAX]; /* what is not, and why; "" for nothing */
+};
+
 struct status {
     const struct config *config;
     int64_t now; /* Unix seconds */
@@ -116,6 +125,7 @@ struct status {
     struct status_challenges challenges;
     const struct account *accounts; /* one for each CA of the configuration */
     const struct fallback *fallback;
+    const struct status_hardening *hardening;
     int64_t order_from; /* Unix seconds, INT64_MAX: not known; see domain/plan.h */
     const char *order_why;
     const char *not_reloaded; /* why the last reload failed, "" when it did not */

@@ -21,12 +21,14 @@
 #include <assert.h>
 #include <curl/curl.h>
 #include <errno.h>
+#include <linux/close_range.h>
 #include <openssl/err.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <strings.h>
 
 enum { MAX_IDLE_CONNECTIONS = 8 };
@@ -339,6 +341,8 @@ struct http *http_new(uv_loop_t *loop, struct err *err)
         err_sys(err, ENOMEM, "cannot set up HTTP calls");
         return NULL;
     }
+    /* What libcurl wakes itself by is not close-on-exec, and nothing else of ours is otherwise. */
+    close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);
     http->loop = loop;
     failed |= curl_multi_setopt(http->multi, CURLMOPT_SOCKETFUNCTION, on_curl_socket) !=
               CURLM_OK;

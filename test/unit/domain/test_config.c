@@ -211,6 +211,7 @@ static const struct {
     {"metrics.nginx", BOOLEAN, AT(metrics.nginx), "false", "true", "true", NULL, NULL},
     {"hooks.timeout", NUMBER, AT(hooks.timeout_ms), "30000", "1h", "3600000", NULL, NULL},
     {"hooks.user", TEXT, AT(hooks.user), "nobody", "root", "root", NULL, NULL},
+    {"hardening.sandbox", BOOLEAN, AT(sandbox), "true", "false", "false", NULL, NULL},
     {"health.status_file", TEXT, AT(health_status_file), NULL, "/dstack/health",
      "/dstack/health", NULL, NULL},
     {"ekm.secret_file", TEXT, AT(ekm_secret_file), NULL, "/run/secrets/ekm",

@@ -28,6 +28,7 @@ struct scene {
     struct preflight preflight;
     struct account accounts[AUTHORITIES_MAX];
     struct fallback fallback;
+    struct status_hardening hardening;
     struct status_probe probe;
     struct status_event event;
     struct status_success success;
@@ -78,6 +79,7 @@ static struct scene *all_is_well(void)
         .upstreams = &s->upstreams,
         .account_thumbprint = "",
         .preflight = &s->preflight,
+        .hardening = &s->hardening,
         .accounts = s->accounts,
         .fallback = &s->fallback,
         .order_why = "",
