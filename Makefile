@@ -45,7 +45,7 @@ LIBRARIES := libuv openssl libcurl libcares jansson yaml-0.1 libpcre2-8
 
 CFLAGS_release := -O2 -g -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 $(HARDENING)
 CFLAGS_debug   := -Og -g3 $(HARDENING)
-CFLAGS_asan    := -O1 -g3 -fno-omit-frame-pointer -fsanitize=address,undefined \
+CFLAGS_asan    := -O1 -g3 -fPIC -fno-omit-frame-pointer -fsanitize=address,undefined \
                   -fno-sanitize-recover=all
 CFLAGS_cover   := -O0 -g3 --coverage
 LDFLAGS_release := -pie -Wl,-z,relro,-z,now,-z,noexecstack $(CET_LDFLAGS) -Wl,--as-needed
@@ -212,6 +212,8 @@ bench-rotation: program modules $(TEST_PROGRAMS)
 .PHONY: bench-image
 bench-image: newer-pebble
 	@$(PYTHON) test/bench/image.py
+# ---- torture, soak ------------------------------------------------------------------------
+include test/torture/torture.mk
 
 # ---- style -------------------------------------------------------------------------------
 FORMATTED := $(SOURCES) $(HEADERS) $(sort $(wildcard test/unit/*/*.[ch] test/lib/*.c))

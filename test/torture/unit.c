@@ -1,0 +1,134 @@
+/*
+ * The unit tests, while something fails: it takes the place of cmocka's runner. A test may fail
+ * then, since it does not expect that; what must not be is a crash, a finding of a sanitizer, or one
+ * that does not end. What a test that was given up leaves behind says nothing, so leaks are for the
+ * scenarios.
+ *
+ * TORTURE_ONLY=TEXT: only tests with that in their name, TORTURE_KIND=KIND: only that kind.
+ */
+
+#include "trial.h"
+
+#include <dlfcn.h>
+#include <execinfo.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+typedef int run_group_fn(const char *name, const struct CMUnitTest *tests, size_t count,
+                         CMFixtureFunction setup, CMFixtureFunction teardown);
+
+static run_group_fn *run_group;
+
+struct single {
+    const char *group;
+    const struct CMUnitTest *test;
+    CMFixtureFunction setup;
+    CMFixtureFunction teardown;
+};
+
+static void on_abort(int number)
+{
+    static const char said[] = "aborted by\n";
+    void *frames[32];
+    int count = backtrace(frames, 32);
+    ssize_t put = write(STDERR_FILENO, said, sizeof said - 1);
+
+    (void)put;
+    /* Without this function, the signal's frame and what raises it. */
+    for (int i = 2; i < count; i++) {
+        Dl_info info;
+
+        if (dladdr(frames[i], &info) != 0 && strstr(info.dli_fname, "/libc.so") == NULL &&
+            strstr(info.dli_fname, "/libasan.so") == NULL) {
+            backtrace_symbols_fd(frames + i, count - i, STDERR_FILENO);
+            break;
+        }
+    }
+    (signal)(number, SIG_DFL);
+    raise(number);
+}
+
+static bool run_single(void *owner, const struct fault *fault, struct trial_report *report)
+{
+    struct single *single = owner;
+    struct sigaction action = {.sa_handler = on_abort};
+
+    sigaction(SIGABRT, &action, NULL);
+    faults_arm(fault);
+    report->failed = run_group(single->group, single->test, 1, single->setup,
+                               single->teardown) != 0;
+    return report->failed && fault->at == 0;
+}
+
+/* cmocka would make a failed test of a crash. */
+typedef void (*handler)(int);
+handler signal(int number, handler to);
+handler signal(int number, handler to)
+{
+    static handler (*real)(int, handler);
+
+    if (real == NULL) {
+        void *found = fault_real("signal");
+        memcpy(&real, &found, sizeof real);
+    }
+    switch (number) {
+    case SIGSEGV:
+    case SIGBUS:
+    case SIGFPE:
+    case SIGILL:
+    case SIGABRT:
+        if (to != SIG_DFL)
+            return SIG_DFL;
+        break;
+    default:
+        break;
+    }
+    return real(number, to);
+}
+
+static bool is_wanted(const char *variable, const char *name)
+{
+    const char *wanted = getenv(variable);
+
+    return wanted == NULL || strstr(name, wanted) != NULL;
+}
+
+int _cmocka_run_group_tests(const char *name, const struct CMUnitTest *tests, size_t count,
+                            CMFixtureFunction setup, CMFixtureFunction teardown)
+{
+    struct trial_sum all = {0};
+    void *found = fault_real("_cmocka_run_group_tests");
+
+    memcpy(&run_group, &found, sizeof run_group);
+    trial_warm_up();
+    for (size_t i = 0; i < count; i++) {
+        struct single single = {name, &tests[i], setup, teardown};
+
+        if (!is_wanted("TORTURE_ONLY", tests[i].name))
+            continue;
+        for (enum fault_kind kind = FAULT_MEMORY; kind < FAULT_KINDS; kind++) {
+            struct trial_sum sum;
+
+            if (!is_wanted("TORTURE_KIND", fault_kind_name(kind)))
+                continue;
+            sum = trial_run_all(tests[i].name, kind, false, run_single, &single);
+            all.calls += sum.calls;
+            all.trials += sum.trials;
+            all.noticed += sum.noticed;
+            all.findings += sum.findings;
+        }
+    }
+    printf("%zu tests, %lu calls, %lu runs with a failure, %lu noticed it, %lu findings\n", count,
+           all.calls, all.trials, all.noticed, all.findings);
+    fflush(stdout);
+    _exit(all.findings > 0); /* leaks have been judged */
+}
