@@ -212,8 +212,10 @@ bench-rotation: program modules $(TEST_PROGRAMS)
 .PHONY: bench-image
 bench-image: newer-pebble
 	@$(PYTHON) test/bench/image.py
+
 # ---- torture, soak ------------------------------------------------------------------------
-include test/torture/torture.mk
+# Not there where only the image is built.
+-include test/torture/torture.mk
 
 # ---- style -------------------------------------------------------------------------------
 FORMATTED := $(SOURCES) $(HEADERS) $(sort $(wildcard test/unit/*/*.[ch] test/lib/*.c))
