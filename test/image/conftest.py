@@ -1,6 +1,7 @@
 """What the tests of the image share: a network of their own, the CA in it, and containers."""
 
 import contextlib
+import os
 import sys
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from loopback import enter_network_of_own  # noqa: E402
 from pebble import Pebble  # noqa: E402
 from reporting import logs_of, pytest_runtest_makereport  # noqa: E402, F401
 
-# Before anything has threads, which would stay in the machine's.
-NETWORK_OF_MACHINE = enter_network_of_own()
+# Before anything has threads, which would stay in the machine's. Workers of xdist are started by a process
+# that has left it already.
+left = enter_network_of_own()
+os.environ.setdefault("NETWORK_OF_MACHINE", f"/proc/{os.getpid()}/fd/{left}")
 
 
 def pytest_collection_modifyitems(items):

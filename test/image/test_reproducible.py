@@ -3,7 +3,6 @@
 import os
 import subprocess
 
-from conftest import NETWORK_OF_MACHINE
 from container import IMAGE
 from processes import environment
 from stack import REPOSITORY
@@ -16,9 +15,8 @@ def test_a_second_build_under_other_circumstances_gives_the_same_image():
     the machine, which these tests have left."""
     variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     done = subprocess.run(
-        ["nsenter", f"--net=/proc/self/fd/{NETWORK_OF_MACHINE}", REPOSITORY / "deploy/check-reproducible", IMAGE],
+        ["nsenter", f"--net={os.environ['NETWORK_OF_MACHINE']}", REPOSITORY / "deploy/check-reproducible", IMAGE],
         env=environment(**{"ENGINE": "buildah", "HOME": os.environ["HOME"]} | variables),
-        pass_fds=[NETWORK_OF_MACHINE],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
