@@ -1,7 +1,9 @@
 """What the tests of the image share: a network of their own, the CA in it, and containers."""
 
 import contextlib
+import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -32,6 +34,20 @@ def fixture_image():
     found = podman("image", "exists", IMAGE, check=False)
     assert found.returncode == 0, f"there is no image {IMAGE}: build it with make test-image"
     return IMAGE
+
+
+@pytest.fixture(scope="session", name="about")
+def fixture_about(image):
+    """What the engine knows of the image."""
+    return json.loads(podman("image", "inspect", image).stdout)[0]
+
+
+@pytest.fixture(scope="session", name="base")
+def fixture_base(about):
+    """What the engine knows of its base image, which its labels name."""
+    name, digest = (about["Labels"][f"org.opencontainers.image.base.{part}"] for part in ("name", "digest"))
+    repository = re.sub(r":[\w.-]+$", "", name)
+    return json.loads(podman("image", "inspect", f"{repository}@{digest}").stdout)[0]
 
 
 @pytest.fixture(scope="session", name="ca")

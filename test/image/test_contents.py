@@ -32,17 +32,6 @@ EMPTY = ("tmp", "var/tmp", "run", "var/log", "var/cache/apt", "var/lib/apt/lists
 DOCUMENTATION = ("usr/share/man", "usr/share/info", "usr/share/locale", "usr/share/groff", "usr/share/lintian")
 
 
-@pytest.fixture(scope="module", name="about")
-def fixture_about(image):
-    return json.loads(podman("image", "inspect", image).stdout)[0]
-
-
-@pytest.fixture(scope="module", name="base")
-def fixture_base(about):
-    name = about["Labels"][f"{LABEL}base.name"]
-    return json.loads(podman("image", "inspect", name).stdout)[0]
-
-
 @pytest.fixture(scope="module", name="root")
 def fixture_root(image):
     """The image's root folder."""
@@ -169,8 +158,8 @@ def test_labels_say_what_it_is_and_what_it_was_made_of(about, base):
     assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?|unknown", values.pop("revision"))
     created = values.pop("created")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", created) and about["Created"] == created
-    assert values.pop("base.name") in base["RepoTags"]
-    assert values.pop("base.digest") == base["Digest"], "it was built on another base than is here now"
+    assert re.fullmatch(r"[\w.-]+(/[\w.-]+)+(:[\w.-]+)?", values.pop("base.name"))
+    assert re.fullmatch(r"sha256:[0-9a-f]{64}", values.pop("base.digest"))
     assert about["RootFS"]["Layers"][: len(base["RootFS"]["Layers"])] == base["RootFS"]["Layers"]
     assert not values, "labels that nobody expects"
 

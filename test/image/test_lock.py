@@ -7,13 +7,7 @@ import pytest
 from container import podman
 from stack import REPOSITORY
 
-LABEL = "org.opencontainers.image.base.name"
 INSTALL = REPOSITORY / "deploy/install-locked"
-
-
-@pytest.fixture(scope="module", name="base")
-def fixture_base(image):
-    return podman("image", "inspect", "--format", f'{{{{index .Labels "{LABEL}"}}}}', image).stdout.strip()
 
 
 @pytest.fixture(name="install")
@@ -24,7 +18,7 @@ def fixture_install(base, tmp_path):
         lock = tmp_path / "packages.lock"
         lock.write_text("\n".join(lines) + "\n")
         options = ("--rm", "--network=none", f"--volume={lock}:/lock:ro", f"--volume={INSTALL}:/install:ro")
-        return podman("run", *options, base, "sh", "/install", "/lock", "runtime", check=False)
+        return podman("run", *options, base["Id"], "sh", "/install", "/lock", "runtime", check=False)
 
     return install
 
@@ -33,7 +27,7 @@ def fixture_install(base, tmp_path):
 def fixture_installed(base):
     """A lock that names what the base has."""
     form = "base ${Package}=${Version}\\n"
-    return podman("run", "--rm", "--network=none", base, "dpkg-query", "-W", "-f", form).stdout.splitlines()
+    return podman("run", "--rm", "--network=none", base["Id"], "dpkg-query", "-W", "-f", form).stdout.splitlines()
 
 
 def test_base_that_is_as_locked_needs_nothing(install, installed):
