@@ -59,7 +59,8 @@ class Sources:
         self.path = path
         self.made = path / f"build/release-{VERSION}"
         (path / "deploy").mkdir(parents=True)
-        shutil.copy(REPOSITORY / "deploy/release", path / "deploy/release")
+        for name in ("release", "choose-engine"):
+            shutil.copy(REPOSITORY / "deploy" / name, path / "deploy" / name)
         self.write("Makefile", MAKEFILE)
         self.write("CHANGELOG.md", CHANGELOG)
         self.write(".gitignore", "/build/\n")
