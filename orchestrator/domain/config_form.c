@@ -7,6 +7,7 @@
 #include <ctype.h>
 #include <netinet/in.h>
 #include <openssl/crypto.h>
+#include <openssl/err.h>
 #include <openssl/http.h>
 #include <stdint.h>
 #include <string.h>
@@ -209,6 +210,8 @@ static bool is_url(const char *url, bool *ret_plain, bool *ret_local)
                (is_host(host) || is_address(host, AF_INET6));
         *ret_local = is_loopback(host);
     }
+    /* Why it is none, which the next failure of OpenSSL would be told to be about. */
+    ERR_clear_error();
     OPENSSL_free(user);
     OPENSSL_free(host);
     OPENSSL_free(fragment);

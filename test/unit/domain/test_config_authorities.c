@@ -3,6 +3,7 @@
 
 #include "support/settings.h"
 
+#include <openssl/err.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -105,6 +106,15 @@ static void values_of_the_wrong_form(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof examples / sizeof examples[0]; i++)
         settings_expect_error(examples[i].file, NULL, examples[i].message);
+}
+
+/* The next message of OpenSSL would give it as a reason of its own. */
+static void a_url_that_is_none_leaves_no_error_in_openssl(void **state)
+{
+    (void)state;
+    ERR_clear_error();
+    assert_false(config_has_form(CONFIG_DIRECTORY_URL, "https://ca.example.org:x/dir"));
+    assert_int_equal(ERR_peek_error(), 0);
 }
 
 static void a_binding_has_two_parts(void **state)
@@ -311,6 +321,7 @@ int main(void)
         cmocka_unit_test(without_settings_it_is_lets_encrypt),
         cmocka_unit_test(a_fallback_has_what_the_main_one_has),
         cmocka_unit_test(values_of_the_wrong_form),
+        cmocka_unit_test(a_url_that_is_none_leaves_no_error_in_openssl),
         cmocka_unit_test(a_binding_has_two_parts),
         cmocka_unit_test(each_ca_is_named_once),
         cmocka_unit_test(staging_is_no_fallback_of_production),
