@@ -28,7 +28,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <unistd.h>
 
 enum { MAX_IDLE_CONNECTIONS = 8 };
@@ -435,36 +434,4 @@ void http_cancel(struct http_call *call)
             transfer->target[0] == '\0' ? "HTTP call" : transfer->target);
     if (!transfer->ended)
         transfer_end(transfer);
-}
-
-void http_call_done(struct http_call *call)
-{
-    assert(call->transfer == NULL);
-    buf_done(&call->body);
-    buf_done(&call->headers);
-    call->status = 0;
-}
-
-const char *http_header(const struct http_call *call, const char *name, char *ret,
-                        size_t size)
-{
-    const size_t name_len = strlen(name);
-    const char *line = buf_str(&call->headers);
-
-    while ((line = strchr(line, '\n')) != NULL) {
-        const char *value;
-        size_t len;
-
-        line++;
-        if (strncasecmp(line, name, name_len) != 0 || line[name_len] != ':')
-            continue;
-        value = line + name_len + 1;
-        value += strspn(value, " \t");
-        len = strcspn(value, "\r\n");
-        while (len > 0 && (value[len - 1] == ' ' || value[len - 1] == '\t'))
-            len--;
-        snprintf(ret, size, "%.*s", (int)len, value);
-        return ret;
-    }
-    return NULL;
 }
