@@ -5,7 +5,7 @@
 #   make test               everything that is checked, with what it needs installed first
 #   make help               the other goals
 #
-# VARIANT=release|debug|asan|cover builds into build/<variant>/; build/ itself links to release.
+# VARIANT=release|debug|asan|cover|fuzz builds into build/<variant>/; build/ itself links to release.
 
 MAKEFLAGS += --no-builtin-rules
 .SUFFIXES:
@@ -18,7 +18,7 @@ VERSION := 0.1.0
 
 # ---- tools -------------------------------------------------------------------------------
 ifeq ($(origin CC),default)
-CC := gcc
+CC := $(if $(filter fuzz,$(VARIANT)),clang-19,gcc)
 endif
 PKG_CONFIG   ?= pkg-config
 CLANG_FORMAT ?= clang-format-19
@@ -48,12 +48,16 @@ CFLAGS_debug   := -Og -g3 $(HARDENING)
 CFLAGS_asan    := -O1 -g3 -fPIC -fno-omit-frame-pointer -fsanitize=address,undefined \
                   -fno-sanitize-recover=all
 CFLAGS_cover   := -O0 -g3 --coverage
+# Only clang has libFuzzer. Its instrumentation goes into every object, its main() into the targets.
+CFLAGS_fuzz    := -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all \
+                  -fsanitize=fuzzer-no-link,address,undefined,implicit-conversion
 LDFLAGS_release := -pie -Wl,-z,relro,-z,now,-z,noexecstack $(CET_LDFLAGS) -Wl,--as-needed
 LDFLAGS_debug   := $(LDFLAGS_release)
 LDFLAGS_asan    := -fsanitize=address,undefined
 LDFLAGS_cover   := --coverage
+LDFLAGS_fuzz    := -fsanitize=address,undefined
 ifeq ($(origin CFLAGS_$(VARIANT)),undefined)
-$(error VARIANT=$(VARIANT) is not one of release, debug, asan, cover)
+$(error VARIANT=$(VARIANT) is not one of release, debug, asan, cover, fuzz)
 endif
 
 # Goals that need no compiler must work before the libraries are installed.
@@ -217,8 +221,44 @@ bench-image: newer-pebble
 # Not there where only the image is built.
 -include test/torture/torture.mk
 
+# ---- fuzzing -----------------------------------------------------------------------------
+# One program per target, with only what the targets call: in its own variant, since everything is
+# instrumented.
+FUZZ_SECONDS ?= 60
+FUZZ_SOURCES := $(sort $(wildcard test/fuzz/targets/*.c))
+FUZZ_SUPPORT := $(sort $(wildcard test/fuzz/support/*.c))
+FUZZ_PROGRAMS := $(FUZZ_SOURCES:test/fuzz/targets/%.c=$(BUILD)/fuzz/%)
+FUZZ_OBJECTS := $(FUZZ_SOURCES:%.c=$(BUILD)/obj/%.o) $(FUZZ_SUPPORT:%.c=$(BUILD)/obj/%.o)
+FUZZ_PARTS   := $(wildcard orchestrator/base/*.c orchestrator/domain/*.c) \
+                $(addprefix orchestrator/runtime/,http_answer.c observer.c seq.c server_request.c) \
+                $(addprefix orchestrator/adapters/,acme_account.c acme_directory.c dstack.c renewal_info.c)
+FUZZ_LIBRARY := $(BUILD)/libcert-manager.a
+
+$(FUZZ_OBJECTS): CPPFLAGS += -Itest/fuzz -DTEST_FOLDER='"$(CURDIR)/test"'
+$(FUZZ_LIBRARY): $(FUZZ_PARTS:%.c=$(BUILD)/obj/%.o) $(FUZZ_SUPPORT:%.c=$(BUILD)/obj/%.o)
+	@rm -f $@
+	@ar qcs $@ $^
+$(FUZZ_PROGRAMS): $(BUILD)/fuzz/%: $(BUILD)/obj/test/fuzz/targets/%.o $(FUZZ_LIBRARY)
+	@mkdir -p $(@D)
+	@echo "  LINK    $@"
+	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIB_LIBS)
+
+# Seeds that are not texts, or hold keys.
+FUZZ_SEEDS := $(BUILD)/seeds
+$(FUZZ_SEEDS): test/fuzz/make_seeds.py
+	@$(PYTHON) -B $< $@
+	@touch $@
+
+# FUZZ_TARGETS: only these.
+.PHONY: fuzz fuzz-programs
+fuzz-programs: $(FUZZ_PROGRAMS) $(FUZZ_SEEDS)
+fuzz: modules
+	@$(MAKE) --no-print-directory -j$$(nproc) VARIANT=fuzz fuzz-programs
+	@BUILD=$(BUILD) $(PYTHON) -B test/fuzz/run.py build/fuzz $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
 # ---- style -------------------------------------------------------------------------------
-FORMATTED := $(SOURCES) $(HEADERS) $(sort $(wildcard test/unit/*/*.[ch] test/lib/*.c))
+FORMATTED := $(SOURCES) $(HEADERS) \
+             $(sort $(wildcard test/unit/*/*.[ch] test/lib/*.c test/fuzz/*/*.[ch]))
 .PHONY: layers format format-check tidy compile-check
 layers:
 	@test/lib/check-layers orchestrator
@@ -250,6 +290,8 @@ test: deps
 	@$(MAKE) --no-print-directory e2e
 	@$(MAKE) --no-print-directory e2e-newer-nginx
 	@$(MAKE) --no-print-directory test-image
+
+	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=3
 
 demo: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) all
@@ -340,6 +382,7 @@ help:
 	@echo "make bench-image       start, stop, memory at rest and size of an image (IMAGE=)"
 	@echo "make unit | e2e        one kind of tests (PYTEST_ARGS='-k name')"
 	@echo "make e2e-newer-nginx   those of the nginx modules with the nginx of Debian's next release"
+	@echo "make fuzz [FUZZ_SECONDS=60]  each target of test/fuzz for so long (FUZZ_TARGETS='config pair')"
 	@echo "make lock-certbot      certbot.lock anew: the newest certbot 5 and what it needs, with sums"
 	@echo "make image [IMAGE=]    the container image, the same bytes each time, with docker or buildah"
 	@echo "make check-reproducible  the image once more, built elsewhere: it has to be the same (IMAGE=)"
@@ -349,6 +392,6 @@ help:
 	@echo "make man | man-check   the manuals and the completion for bash; what mandoc says of them"
 	@echo "make install DESTDIR=  the image's layout"
 	@echo "make deps | clean"
-	@echo "VARIANT=release|debug|asan|cover"
+	@echo "VARIANT=release|debug|asan|cover|fuzz"
 
--include $(OBJECTS:.o=.d) $(UNIT_OBJECTS:.o=.d) $(LISTS:$(BUILD)/test/%=$(BUILD)/obj/test/lib/%.d)
+-include $(OBJECTS:.o=.d) $(UNIT_OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d) $(LISTS:$(BUILD)/test/%=$(BUILD)/obj/test/lib/%.d)
