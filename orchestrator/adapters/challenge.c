@@ -96,7 +96,7 @@ void challenge_probe_remove(struct challenge_probe *probe)
 
 void challenge_probe_clean_up(const struct config *config)
 {
-    struct challenge_probe probe;
+    struct challenge_probe probe = {.path = ""};
     struct err ignored = ERR_INIT;
 
     if (name_probe(config, probe.name, probe.path, &ignored) == 0)

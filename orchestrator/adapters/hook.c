@@ -122,7 +122,7 @@ static void on_line(void *owner, enum process_stream stream, const char *line)
 static void on_process_done(void *owner, const struct err *err)
 {
     struct hook *hook = owner;
-    struct err why = err == NULL ? (struct err)ERR_INIT : *err;
+    struct err why = err_copy(err);
 
     if (why.kind == ERR_TIMEOUT)
         err_wrap(&why, "hooks.timeout");

@@ -127,7 +127,7 @@ static void on_info_done(void *owner, const struct err *err)
 {
     struct measure_call *call = owner;
     bool answered = err == NULL || err->kind == ERR_PEER;
-    const struct err failure = err == NULL ? (struct err)ERR_INIT : *err;
+    const struct err failure = err_copy(err);
     struct err unreadable = ERR_INIT;
     char last[65] = "";
     bool found = false;
@@ -166,7 +166,7 @@ void measure_last(struct measure_call *call, struct measure *measure,
 static void on_event_done(void *owner, const struct err *err)
 {
     struct measure_call *call = owner;
-    const struct err failure = err == NULL ? (struct err)ERR_INIT : *err;
+    const struct err failure = err_copy(err);
     bool unsupported =
         err != NULL && err->kind == ERR_PEER && (err->code == 400 || err->code == 404);
 

@@ -122,7 +122,7 @@ static void succeed(struct daemon *d)
 static void end_rehearsal(struct daemon *d, const struct err *err)
 {
     const char *directory = d->next.question.subject.directory;
-    struct err failure = err == NULL ? (struct err)ERR_INIT : *err;
+    struct err failure = err_copy(err);
     struct ledger_ending ending;
 
     if (err != NULL && !d->flow.issue.asked_ca) {

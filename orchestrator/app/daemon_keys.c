@@ -136,7 +136,7 @@ static void take_account(struct daemon *d, const struct keys_flow *keys)
 static void on_keys_done(void *owner, const struct err *failure)
 {
     struct daemon *d = owner;
-    struct err err = failure == NULL ? (struct err)ERR_INIT : *failure;
+    struct err err = err_copy(failure);
 
     if (failure == NULL)
         (void)take_keys(d, &d->flow.keys, &err);

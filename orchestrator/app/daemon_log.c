@@ -13,7 +13,7 @@ static int write_level(struct server_answer *ret, struct err *err)
     char lower[16];
     size_t i = 0;
 
-    for (; name[i] != '\0' && i < sizeof lower - 1; i++)
+    for (; i < sizeof lower - 1 && name[i] != '\0'; i++)
         lower[i] = (char)tolower((unsigned char)name[i]);
     lower[i] = '\0';
     return json_to_text(json_pack("{s:s}", "level", lower), 0,

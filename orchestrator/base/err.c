@@ -93,6 +93,13 @@ int err_wrap(struct err *err, const char *format, ...)
     return -1;
 }
 
+struct err err_copy(const struct err *err)
+{
+    static const struct err none = ERR_INIT;
+
+    return err != NULL ? *err : none;
+}
+
 const char *err_kind_name(enum err_kind kind)
 {
     static const char *const names[] = {

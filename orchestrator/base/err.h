@@ -57,6 +57,9 @@ int err_openssl(struct err *err, const char *format, ...)
 int err_wrap(struct err *err, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
+/* A copy of one's own; of NULL, which is how a done_fn is told of success, one of ERR_NONE. */
+struct err err_copy(const struct err *err);
+
 /* Lower-case name for logs, status and metrics: "config", "sys", … "none". */
 const char *err_kind_name(enum err_kind kind);
 

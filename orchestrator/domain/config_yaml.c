@@ -321,9 +321,8 @@ static bool set_entry(struct walk *walk, const struct entry_kind *kind,
 }
 
 static bool set_entries(struct walk *walk, const struct config_setting *setting,
-                        const yaml_node_t *node)
+                        const struct entry_kind *kind, const yaml_node_t *node)
 {
-    const struct entry_kind *kind = find_entry_kind(setting->type);
     bool good = true;
 
     if (node->type != YAML_SEQUENCE_NODE) {
@@ -349,8 +348,10 @@ static bool set_entries(struct walk *walk, const struct config_setting *setting,
 static bool set_value(struct walk *walk, const struct config_setting *setting,
                       const yaml_node_t *value)
 {
-    if (find_entry_kind(setting->type) != NULL)
-        return set_entries(walk, setting, value);
+    const struct entry_kind *kind = find_entry_kind(setting->type);
+
+    if (kind != NULL)
+        return set_entries(walk, setting, kind, value);
     if (config_is_list(setting))
         return set_list(walk, setting, value);
     return set_scalar(walk, walk->load->config, setting, value);

@@ -141,7 +141,7 @@ static int refuse_surplus(struct err *err, const char *text, const char *what,
     char only[NAME_MAX_BYTES + 1];
     struct err ignored = ERR_INIT;
 
-    if (len > 0 && len < sizeof only) {
+    if (len > 0 && len <= NAME_MAX_BYTES) {
         memcpy(only, name, len);
         only[len] = '\0';
         if (check_characters(only, &ignored) == 0 && check_labels(only, &ignored) == 0 &&

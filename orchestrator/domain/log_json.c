@@ -30,7 +30,7 @@ static json_t *level_of(enum log_level level)
     char lower[LEVEL_SIZE];
     size_t i;
 
-    for (i = 0; name[i] != '\0' && i < sizeof lower - 1; i++)
+    for (i = 0; i < sizeof lower - 1 && name[i] != '\0'; i++)
         lower[i] = (char)tolower((unsigned char)name[i]);
     lower[i] = '\0';
     return json_string(lower);

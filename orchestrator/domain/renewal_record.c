@@ -17,9 +17,10 @@ void renewal_record_note_answer(struct renewal_record *record,
                                 const struct renewal_info *info, int64_t retry_after_s,
                                 int64_t now, uint32_t random)
 {
+    static const struct renewal_info nothing = {.explanation = ""};
     const struct renewal_asked asked = {.retry_after_s = retry_after_s};
 
-    record->info = info == NULL ? (struct renewal_info){.explanation = ""} : *info;
+    record->info = info == NULL ? nothing : *info;
     record->failures = 0;
     record->asked_at = now;
     record->ask_at = now + renewal_ask_after_s(&asked, random);

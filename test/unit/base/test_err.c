@@ -99,6 +99,23 @@ static void test_long_messages_are_cut(void **state)
     assert_int_equal(strlen(err.message), ERR_MESSAGE_MAX - 1);
 }
 
+static void test_a_copy_of_none_is_one_of_no_error(void **state)
+{
+    struct err err = ERR_INIT;
+    struct err copy;
+
+    (void)state;
+    err_set_code(&err, ERR_PEER, 404, "no such thing");
+    copy = err_copy(&err);
+    err_wrap(&err, "outer");
+    assert_int_equal(copy.kind, ERR_PEER);
+    assert_int_equal(copy.code, 404);
+    assert_string_equal(copy.message, "no such thing");
+    copy = err_copy(NULL);
+    assert_int_equal(copy.kind, ERR_NONE);
+    assert_string_equal(copy.message, "");
+}
+
 static void test_kind_names(void **state)
 {
     static const char *const names[] = {"none", "config", "sys",     "net",
@@ -118,6 +135,7 @@ int main(void)
         cmocka_unit_test(test_wrap),
         cmocka_unit_test(test_message_as_argument),
         cmocka_unit_test(test_long_messages_are_cut),
+        cmocka_unit_test(test_a_copy_of_none_is_one_of_no_error),
         cmocka_unit_test(test_kind_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
