@@ -61,8 +61,8 @@ $(error VARIANT=$(VARIANT) is not one of release, debug, asan, cover, fuzz)
 endif
 
 # Goals that need no compiler must work before the libraries are installed.
-NO_LIBRARIES := help clean deps test demo layers install-hooks lock-certbot image check-reproducible \
-                lock-packages bench-image
+NO_LIBRARIES := help clean deps test demo layers report coverage-report install-hooks lock-certbot image \
+                check-reproducible lock-packages bench-image
 ifneq ($(filter-out $(NO_LIBRARIES),$(or $(MAKECMDGOALS),all)),)
 MISSING := $(strip $(foreach l,$(LIBRARIES),$(shell $(PKG_CONFIG) --exists $(l) 2>/dev/null || echo $(l))))
 ifneq ($(MISSING),)
@@ -311,6 +311,27 @@ analyze-scan:
 	  $(NGINX_MODULES:$(BUILD)/%=build/scan/build/%) >build/scan/log 2>&1 || { cat build/scan/log; exit 1; }
 	@echo "scan-build: $(words $(SOURCES) $(MODULE_SOURCES)) files"
 
+# ---- coverage, size ----------------------------------------------------------------------
+# Counters add up in build/cover/ as processes end, and none is kept of one that is killed. So parts of
+# the tests can be run by themselves: `make VARIANT=cover e2e PYTEST_ARGS='-k name' coverage-report`.
+# Some processes are of users who may not write there: what libgcov says of that is not for the tests.
+ifeq ($(VARIANT),cover)
+export GCOV_ERROR_FILE := /dev/null
+endif
+COVER := build/cover
+.PHONY: coverage coverage-unit coverage-report report
+coverage: coverage-unit
+	@$(MAKE) --no-print-directory VARIANT=cover e2e || echo "coverage: some tests failed" >&2
+	@$(MAKE) --no-print-directory coverage-report
+coverage-unit:
+	@if [ -d $(COVER) ]; then find $(COVER) \( -name '*.gcda' -o -name '*.passed' \) -delete; fi
+	@$(MAKE) --no-print-directory -j"$$(nproc)" VARIANT=cover all unit
+coverage-report:
+	@$(PYTHON) test/analysis/coverage.py $(COVER) build/coverage
+report:
+	@$(PYTHON) test/analysis/report.py $(SOURCES) $(HEADERS) $(MODULE_SOURCES) \
+	  $(sort $(wildcard test/*/*.[ch] test/*/*.py test/unit/*/*.[ch]))
+
 # ---- the two commands --------------------------------------------------------------------
 .PHONY: deps test demo
 deps:
@@ -322,10 +343,10 @@ test: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) all unit
 	@$(MAKE) --no-print-directory man-check
 	@$(MAKE) --no-print-directory tidy
+	@$(MAKE) --no-print-directory analyze-quick
 	@$(MAKE) --no-print-directory e2e
 	@$(MAKE) --no-print-directory e2e-newer-nginx
 	@$(MAKE) --no-print-directory test-image
-
 	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=3
 
 demo: deps
@@ -423,6 +444,9 @@ help:
 	@echo "make check-reproducible  the image once more, built elsewhere: it has to be the same (IMAGE=)"
 	@echo "make test-image        builds the image and tries it with podman: modes, volumes, restrictions, contract"
 	@echo "make lock-packages     packages.lock anew: Debian's newest packages for the image"
+	@echo "make analyze           gcc -fanalyzer, clang-tidy, cppcheck, scan-build; analyze-quick: 1st and 3rd"
+	@echo "make coverage          lines and branches that the tests run; coverage-unit, coverage-report: parts"
+	@echo "make report            complexity of functions, sizes of files"
 	@echo "make layers | format-check | tidy | compile-check | format"
 	@echo "make man | man-check   the manuals and the completion for bash; what mandoc says of them"
 	@echo "make install DESTDIR=  the image's layout"

@@ -132,6 +132,8 @@ static ngx_http_ekm_connection_t *ngx_http_ekm_create_connection(
     ngx_ssl_conn_t *ssl_conn);
 static ngx_http_ekm_value_t *ngx_http_ekm_create_value(ngx_http_request_t *r,
     ngx_http_ekm_connection_t *ec, ngx_http_ekm_secret_t *secret, size_t len);
+static ngx_int_t ngx_http_ekm_export(ngx_ssl_conn_t *ssl_conn,
+    ngx_http_ekm_connection_t *ec, ngx_uint_t level, ngx_log_t *log);
 static void ngx_http_ekm_sign(ngx_http_ekm_key_t *key, u_char *ekm,
     u_char *mac);
 static void ngx_http_ekm_schedule(ngx_http_ekm_key_t *key);
@@ -376,24 +378,8 @@ ngx_http_ekm_create_value(ngx_http_request_t *r, ngx_http_ekm_connection_t *ec,
         return NULL;
     }
 
-    /*
-     * In TLS 1.3 no context is the same as the empty context that RFC 9266
-     * asks for (RFC 8446, Section 7.5).
-     */
-
-    if (!ec->exported) {
-        if (SSL_export_keying_material(ssl_conn, ec->ekm, NGX_HTTP_EKM_LEN,
-                                       NGX_HTTP_EKM_LABEL,
-                                       sizeof(NGX_HTTP_EKM_LABEL) - 1,
-                                       NULL, 0, 0)
-            != 1)
-        {
-            ngx_ssl_error(level, log, 0,
-                          "SSL_export_keying_material() failed");
-            return NULL;
-        }
-
-        ec->exported = 1;
+    if (ngx_http_ekm_export(ssl_conn, ec, level, log) != NGX_OK) {
+        return NULL;
     }
 
     c = ngx_ssl_get_connection(ssl_conn);
@@ -418,6 +404,35 @@ ngx_http_ekm_create_value(ngx_http_request_t *r, ngx_http_ekm_connection_t *ec,
     ec->values = value;
 
     return value;
+}
+
+
+static ngx_int_t
+ngx_http_ekm_export(ngx_ssl_conn_t *ssl_conn, ngx_http_ekm_connection_t *ec,
+    ngx_uint_t level, ngx_log_t *log)
+{
+    if (ec->exported) {
+        return NGX_OK;
+    }
+
+    /*
+     * In TLS 1.3 no context is the same as the empty context that RFC 9266
+     * asks for (RFC 8446, Section 7.5).
+     */
+
+    if (SSL_export_keying_material(ssl_conn, ec->ekm, NGX_HTTP_EKM_LEN,
+                                   NGX_HTTP_EKM_LABEL,
+                                   sizeof(NGX_HTTP_EKM_LABEL) - 1,
+                                   NULL, 0, 0)
+        != 1)
+    {
+        ngx_ssl_error(level, log, 0, "SSL_export_keying_material() failed");
+        return NGX_ERROR;
+    }
+
+    ec->exported = 1;
+
+    return NGX_OK;
 }
 
 

@@ -94,6 +94,39 @@ static bool take_offset(const char **at, int *ret)
     return true;
 }
 
+/* "2026-01-02", as tm counts. */
+static bool take_date(const char **at, struct tm *ret)
+{
+    if (!take_number(at, 4, &ret->tm_year) || !take_letter(at, "-") ||
+        !take_number(at, 2, &ret->tm_mon) || !take_letter(at, "-") ||
+        !take_number(at, 2, &ret->tm_mday))
+        return false;
+    ret->tm_year -= 1900;
+    ret->tm_mon -= 1;
+    return true;
+}
+
+/* "04:05:06". A second 60 is a leap second. */
+static bool take_time_of_day(const char **at, struct tm *ret)
+{
+    return take_number(at, 2, &ret->tm_hour) && take_letter(at, ":") &&
+           take_number(at, 2, &ret->tm_min) && take_letter(at, ":") &&
+           take_number(at, 2, &ret->tm_sec) && ret->tm_hour <= 23 && ret->tm_min <= 59 &&
+           ret->tm_sec <= 60;
+}
+
+/* ".125", or nothing. */
+static bool skip_fraction(const char **at)
+{
+    size_t digits;
+
+    if (!take_letter(at, "."))
+        return true;
+    digits = strspn(*at, "0123456789");
+    *at += digits;
+    return digits > 0;
+}
+
 /* RFC 3339 §5.6, down to the second. */
 static bool parse_time(const char *text, int64_t *ret)
 {
@@ -101,23 +134,10 @@ static bool parse_time(const char *text, int64_t *ret)
     struct tm same;
     int offset;
 
-    if (!take_number(&text, 4, &parts.tm_year) || !take_letter(&text, "-") ||
-        !take_number(&text, 2, &parts.tm_mon) || !take_letter(&text, "-") ||
-        !take_number(&text, 2, &parts.tm_mday) || !take_letter(&text, "Tt ") ||
-        !take_number(&text, 2, &parts.tm_hour) || !take_letter(&text, ":") ||
-        !take_number(&text, 2, &parts.tm_min) || !take_letter(&text, ":") ||
-        !take_number(&text, 2, &parts.tm_sec))
+    if (!take_date(&text, &parts) || !take_letter(&text, "Tt ") ||
+        !take_time_of_day(&text, &parts) || !skip_fraction(&text) ||
+        !take_offset(&text, &offset) || *text != '\0')
         return false;
-    if (take_letter(&text, ".")) {
-        if (strspn(text, "0123456789") == 0)
-            return false;
-        text += strspn(text, "0123456789");
-    }
-    if (!take_offset(&text, &offset) || *text != '\0' || parts.tm_hour > 23 ||
-        parts.tm_min > 59 || parts.tm_sec > 60)
-        return false;
-    parts.tm_year -= 1900;
-    parts.tm_mon -= 1;
     same = parts;
     *ret = timegm(&same) - offset;
     /* Another day comes out where there is none of that number. */
