@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -321,6 +322,51 @@ static void a_link_into_a_missing_folder_is_an_error(void **state)
     fixture_assert_mode(f->site, S_IFLNK | 0777);
 }
 
+/* ---- whom workers are ---- */
+
+static int find_group(const struct nginx_fixture *f, const char *conf, gid_t *ret,
+                      struct err *err)
+{
+    fixture_write(f->conf, conf);
+    return nginx_worker_group(&f->config, ret, err);
+}
+
+static void the_group_of_workers_is_that_of_nginx_conf(void **state)
+{
+    const struct nginx_fixture *f = *state;
+    const struct group *usual;
+    struct err err = ERR_INIT;
+    gid_t group;
+
+    if (geteuid() != 0)
+        skip();
+    assert_int_equal(find_group(f, "user nobody daemon;\n", &group, &err), 0);
+    assert_int_equal(group, getgrnam("daemon")->gr_gid);
+    usual = getgrnam("www-data");
+    if (usual != NULL) {
+        assert_int_equal(find_group(f, "worker_processes 1;\n", &group, &err), 0);
+        assert_int_equal(group, usual->gr_gid);
+    }
+}
+
+static void a_group_of_workers_that_is_not_there_is_named(void **state)
+{
+    const struct nginx_fixture *f = *state;
+    struct err err = ERR_INIT;
+    gid_t group;
+
+    if (geteuid() != 0)
+        skip();
+    assert_int_equal(find_group(f, "user nobody no-such-group;\n", &group, &err), -1);
+    assert_int_equal(err.kind, ERR_CONFIG);
+    assert_non_null(strstr(err.message, f->conf));
+    assert_non_null(strstr(err.message, "there is no group \"no-such-group\""));
+    assert_int_equal(unlink(f->conf), 0);
+    assert_int_equal(nginx_worker_group(&f->config, &group, &err), -1);
+    assert_int_equal(err.code, ENOENT);
+    assert_non_null(strstr(err.message, "nginx.conf"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -338,6 +384,8 @@ int main(void)
         nginx_fixture_test(a_link_is_written_through),
         nginx_fixture_test(a_link_that_leads_nowhere_yet_is_written_through),
         nginx_fixture_test(a_link_into_a_missing_folder_is_an_error),
+        nginx_fixture_test(the_group_of_workers_is_that_of_nginx_conf),
+        nginx_fixture_test(a_group_of_workers_that_is_not_there_is_named),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

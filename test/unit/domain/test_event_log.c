@@ -298,6 +298,57 @@ static void hex_is_taken_in_either_case_and_nothing_else(void **state)
     json_decref(number);
 }
 
+static int replay(const char *text, unsigned char ret[EVENT_DIGEST_BYTES],
+                  struct err *err)
+{
+    struct event_log *log = parsed(text, strlen(text));
+    int result = event_log_replay(log, ret, err);
+
+    event_log_free(log);
+    return result;
+}
+
+static void a_digest_that_cannot_be_read_ends_the_replay(void **state)
+{
+    static const char *const bad[] = {
+        "null",           "7",
+        "\"\"",           "\"" RTMR_16 "\"",
+        "\"" RTMR "00\"", "\"" RTMR_16 RTMR_16 "0001020304050607 8090a0b0c0d0e0f\""};
+    unsigned char value[EVENT_DIGEST_BYTES];
+    struct err err = ERR_INIT;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        char *text = printed(
+            "[{\"imr\":3,\"digest\":\"" RTMR "\"},{\"imr\":3,\"digest\":%s}]", bad[i]);
+
+        assert_int_equal(replay(text, value, &err), -1);
+        assert_int_equal(err.kind, ERR_PEER);
+        assert_non_null(strstr(err.message, "the digest of entry"));
+        free(text);
+    }
+}
+
+/* Those of firmware and kernel have digests of other lengths, too. */
+static void entries_of_other_registers_do_not_count(void **state)
+{
+    static const unsigned char zero[EVENT_DIGEST_BYTES];
+    unsigned char one[EVENT_DIGEST_BYTES];
+    unsigned char both[EVENT_DIGEST_BYTES];
+    struct err err = ERR_INIT;
+
+    (void)state;
+    assert_int_equal(replay("[{\"imr\":0,\"digest\":\"00\"}]", one, &err), 0);
+    assert_memory_equal(one, zero, sizeof zero);
+    assert_int_equal(replay("[{\"imr\":3,\"digest\":\"" RTMR "\"}]", one, &err), 0);
+    assert_memory_not_equal(one, zero, sizeof zero);
+    assert_int_equal(replay("[{\"imr\":1,\"digest\":\"" RTMR
+                            "\"},{\"imr\":3,\"digest\":\"" RTMR "\"},{\"imr\":0}]",
+                            both, &err),
+                     0);
+    assert_memory_equal(one, both, sizeof one);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -309,6 +360,8 @@ int main(void)
         cmocka_unit_test(members_of_another_type_are_told_from_absent_ones),
         cmocka_unit_test(the_last_of_a_name_is_found_in_the_register_only),
         cmocka_unit_test(hex_is_taken_in_either_case_and_nothing_else),
+        cmocka_unit_test(a_digest_that_cannot_be_read_ends_the_replay),
+        cmocka_unit_test(entries_of_other_registers_do_not_count),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

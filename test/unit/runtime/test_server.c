@@ -5,6 +5,7 @@
 #include "support/loop.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -237,6 +238,46 @@ static void test_nothing_but_a_socket_is_replaced(void **state)
     close_scene(&scene);
 }
 
+static void test_a_place_that_cannot_be_listened_at_is_named(void **state)
+{
+    char path[300];
+    struct scene scene;
+    struct server other = {0};
+    struct err err = ERR_INIT;
+    int file;
+
+    open_scene(&scene, state);
+    snprintf(path, sizeof path, "%.90s/none/socket", scene.folder);
+    assert_int_equal(server_start_unix(&other, scene.loop, path, 0600, (gid_t)-1,
+                                       options_of(&scene), &err),
+                     -1);
+    assert_int_equal(err.kind, ERR_SYS);
+    assert_int_equal(err.code, ENOENT);
+    assert_non_null(strstr(err.message, path));
+    server_close(&other, NULL, NULL);
+
+    snprintf(path, sizeof path, "%.90s/file", scene.folder);
+    file = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    assert_true(file >= 0);
+    close(file);
+    snprintf(path, sizeof path, "%.90s/file/socket", scene.folder);
+    assert_int_equal(server_start_unix(&other, scene.loop, path, 0600, (gid_t)-1,
+                                       options_of(&scene), &err),
+                     -1);
+    assert_int_equal(err.code, ENOTDIR);
+    assert_non_null(strstr(err.message, path));
+    server_close(&other, NULL, NULL);
+    snprintf(path, sizeof path, "%.90s/file", scene.folder);
+    assert_int_equal(unlink(path), 0);
+
+    assert_int_equal(server_start_tcp(&other, scene.loop, "not-an-address", 1,
+                                      options_of(&scene), &err),
+                     -1);
+    assert_non_null(strstr(err.message, "not-an-address"));
+    server_close(&other, NULL, NULL);
+    close_scene(&scene);
+}
+
 static void test_refuses_a_body_that_is_too_long_and_says_so(void **state)
 {
     struct scene scene;
@@ -457,6 +498,7 @@ int main(void)
         loop_test(test_answers_get_head_and_post),
         loop_test(test_socket_has_its_mode_and_takes_the_place_of_an_old_one),
         loop_test(test_nothing_but_a_socket_is_replaced),
+        loop_test(test_a_place_that_cannot_be_listened_at_is_named),
         loop_test(test_refuses_a_body_that_is_too_long_and_says_so),
         loop_test(test_lets_a_client_go_on_that_asks_first),
         loop_test(test_silent_and_slow_clients_are_ended_by_the_clock),
