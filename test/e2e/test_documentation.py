@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(not IS_ROOT, reason="a file system and ports of 
 
 # Commands that are shown and not run here: a pattern, and why.
 NOT_RUN = {
-    r"make (demo|test|fuzz|bench|e2e|unit|lock-certbot|lock-packages|install|image|check-reproducible)\b.*": "the build itself; its goals are checked",
+    r"make (demo|test|fuzz|analyze|coverage|report|torture|soak|bench|e2e|unit|lock-certbot|lock-packages|install|image|check-reproducible)\b.*": "the build itself; its goals are checked",
     r"make( help| layers)?": "the build itself; its goals are checked",
     r"(DOMAIN=\S+ )?cert-manager run\b.*": "the daemon: what the container runs",
     r"cert-manager prestart (.|\n)*": "what the container is started with",
