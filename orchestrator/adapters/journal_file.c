@@ -107,7 +107,10 @@ bool journal_load_record(const struct store *store, struct journal_record *ret)
         return false;
     if (journal_record_read(buf_str(&text), ret, &err) == 0)
         return true;
-    put_aside(store, JOURNAL_RECORD, &err);
+    if (err.kind == ERR_SYS)
+        log_unread(store, JOURNAL_RECORD, &err);
+    else
+        put_aside(store, JOURNAL_RECORD, &err);
     return false;
 }
 

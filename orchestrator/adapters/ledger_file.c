@@ -36,15 +36,13 @@ static int load(struct ledger_file *file, int64_t now, struct err *err)
     if (fs_join(path, file->store->state, STATE_NAME, err) < 0)
         return -1;
     if (store_read_large_state(file->store, STATE_NAME, LEDGER_MAX_BYTES, &text,
-                               &damage) < 0) {
-        if (damage.kind == ERR_SYS) {
-            *err = damage;
-            return -1;
-        }
-    } else if (text.len == 0 && !fs_exists(path)) {
+                               &damage) == 0 &&
+        ((text.len == 0 && !fs_exists(path)) ||
+         ledger_read(&text, &file->ledger, &damage) == 0))
         return 0;
-    } else if (ledger_read(&text, &file->ledger, &damage) == 0) {
-        return 0;
+    if (damage.kind == ERR_SYS) {
+        *err = damage;
+        return -1;
     }
     return start_anew(file, &damage, now, err);
 }

@@ -113,14 +113,28 @@ void secret_cleanup(struct secret **secret)
     secret_free(*secret);
 }
 
+static unsigned long refusals;
+
+unsigned long wipe_refusals(void)
+{
+    return refusals;
+}
+
+static void *counted(void *memory, size_t size)
+{
+    if (memory == NULL && size > 0)
+        refusals++;
+    return memory;
+}
+
 void *wipe_malloc(size_t size)
 {
-    return malloc(size);
+    return counted(malloc(size), size);
 }
 
 void *wipe_calloc(size_t count, size_t size)
 {
-    return calloc(count, size);
+    return counted(calloc(count, size), count == 0 ? 0 : size);
 }
 
 /* realloc(3) would leave the old bytes behind where it moves a block. */
@@ -130,9 +144,9 @@ void *wipe_realloc(void *memory, size_t size)
     size_t old;
 
     if (memory == NULL)
-        return malloc(size);
+        return wipe_malloc(size);
     old = malloc_usable_size(memory);
-    bigger = malloc(size);
+    bigger = wipe_malloc(size);
     if (bigger == NULL)
         return NULL;
     memcpy(bigger, memory, old < size ? old : size);

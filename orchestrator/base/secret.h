@@ -37,6 +37,12 @@ bool secret_equal(const struct secret *a, const struct secret *b); /* constant t
 void secret_cleanup(struct secret **secret); /* for SECRET_SCOPED */
 #define SECRET_SCOPED __attribute__((cleanup(secret_cleanup))) struct secret *
 
+/*
+ * How often there was no memory so far: what a library made of a text while that changed says nothing of
+ * the text.
+ */
+unsigned long wipe_refusals(void);
+
 void *wipe_malloc(size_t size);
 void *wipe_calloc(size_t count, size_t size);
 void *wipe_realloc(void *memory, size_t size);

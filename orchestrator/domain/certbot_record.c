@@ -1,5 +1,7 @@
 #include "domain/certbot_record.h"
 
+#include "domain/json_text.h"
+
 #include <jansson.h>
 #include <limits.h>
 #include <string.h>
@@ -93,11 +95,12 @@ static int read_members(const json_t *object, const struct certbot_purpose *purp
 int certbot_record_read(const struct buf *json, const struct certbot_purpose *purpose,
                         struct certbot_record *ret, struct err *err)
 {
-    json_t *object = json_loadb(buf_str(json), json->len, JSON_REJECT_DUPLICATES, NULL);
+    json_t *object =
+        json_from_text(buf_str(json), json->len, JSON_REJECT_DUPLICATES, err);
     int failed;
 
     *ret = (struct certbot_record){.pid = 0};
-    failed = read_members(object, purpose, ret, err);
+    failed = object == NULL ? -1 : read_members(object, purpose, ret, err);
     json_decref(object);
     return failed;
 }

@@ -37,13 +37,10 @@ int journal_record_write(const struct journal_record *record, struct buf *ret,
 
 static json_t *parse(const char *json, struct err *err)
 {
-    json_error_t where;
-    json_t *root = json_loads(json, 0, &where);
+    json_t *root = json_from_text(json, strlen(json), 0, err);
 
-    if (root == NULL) {
-        err_set(err, ERR_CONFIG, "not JSON: line %d: %s", where.line, where.text);
+    if (root == NULL)
         return NULL;
-    }
     if (json_integer_value(json_object_get(root, "version")) != VERSION) {
         err_set(err, ERR_CONFIG, "not of version %d", VERSION);
         json_decref(root);

@@ -3,6 +3,7 @@
 #include "base/secret.h"
 #include "base/text.h"
 
+#include <errno.h>
 #include <string.h>
 
 enum { ESCAPED_BYTES = 4 }; /* \xNN */
@@ -21,6 +22,19 @@ int json_to_text(json_t *root, size_t indent, const char *complaint, struct buf 
         failed = buf_append_str(ret, "\n", err);
     wipe_free(text);
     return failed;
+}
+
+json_t *json_from_text(const char *text, size_t len, size_t flags, struct err *err)
+{
+    unsigned long refusals = wipe_refusals();
+    json_error_t where;
+    json_t *root = json_loadb(text, len, flags, &where);
+
+    if (root == NULL && wipe_refusals() != refusals)
+        err_sys(err, ENOMEM, "cannot read JSON");
+    else if (root == NULL)
+        err_set(err, ERR_CONFIG, "not JSON: line %d: %s", where.line, where.text);
+    return root;
 }
 
 json_t *json_of_text(const char *text)

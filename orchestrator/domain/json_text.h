@@ -17,6 +17,12 @@ int json_to_text(json_t *root, size_t indent, const char *complaint, struct buf 
                  struct err *err);
 
 /*
+ * The text as JSON, with jansson's flags. NULL: ERR_CONFIG where it is none, ERR_SYS where there was no
+ * memory to tell; jansson itself takes that for bad syntax.
+ */
+json_t *json_from_text(const char *text, size_t len, size_t flags, struct err *err);
+
+/*
  * A text that comes from far, or was cut, as a string: what is no UTF-8 in it, for which jansson makes
  * none, is escaped. NULL without memory.
  */

@@ -156,13 +156,12 @@ static int read_root(const json_t *root, struct ledger *ledger, struct err *err)
 
 int ledger_read(const struct buf *json, struct ledger *ret, struct err *err)
 {
-    json_error_t where;
-    json_t *root = json_loadb(buf_str(json), json->len, JSON_REJECT_DUPLICATES, &where);
+    json_t *root = json_from_text(buf_str(json), json->len, JSON_REJECT_DUPLICATES, err);
     int failed;
 
     *ret = (struct ledger){.count = 0};
     if (root == NULL)
-        return err_set(err, ERR_CONFIG, "not JSON: line %d: %s", where.line, where.text);
+        return -1;
     failed = read_root(root, ret, err);
     json_decref(root);
     if (failed != 0)

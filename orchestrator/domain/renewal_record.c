@@ -134,13 +134,12 @@ static int read_record(const json_t *root, struct renewal_record *ret, struct er
 
 int renewal_record_read(const char *json, struct renewal_record *ret, struct err *err)
 {
-    json_error_t where;
-    json_t *root = json_loads(json, JSON_REJECT_DUPLICATES, &where);
+    json_t *root = json_from_text(json, strlen(json), JSON_REJECT_DUPLICATES, err);
     int failed;
 
     *ret = (struct renewal_record){.leaf = ""};
     if (root == NULL)
-        return err_set(err, ERR_CONFIG, "not JSON: line %d: %s", where.line, where.text);
+        return -1;
     if (json_integer_value(json_object_get(root, "version")) != VERSION)
         failed = err_set(err, ERR_CONFIG, "not of version %d", VERSION);
     else

@@ -187,6 +187,35 @@ static void one_that_cannot_be_read_is_left_alone(void **state)
     assert_int_equal(f->file.ledger.unknown_before, 0);
 }
 
+/* Everything but the first blocks of memory, which reading the file takes. */
+static int left;
+
+static void *scarce(size_t size)
+{
+    return left-- > 0 ? wipe_malloc(size) : wipe_malloc(SIZE_MAX);
+}
+
+static void one_that_there_is_no_memory_for_is_not_damaged(void **state)
+{
+    struct fixture *f = *state;
+    int64_t at;
+    struct err err = ERR_INIT;
+
+    open_well(f);
+    assert_int_equal(ledger_file_begin(&f->file, &f->question.subject, NOW, &at, &err),
+                     0);
+    ledger_file_done(&f->file);
+    for (int blocks = 0; !f->file.open; blocks++) {
+        left = blocks;
+        json_set_alloc_funcs(scarce, wipe_free);
+        if (ledger_file_open(&f->file, &f->store, &f->config, NOW, &err) < 0)
+            assert_int_equal(err.kind, ERR_SYS);
+        json_set_alloc_funcs(wipe_malloc, wipe_free);
+    }
+    assert_int_equal(f->file.ledger.count, 1);
+    assert_int_equal(f->file.ledger.unknown_before, 0);
+}
+
 static void a_folder_that_will_not_last_is_noticed(void **state)
 {
     const struct fixture *f = *state;
@@ -210,6 +239,7 @@ int main(void)
         ledger_test(what_is_no_file_is_set_aside),
         ledger_test(one_that_cannot_be_set_aside_keeps_the_ledger_shut),
         ledger_test(one_that_cannot_be_read_is_left_alone),
+        ledger_test(one_that_there_is_no_memory_for_is_not_damaged),
         ledger_test(a_folder_that_will_not_last_is_noticed),
     };
 
