@@ -31,6 +31,7 @@ enum certbot_left {
     CERTBOT_LEFT_NOTHING,
     CERTBOT_LEFT_JUNK, /* not ours, or without a record: nothing can be running in it */
     CERTBOT_LEFT_RUN,
+    CERTBOT_LEFT_UNKNOWN, /* it cannot be looked at now */
 };
 
 /*

@@ -4,7 +4,7 @@
 #include "base/text.h"
 #include "domain/chain.h"
 
-#include <fcntl.h>
+#include <errno.h>
 #include <linux/magic.h>
 #include <openssl/sha.h>
 #include <stdio.h>
@@ -67,35 +67,43 @@ int certbot_save_record(const char *folder, const struct certbot_record *record,
 }
 
 /* Whether nobody but us can have put anything into it. */
-static bool is_ours(int folder_fd)
+static bool is_ours(const struct stat *folder)
 {
-    struct stat status;
+    return folder->st_uid == geteuid() && (folder->st_mode & (S_IWGRP | S_IWOTH)) == 0;
+}
 
-    return fstat(folder_fd, &status) == 0 && status.st_uid == geteuid() &&
-           (status.st_mode & (S_IWGRP | S_IWOTH)) == 0;
+/* What lacks memory or descriptors may be read later, and is what it is. */
+static enum certbot_left judge_unread(const struct err *why, struct err *err)
+{
+    if (why->kind != ERR_SYS || why->code == ENOENT || why->code == ENOTDIR ||
+        why->code == ELOOP)
+        return CERTBOT_LEFT_JUNK;
+    *err = *why;
+    err_wrap(err, "cannot look at an earlier run of certbot");
+    return CERTBOT_LEFT_UNKNOWN;
 }
 
 enum certbot_left certbot_look(const char *folder, const struct certbot_purpose *purpose,
-                               struct certbot_record *ret)
+                               struct certbot_record *ret, struct err *err)
 {
     struct err unusable = ERR_INIT;
     char path[FS_PATH_MAX];
     BUF_SCOPED json = {0};
-    bool ours;
-    int fd;
+    struct stat status;
 
     *ret = (struct certbot_record){.pid = 0};
     if (!fs_exists(folder))
         return CERTBOT_LEFT_NOTHING;
-    fd = open(folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0)
+    if (lstat(folder, &status) < 0) {
+        err_sys(&unusable, errno, "%s", folder);
+        return judge_unread(&unusable, err);
+    }
+    if (!S_ISDIR(status.st_mode) || !is_ours(&status))
         return CERTBOT_LEFT_JUNK;
-    ours = is_ours(fd);
-    close(fd);
-    if (!ours || fs_join(path, folder, RECORD, &unusable) < 0 ||
+    if (fs_join(path, folder, RECORD, &unusable) < 0 ||
         fs_read_head(path, CERTBOT_RECORD_MAX_BYTES, &json, &unusable) < 0 ||
         certbot_record_read(&json, purpose, ret, &unusable) < 0)
-        return CERTBOT_LEFT_JUNK;
+        return judge_unread(&unusable, err);
     return CERTBOT_LEFT_RUN;
 }
 

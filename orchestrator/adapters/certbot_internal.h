@@ -61,9 +61,9 @@ struct certbot_purpose certbot_purpose_of(const struct certbot_request *request)
 int certbot_save_record(const char *folder, const struct certbot_record *record,
                         const struct certbot_purpose *purpose, struct err *err);
 
-/* `ret` is for CERTBOT_LEFT_RUN. */
+/* `ret` is for CERTBOT_LEFT_RUN, `err` for CERTBOT_LEFT_UNKNOWN. */
 enum certbot_left certbot_look(const char *folder, const struct certbot_purpose *purpose,
-                               struct certbot_record *ret);
+                               struct certbot_record *ret, struct err *err);
 
 /*
  * The chain, when certbot wrote all of it; false, and an empty buffer, otherwise. Nobody

@@ -13,7 +13,8 @@ static bool is_of_use(const struct certbot *c)
 }
 
 /* Whichever of the configured CAs it was asking, what it obtained is as good; or that of one alone. */
-static enum certbot_left look(struct certbot *c, struct certbot_record *ret)
+static enum certbot_left look(struct certbot *c, struct certbot_record *ret,
+                              struct err *err)
 {
     const struct authorities *authorities = &c->request.config->acme.authorities;
     const struct authority *wanted = c->request.authority;
@@ -25,7 +26,7 @@ static enum certbot_left look(struct certbot *c, struct certbot_record *ret)
 
         request.authority = wanted == NULL ? &authorities->items[i] : wanted;
         purpose = certbot_purpose_of(&request);
-        left = certbot_look(c->found, &purpose, ret);
+        left = certbot_look(c->found, &purpose, ret, err);
         if (left == CERTBOT_LEFT_RUN && ret->ours && c->chain_pem.len == 0)
             c->authority = request.authority;
         if (left != CERTBOT_LEFT_RUN || ret->ours)
@@ -40,8 +41,8 @@ static int begin_look(void *flow, struct err *err)
 
     if (certbot_place(c->request.config, c->place, c->found, err) < 0)
         return -1;
-    c->left = look(c, &c->record);
-    return SEQ_READY;
+    c->left = look(c, &c->record, err);
+    return c->left == CERTBOT_LEFT_UNKNOWN ? -1 : SEQ_READY;
 }
 
 static int finish_look(void *flow, struct err *err)
@@ -55,6 +56,7 @@ static int finish_look(void *flow, struct err *err)
     case CERTBOT_LEFT_JUNK:
         return seq_go_to(&c->seq, "remove it");
     case CERTBOT_LEFT_RUN:
+    case CERTBOT_LEFT_UNKNOWN:
         break;
     }
     return SEQ_NEXT;
@@ -240,9 +242,14 @@ bool certbot_clean_up(const struct config *config, const char *const *leaves,
 
         if (certbot_place(config, place, folder, &err) < 0)
             continue;
-        left = certbot_look(folder, &none, &record);
+        left = certbot_look(folder, &none, &record, &err);
         if (left == CERTBOT_LEFT_NOTHING)
             continue;
+        if (left == CERTBOT_LEFT_UNKNOWN) {
+            log_warning("%s stays: %s", folder, err.message);
+            any_left = true;
+            continue;
+        }
         if (left == CERTBOT_LEFT_RUN && is_needed(folder, &record, leaves, leaf_count)) {
             any_left = true;
             continue;

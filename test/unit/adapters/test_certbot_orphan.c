@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -650,6 +651,31 @@ static void test_clean_up_of_what_has_no_record(void **state)
 }
 
 /* Whether it is of use only the next issue can say. */
+/* Without descriptors, or memory, nobody can tell what is there: a chain that was paid for, say. */
+static void test_what_cannot_be_looked_at_stays(void **state)
+{
+    static const struct config_list nobody = {.count = 0};
+    static const struct certbot_purpose purpose = {"", &nobody, ""};
+    struct fixture *f = *state;
+    struct certbot_record record;
+    struct err err = ERR_INIT;
+    struct rlimit limit;
+    struct rlimit none;
+
+    put_run(f->work, &ended);
+    put_chain(f->work);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    none = (struct rlimit){.rlim_cur = 0, .rlim_max = limit.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    assert_int_equal(certbot_look(f->work, &purpose, &record, &err),
+                     CERTBOT_LEFT_UNKNOWN);
+    assert_true(certbot_clean_up(&f->config, NULL, 0));
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    assert_int_equal(err.kind, ERR_SYS);
+    assert_int_equal(err.code, EMFILE);
+    assert_int_equal(certbot_look(f->work, &purpose, &record, &err), CERTBOT_LEFT_RUN);
+}
+
 static void test_clean_up_leaves_the_rest(void **state)
 {
     struct fixture *f = *state;
@@ -700,6 +726,7 @@ int main(void)
         TEST(test_folder_of_somebody_else),
         TEST(test_clean_up_of_what_is_safe_elsewhere),
         TEST(test_clean_up_of_what_has_no_record),
+        TEST(test_what_cannot_be_looked_at_stays),
         TEST(test_clean_up_leaves_the_rest),
     };
 
