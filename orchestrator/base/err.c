@@ -1,7 +1,9 @@
 #include "base/err.h"
 
+#include <errno.h>
 #include <openssl/err.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -66,17 +68,21 @@ int err_sys(struct err *err, int errnum, const char *format, ...)
 
 int err_openssl(struct err *err, const char *format, ...)
 {
+    unsigned long first = ERR_peek_error();
+    const char *reason = ERR_reason_error_string(first);
+    /* Only as the first: OpenSSL 3.0 names it behind failures of other kinds, too. */
+    bool no_memory = ERR_GET_REASON(first) == ERR_R_MALLOC_FAILURE;
     va_list args;
-    const char *reason;
 
-    begin(err, ERR_CRYPTO, 0);
+    ERR_clear_error();
+    begin(err, no_memory ? ERR_SYS : ERR_CRYPTO, no_memory ? ENOMEM : 0);
     va_start(args, format);
     format_message(err, format, args);
     va_end(args);
-    reason = ERR_reason_error_string(ERR_peek_error());
-    if (reason != NULL)
+    if (no_memory)
+        append(err, strerror(ENOMEM));
+    else if (reason != NULL)
         append(err, reason);
-    ERR_clear_error();
     return -1;
 }
 

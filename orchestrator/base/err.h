@@ -48,7 +48,8 @@ int err_sys(struct err *err, int errnum, const char *format, ...)
 
 /*
  * ERR_CRYPTO; appends the first reason of OpenSSL's queue, when there is one, and
- * empties it.
+ * empties it. ERR_SYS with ENOMEM when that is a lack of memory: it says nothing of a key or
+ * certificate.
  */
 int err_openssl(struct err *err, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

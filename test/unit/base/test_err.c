@@ -46,11 +46,25 @@ static void test_openssl(void **state)
     assert_int_equal(err_openssl(&err, "cannot sign"), -1);
     assert_int_equal(err.kind, ERR_CRYPTO);
     assert_string_equal(err.message, "cannot sign");
-    ERR_raise(ERR_LIB_USER, ERR_R_MALLOC_FAILURE);
     ERR_raise(ERR_LIB_USER, ERR_R_PASSED_NULL_PARAMETER);
+    ERR_raise(ERR_LIB_USER, ERR_R_INTERNAL_ERROR);
     assert_int_equal(err_openssl(&err, "cannot %s", "read"), -1);
     /* The first reason: the others are what it led to. */
-    assert_string_equal(err.message, "cannot read: malloc failure");
+    assert_string_equal(err.message, "cannot read: passed a null parameter");
+    assert_int_equal(ERR_peek_error(), 0);
+}
+
+static void test_openssl_without_memory(void **state)
+{
+    struct err err = ERR_INIT;
+
+    (void)state;
+    ERR_raise(ERR_LIB_USER, ERR_R_MALLOC_FAILURE);
+    ERR_raise(ERR_LIB_USER, ERR_R_PASSED_NULL_PARAMETER);
+    assert_int_equal(err_openssl(&err, "cannot read"), -1);
+    assert_int_equal(err.kind, ERR_SYS);
+    assert_int_equal(err.code, ENOMEM);
+    assert_string_equal(err.message, "cannot read: Cannot allocate memory");
     assert_int_equal(ERR_peek_error(), 0);
 }
 
@@ -132,6 +146,7 @@ int main(void)
         cmocka_unit_test(test_set),
         cmocka_unit_test(test_sys),
         cmocka_unit_test(test_openssl),
+        cmocka_unit_test(test_openssl_without_memory),
         cmocka_unit_test(test_wrap),
         cmocka_unit_test(test_message_as_argument),
         cmocka_unit_test(test_long_messages_are_cut),
