@@ -148,11 +148,16 @@ static int move_if_there(const char *from, const char *folder, const char *name,
 static int set_aside_folder(const struct store *store, int64_t now, char *ret,
                             struct err *err)
 {
+    enum { TRIES = 1000 }; /* what cannot be looked at counts as taken */
     char name[64];
     char chain[FS_PATH_MAX];
     char key[FS_PATH_MAX];
+    int tries = 0;
 
     do {
+        if (tries++ == TRIES)
+            return err_set(err, ERR_SYS, "%s/%s and those before it are all taken",
+                           store->state, name);
         snprintf(name, sizeof name, "set-aside/%" PRId64, now++);
         if (fs_join(ret, store->state, name, err) < 0 ||
             fs_join(chain, ret, "cert.pem", err) < 0 ||

@@ -518,6 +518,22 @@ static void without_its_lock_nothing_is_promoted(void **state)
     assert_live(f, OLD_CHAIN, OLD_KEY);
 }
 
+static void a_folder_that_cannot_be_looked_at_does_not_keep_us(void **state)
+{
+    const struct fixture *f = *state;
+    struct err err = ERR_INIT;
+    char path[FS_PATH_MAX + 16];
+
+    make_old_pair(f);
+    assert_int_equal(store_check_writable(&f->store, &err), 0);
+    snprintf(path, sizeof path, "%s/set-aside", f->store.state);
+    assert_int_equal(symlink("set-aside", path), 0);
+    assert_int_equal(store_set_aside(&f->store, "why", 1, &err), -1);
+    assert_int_equal(err.kind, ERR_SYS);
+    assert_non_null(strstr(err.message, "set-aside"));
+    assert_live(f, OLD_CHAIN, OLD_KEY);
+}
+
 /* ---- a promotion that was cut off, made by hand ---- */
 
 static void without_an_intent_nothing_is_finished(void **state)
@@ -1093,6 +1109,7 @@ int main(void)
         store_test(what_is_kept_already_is_not_written_again),
         store_test(a_staged_chain_that_is_gone_is_an_error),
         store_test(without_its_lock_nothing_is_promoted),
+        store_test(a_folder_that_cannot_be_looked_at_does_not_keep_us),
         store_test(without_an_intent_nothing_is_finished),
         store_test(a_promotion_is_finished_from_every_state),
         store_test(an_intent_without_anything_staged_is_forgotten),
