@@ -538,6 +538,7 @@ int chain_check_trusted(const struct chain *chain, X509_STORE *roots, int64_t no
 void chain_list_names(const struct chain *chain, char *ret, size_t size)
 {
     list_names(chain->certificates[0], ret, size);
+    ERR_clear_error();
 }
 
 int chain_leaf_der(const struct chain *chain, struct buf *ret, struct err *err)
@@ -548,6 +549,7 @@ int chain_leaf_der(const struct chain *chain, struct buf *ret, struct err *err)
                          : buf_append(ret, der, (size_t)len, err);
 
     OPENSSL_free(der);
+    ERR_clear_error();
     return failed;
 }
 

@@ -42,13 +42,30 @@ add_line(char ***lines, size_t *count, const char *format, va_list args)
     return true;
 }
 
+/* The one line that is left when there is no memory for another. */
+static char no_memory[] =
+    "not enough memory for the settings, or for what is wrong with them";
+static char *no_memory_lines[] = {no_memory};
+
+static void add_error(struct config_report *report, const char *format, va_list args)
+    __attribute__((format(printf, 2, 0)));
+static void add_error(struct config_report *report, const char *format, va_list args)
+{
+    if (report->errors == no_memory_lines ||
+        add_line(&report->errors, &report->error_count, format, args) ||
+        report->error_count > 0)
+        return;
+    report->errors = no_memory_lines;
+    report->error_count = 1;
+}
+
 void config_error(struct config_load *load, const char *format, ...)
 {
     va_list args;
 
     load->failed = true;
     va_start(args, format);
-    add_line(&load->report->errors, &load->report->error_count, format, args);
+    add_error(load->report, format, args);
     va_end(args);
 }
 
@@ -57,7 +74,7 @@ void config_report_error(struct config_report *report, const char *format, ...)
     va_list args;
 
     va_start(args, format);
-    add_line(&report->errors, &report->error_count, format, args);
+    add_error(report, format, args);
     va_end(args);
 }
 
@@ -204,12 +221,17 @@ static void set_origins(struct config_load *load, size_t i, const char *text)
 {
     const struct config_setting *setting = &config_settings[i];
     struct err err = ERR_INIT;
+    unsigned long refusals = wipe_refusals();
     json_error_t where;
     json_t *array = json_loads(text, 0, &where);
     json_t *item;
     size_t k;
 
     config_value_clear(load->config, setting);
+    if (array == NULL && wipe_refusals() != refusals) {
+        config_error(load, "%s: not enough memory to read it", setting->variable);
+        return;
+    }
     if (array == NULL) {
         char quoted[CONFIG_QUOTED_SIZE];
 
@@ -498,6 +520,9 @@ void config_done(struct config *config)
 
 void config_report_done(struct config_report *report)
 {
+    if (report->errors == no_memory_lines)
+        *report = (struct config_report){.warnings = report->warnings,
+                                         .warning_count = report->warning_count};
     for (size_t i = 0; i < report->error_count; i++)
         free(report->errors[i]);
     for (size_t i = 0; i < report->warning_count; i++)

@@ -1,5 +1,6 @@
 #include "domain/status.h"
 
+#include "base/secret.h"
 #include "domain/json_text.h"
 
 static const char *mode_of(const struct config *config)
@@ -271,6 +272,7 @@ static json_t *hardening_of(const struct status_hardening *hardening)
 
 int status_to_json(const struct status *status, struct buf *ret, struct err *err)
 {
+    unsigned long refusals = wipe_refusals();
     json_t *nginx = json_pack(
         "{s:s, s:o, s:s, s:o}", "configuration", nginx_level_name(status->level),
         "reason", json_of_text(status->level_reason), "answers_challenges_of",
@@ -297,5 +299,10 @@ int status_to_json(const struct status *status, struct buf *ret, struct err *err
     json_object_set_new(root, "challenges", challenges_of(&status->challenges));
     json_object_set_new(root, "hardening", hardening_of(status->hardening));
     json_object_set_new(root, "requests", status->requests);
+    /* One that lacks members would be taken for one that has them unset. */
+    if (wipe_refusals() != refusals) {
+        json_decref(root);
+        root = NULL;
+    }
     return json_to_text(root, 2, "the status cannot be written as JSON", ret, err);
 }
