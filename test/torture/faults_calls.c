@@ -126,7 +126,7 @@ char *strdup(const char *text)
 #define CALL(type, name, parameters, arguments, failure, number)                         \
     CALL_AS(#name, type, name, parameters, arguments, failure, number)
 
-/* One that a signal may interrupt as well. */
+/* One that a signal may interrupt as well; files of a disk are opened and synced regardless of any. */
 #define SLOW_CALL(type, name, parameters, arguments, number)                             \
     type name parameters                                                                 \
     {                                                                                    \
@@ -188,7 +188,6 @@ ssize_t write(int fd, const void *bytes, size_t len)
             va_end(more);                                                                \
         }                                                                                \
         FAIL_WHEN_DUE(FAULT_SYSTEM, #name, -1, EMFILE);                                  \
-        FAIL_WHEN_DUE(FAULT_INTERRUPTED, #name, -1, EINTR);                              \
         return real first_arguments;                                                     \
     }
 
@@ -216,10 +215,10 @@ SLOW_CALL(ssize_t, sendmsg, (int fd, const struct msghdr *message, int flags),
 SLOW_CALL(ssize_t, recvmsg, (int fd, struct msghdr *message, int flags),
           (fd, message, flags), ECONNRESET)
 
-SLOW_CALL(int, fsync, (int fd), (fd), EIO)
-SLOW_CALL(int, fdatasync, (int fd), (fd), EIO)
+CALL(int, fsync, (int fd), (fd), -1, EIO)
+CALL(int, fdatasync, (int fd), (fd), -1, EIO)
 SLOW_CALL(int, flock, (int fd, int operation), (fd, operation), ENOLCK)
-SLOW_CALL(int, ftruncate, (int fd, off_t len), (fd, len), EIO)
+CALL(int, ftruncate, (int fd, off_t len), (fd, len), -1, EIO)
 SLOW_CALL(int, fallocate, (int fd, int mode, off_t at, off_t len), (fd, mode, at, len), ENOSPC)
 CALL(int, rename, (const char *from, const char *to), (from, to), -1, EIO)
 CALL(int, unlink, (const char *path), (path), -1, EIO)
@@ -257,8 +256,8 @@ CALL(int, bind, (int fd, const struct sockaddr *address, socklen_t len), (fd, ad
 CALL(int, listen, (int fd, int backlog), (fd, backlog), -1, EADDRINUSE)
 CALL(int, accept4, (int fd, struct sockaddr *address, socklen_t *len, int flags),
      (fd, address, len, flags), -1, ECONNABORTED)
-SLOW_CALL(int, connect, (int fd, const struct sockaddr *address, socklen_t len),
-          (fd, address, len), ECONNREFUSED)
+CALL(int, connect, (int fd, const struct sockaddr *address, socklen_t len),
+     (fd, address, len), -1, ECONNREFUSED)
 CALL(int, setsockopt, (int fd, int level, int option, const void *value, socklen_t len),
      (fd, level, option, value, len), -1, ENOPROTOOPT)
 CALL(int, getsockopt, (int fd, int level, int option, void *ret, socklen_t *len),

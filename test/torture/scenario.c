@@ -55,13 +55,15 @@ static const char *compare(const struct series *series, const struct scene *scen
 
     if (scene->failed && (scene->err.kind == ERR_NONE || scene->err.message[0] == '\0'))
         return "it failed without an error";
-    if (scene->failed && (is_harmless || fault->at == 0))
+    if (!scene->failed && scenario->must_fail)
+        return "it succeeded";
+    if (scene->failed && !scenario->must_fail && (is_harmless || fault->at == 0))
         return "it failed, and had no reason to";
     if (!scene->failed && scene->err.kind != ERR_NONE)
         return "it succeeded, and left an error";
-    if (!scene->failed && fault->at != 0 && !scenario->may_succeed_differently &&
+    if (!scene->failed && fault->at != 0 &&
         (scene->result.len != series->expected->len ||
-         memcmp(scene->result.data, series->bytes, scene->result.len) != 0))
+         memcmp(buf_str(&scene->result), series->bytes, scene->result.len) != 0))
         return "it succeeded with another result";
     return NULL;
 }
@@ -106,9 +108,9 @@ static bool run_scenario(void *owner, const struct fault *fault, struct trial_re
         wrong = "it left a descriptor";
     else
         wrong = compare(series, &scene, fault);
-    if (fault->at == 0 && scene.result.len > 0) {
-        memcpy(series->bytes, scene.result.data, scene.result.len);
+    if (fault->at == 0) {
         series->expected->len = scene.result.len;
+        memcpy(series->bytes, buf_str(&scene.result), scene.result.len);
     }
     if (wrong == NULL && scenario->check != NULL)
         wrong = scenario->check(&scene);

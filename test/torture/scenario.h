@@ -35,7 +35,7 @@ struct scenario {
     /* What is wrong, or NULL. */
     const char *(*check)(struct scene *scene);
     void (*clean)(struct scene *scene);
-    bool may_succeed_differently; /* such as by doing without something */
+    bool must_fail; /* whatever happens */
 };
 
 /* Whether all went well; `scenarios` ends with one without a name. */

@@ -21,12 +21,17 @@
 
 enum { NOW = 1795459747 };
 
+#define LEAF_16 "0123456789abcdef"
+#define LEAF LEAF_16 LEAF_16 LEAF_16 LEAF_16
+#define OTHER_16 "fedcba9876543210"
+#define OTHER_LEAF OTHER_16 OTHER_16 OTHER_16 OTHER_16
+
 /* ---- what we write down ---- */
 
 static int journal(struct scene *scene)
 {
-    const struct journal_intent intent = {JOURNAL_BACK, "aa", "bb"};
-    const struct journal_record record = {"aa", "bb", "boot"};
+    const struct journal_intent intent = {JOURNAL_BACK, LEAF, OTHER_LEAF};
+    const struct journal_record record = {LEAF, OTHER_LEAF, "11111111-2222-3333-4444-555555555555"};
     struct journal_intent intent_read;
     struct journal_record record_read;
     BUF_SCOPED text;
@@ -47,7 +52,7 @@ static int journal(struct scene *scene)
 static int renewal_record(struct scene *scene)
 {
     const struct renewal_record record = {
-        .leaf = "aa", .directory = "https://ca.example/dir", .spread = 7, .ask_at = NOW};
+        .leaf = LEAF, .directory = "https://ca.example/dir", .spread = 7, .ask_at = NOW};
     struct renewal_record found;
     BUF_SCOPED text;
 
@@ -118,7 +123,7 @@ static int metrics(struct scene *scene)
     int result;
 
     buf_init(&text, 1024 * 1024);
-    metrics_set(&metrics, METRIC_HTTPS_UP, "", "", 1);
+    metrics_set(&metrics, METRIC_HTTPS_UP, NULL, NULL, 1);
     metrics_add(&metrics, METRIC_FAILURES, "issue", "peer", 1);
     metrics_observe(&metrics, METRIC_STEP_DURATION, "apply", "measure", 0.25);
     result = metrics_to_text(&metrics, &text, &scene->err);
@@ -211,12 +216,11 @@ static int runtime_log(struct scene *scene)
     struct event_verdict *verdict = calloc(1, sizeof *verdict);
     struct event_log *log = NULL;
     char text[96];
-    BUF_SCOPED lines;
+    BUF_SCOPED lines = {0};
     int result = verdict == NULL ? err_sys(&scene->err, 12, "verdict") : 0;
 
-    buf_init(&lines, 64 * 1024);
-    for (int version = EVENT_VERSION_1; result == 0 && version <= EVENT_VERSION_2; version++)
-        result = runtime_log_line(&lines, version, &content, &scene->err);
+    if (result == 0)
+        result = runtime_log_line(&lines, EVENT_VERSION_2, &content, &scene->err);
     if (result == 0)
         result = runtime_log_parse(buf_str(&lines), lines.len, &log, &scene->err);
     if (result == 0)
@@ -269,7 +273,7 @@ const struct scenario scenarios_of_formats[] = {
     {"the record of a renewal is written and read", NULL, renewal_record, NULL, NULL, false},
     {"the record of a run of certbot is written and read", NULL, certbot_record, NULL, NULL, false},
     {"a ledger is written and read", NULL, ledger, NULL, NULL, false},
-    {"metrics are told", NULL, metrics, NULL, NULL, false}, /* a series may be missing */
+    {"metrics are told", NULL, metrics, NULL, NULL, false}, 
     {"the status is told", NULL, status, NULL, NULL, false},
     {"a text becomes JSON", NULL, json_text, NULL, NULL, false},
     {"a certificate is deployed", NULL, deploy, NULL, NULL, false},

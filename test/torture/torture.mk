@@ -36,3 +36,9 @@ $(SCENARIOS): $(SCENARIO_OBJECTS) $(UNIT_SUPPORT_OBJECTS) $(TORTURE_OBJECTS) $(B
 	@mkdir -p $(@D)
 	@echo "  LINK    $@"
 	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -rdynamic -Wl,-rpath,$(abspath $(BUILD)/torture) -o $@ $^ -lcmocka $(LIB_LIBS)
+
+# Preloaded into the daemon of a container. No sanitizer: it has an allocator of its own.
+$(BUILD)/test/faults.so: test/torture/faults.c test/torture/faults_calls.c test/torture/faults.h
+	@mkdir -p $(@D)
+	@echo "  LINK    $@"
+	@$(CC) $(TORTURE_FLAGS) -shared -o $@ $(filter %.c,$^)

@@ -1,9 +1,12 @@
 #include "trial.h"
 
+#include <dlfcn.h>
 #include <errno.h>
+#include <execinfo.h>
 #include <openssl/crypto.h>
 #include <openssl/ec.h>
 #include <openssl/evp.h>
+#include <openssl/rand.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,6 +47,29 @@ static void keep_paths(const struct run *run)
     memcpy(run->paths, paths, *run->path_count * sizeof *paths);
 }
 
+/* Tells who called abort(), for is_hopeless(). */
+static void on_abort(int number)
+{
+    static const char said[] = "aborted by\n";
+    void *frames[32];
+    int count = backtrace(frames, 32);
+    ssize_t put = write(STDERR_FILENO, said, sizeof said - 1);
+
+    (void)put;
+    /* Without this function, the signal's frame and what raises it. */
+    for (int i = 2; i < count; i++) {
+        Dl_info info;
+
+        if (dladdr(frames[i], &info) != 0 && strstr(info.dli_fname, "/libc.so") == NULL &&
+            strstr(info.dli_fname, "/libasan.so") == NULL) {
+            backtrace_symbols_fd(frames + i, count - i, STDERR_FILENO);
+            break;
+        }
+    }
+    sigaction(number, &(struct sigaction){.sa_handler = SIG_DFL}, NULL);
+    raise(number);
+}
+
 static _Noreturn void do_it(const struct run *run, const struct fault *fault, int output)
 {
     bool went_wrong;
@@ -51,6 +77,7 @@ static _Noreturn void do_it(const struct run *run, const struct fault *fault, in
     dup2(output, STDOUT_FILENO);
     dup2(output, STDERR_FILENO);
     alarm(LIMIT_S);
+    sigaction(SIGABRT, &(struct sigaction){.sa_handler = on_abort}, NULL);
     went_wrong = run->run(run->owner, fault, run->report);
     faults_disarm();
     run->report->counted = faults_counted();
@@ -167,6 +194,8 @@ void trial_warm_up(void)
     unsigned char digest[EVP_MAX_MD_SIZE];
 
     OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CRYPTO_STRINGS | OPENSSL_INIT_LOAD_CONFIG, NULL);
+    RAND_priv_bytes(digest, 1);
+    RAND_bytes(digest, 1);
     EVP_PKEY_free(EVP_EC_gen("P-256"));
     EVP_Digest("", 0, digest, NULL, EVP_sha256(), NULL);
 }

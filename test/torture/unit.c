@@ -9,8 +9,6 @@
 
 #include "trial.h"
 
-#include <dlfcn.h>
-#include <execinfo.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -35,34 +33,10 @@ struct single {
     CMFixtureFunction teardown;
 };
 
-static void on_abort(int number)
-{
-    static const char said[] = "aborted by\n";
-    void *frames[32];
-    int count = backtrace(frames, 32);
-    ssize_t put = write(STDERR_FILENO, said, sizeof said - 1);
-
-    (void)put;
-    /* Without this function, the signal's frame and what raises it. */
-    for (int i = 2; i < count; i++) {
-        Dl_info info;
-
-        if (dladdr(frames[i], &info) != 0 && strstr(info.dli_fname, "/libc.so") == NULL &&
-            strstr(info.dli_fname, "/libasan.so") == NULL) {
-            backtrace_symbols_fd(frames + i, count - i, STDERR_FILENO);
-            break;
-        }
-    }
-    (signal)(number, SIG_DFL);
-    raise(number);
-}
-
 static bool run_single(void *owner, const struct fault *fault, struct trial_report *report)
 {
     struct single *single = owner;
-    struct sigaction action = {.sa_handler = on_abort};
 
-    sigaction(SIGABRT, &action, NULL);
     faults_arm(fault);
     report->failed = run_group(single->group, single->test, 1, single->setup,
                                single->teardown) != 0;

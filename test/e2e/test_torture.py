@@ -1,0 +1,98 @@
+"""The Nth call of the daemon fails, once, on its way to the first certificate and to the next one.
+
+Allocations and calls of the system, by test/torture/faults.c, which is preloaded. Afterwards all is as if
+nothing had been: the served leaf is the last event, the pair on disk is whole and belongs to it, and
+nothing was ordered that the ledger does not have. The daemon has lived on, or supervisord has started
+another one. TORTURE_RUNS says how many calls of each kind fail, TORTURE_SEED which.
+"""
+
+import os
+import random
+import re
+
+import pki
+import pytest
+from dstack_machine import replay
+from loopback import wait_until
+from preload import preload
+from test_failures import put_due_pair
+
+RUNS = int(os.environ.get("TORTURE_RUNS", "2"))
+SEED = int(os.environ.get("TORTURE_SEED") or 20261127)
+# About as many calls as there are until a first certificate is served.
+CALLS = {"memory": 40000, "system": 3000}
+# Those that decide what is on the volume, and whom we reach, each so many times.
+DECISIVE = {"fsync": 24, "rename": 12, "write": 60, "open|openat": 80, "mkostemp": 12, "fork": 4}
+DECISIVE |= {"connect": 12, "unlink": 16, "mkdir": 16, "epoll_ctl": 30, "fchmod": 16, "flock": 4}
+
+# A daemon that has no memory for what must not fail says so and ends; libuv and OpenSSL do without a word.
+DIED = r"exited: cert-manager \((terminated by SIG(ABRT|SEGV)|exit status 1); not expected\)"
+DIED += r"|Assertion .* failed|can't find command|spawn error"
+AT_REST = "INFO - the next renewal is due on"
+
+
+def cases():
+    """Most of the calls of a run are early ones of a kind that fails the start; the others are rarer."""
+    chance = random.Random(SEED)
+    for kind, calls in CALLS.items():
+        for _ in range(RUNS):
+            number = int(calls ** chance.uniform(0.2, 1.0))
+            yield pytest.param(kind, None, number, id=f"{kind} number {number}")
+    for call, calls in DECISIVE.items():
+        for number in sorted(chance.sample(range(1, calls + 1), min(calls, (RUNS + 1) // 2))):
+            yield pytest.param("system", call, number, id=f"{call} number {number}")
+
+
+def tell(stack, kind, call, number):
+    mark = stack.root / "failed"
+    stack.expected_trouble = DIED
+    preload(
+        stack, "faults", FAULT_KIND=kind, FAULT_CALL=call, FAULT_AT=str(number), FAULT_MARK=mark
+    )
+    return mark
+
+
+def assert_ends_well(stack, accepts):
+    def look():
+        leaf = stack.served_leaf()
+        agree = leaf and stack.agent.measured()[-1:] == [pki.sha256(leaf)]
+        return leaf if agree and accepts(leaf) else None
+
+    leaf = wait_until(look, "a leaf is served and is the one that was measured last", 60)
+    stack.log.wait_for(AT_REST, 40)
+    assert stack.stored_chain()[0] == stack.served_leaf() == leaf
+    assert stack.key_file.read_text() == pki.key_pem(stack.tls_key)
+    state = stack.agent.state()
+    assert replay(state["event_log"]).hex() == state["rtmr"][3] and state["emit_peak"] == 1
+    assert stack.daemon()
+
+
+def show(mark):
+    """What failed, for whoever reads of a failed test; False when so many calls are not made."""
+    if mark.exists():
+        print(re.sub(r"^(\S+)$", r"failed: \1", mark.read_text(), count=1, flags=re.M))
+    return mark.exists()
+
+
+@pytest.mark.parametrize("kind, call, number", cases())
+def test_first_certificate(new_ca, new_stack, kind, call, number):
+    ca = new_ca()
+    stack = new_stack(ca, settings={"acme.limit_certificates": "50/1h"})
+    mark = tell(stack, kind, call, number)
+    stack.start()
+    assert_ends_well(stack, lambda leaf: True)
+    show(mark)
+    assert ca.orders() <= len(stack.ledger_outcomes())
+    assert ca.issued() - len(stack.agent.measured()) <= int(mark.exists())
+
+
+@pytest.mark.parametrize("kind, call, number", cases())
+def test_renewal(new_ca, new_stack, kind, call, number):
+    ca = new_ca()
+    stack = new_stack(ca, settings={"acme.limit_certificates": "50/1h"})
+    former = put_due_pair(stack)
+    mark = tell(stack, kind, call, number)
+    stack.start()
+    assert_ends_well(stack, lambda leaf: leaf != former)
+    show(mark)
+    assert ca.orders() <= len(stack.ledger_outcomes())
