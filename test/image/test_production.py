@@ -66,14 +66,15 @@ def test_restrictions(new_container, ca, restrictions):
 
 
 def test_who_is_root(container, ca):
-    """supervisord, cert-manager and nginx's master; workers and certbot are not."""
+    """supervisord, cert-manager with its helper, and nginx's master; workers and certbot are not."""
     container.start()
     certbot = wait_until(container.certbot, "certbot runs")
     assert certbot.user() != 0 and container.capabilities_of(certbot) == 0
     assert_served(container)
     assert all(worker.user() != 0 for worker in container.nginx_workers())
     of_root = [process.line for process in container.processes() if process.user() == 0]
-    expected = ("cert-manager prestart --log-prefix", "cert-manager run", "nginx: master process")
+    expected = ("cert-manager prestart --log-prefix", "cert-manager run", "cert-manager: starts programs")
+    expected += ("nginx: master process",)
     assert len(of_root) == len(expected), of_root
     assert all(any(part in line for line in of_root) for part in expected), of_root
 
