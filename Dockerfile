@@ -1,8 +1,8 @@
 # The cert-manager image: nginx, cert-manager and certbot under supervisord, on Debian.
 #
 # Nothing in it depends on when or where it is built: packages are pinned, those of the base as well
-# (packages.lock, certbot.lock), what package managers leave behind is removed, and deploy/build-image has
-# the engine set every time stamp to that of the last commit.
+# (packages.lock, certbot.lock, supervisor.lock), what package managers leave behind is removed, and
+# deploy/build-image has the engine set every time stamp to that of the last commit.
 
 ARG BASE=docker.io/library/debian:trixie-slim
 
@@ -27,30 +27,36 @@ RUN make -j"$(nproc)" && make install DESTDIR=/out && \
     strip --strip-unneeded /out/usr/bin/cert-manager /out/usr/lib/nginx/modules/*.so && \
     rm -rf /out/usr/share/man /out/usr/share/bash-completion
 
-# ---- certbot ------------------------------------------------------------------------------
-FROM ${BASE} AS certbot
+# ---- certbot and supervisor, as their makers release them ----------------------------------
+FROM ${BASE} AS python
 ARG PACKAGES=locked
 RUN --mount=type=bind,source=packages.lock,target=/tmp/packages.lock \
     --mount=type=bind,source=deploy/install-locked,target=/tmp/install-locked \
     --mount=type=secret,id=snapshot \
-    sh /tmp/install-locked /tmp/packages.lock certbot
+    sh /tmp/install-locked /tmp/packages.lock python
 # Byte code is made here, for users who may not write it, with sums of the sources in place of
 # their dates. pip has done its work.
 # The secret "roots" may have further roots, for builds behind a proxy that looks into TLS.
+# supervisor's own releases start faster than Debian's, and take less memory: no pkg_resources.
 RUN --mount=type=bind,source=certbot.lock,target=/tmp/certbot.lock \
+    --mount=type=bind,source=supervisor.lock,target=/tmp/supervisor.lock \
     --mount=type=secret,id=roots \
-    if [ -s /run/secrets/roots ]; then export PIP_CERT=/run/secrets/roots; fi && \
-    python3 -m venv /opt/certbot && \
-    /opt/certbot/bin/pip --disable-pip-version-check --no-cache-dir install --quiet \
-      --no-compile --require-hashes --no-deps --only-binary=:all: -r /tmp/certbot.lock && \
-    /opt/certbot/bin/pip --disable-pip-version-check check && \
-    /opt/certbot/bin/pip --disable-pip-version-check list --format=freeze | grep -v '^pip==' >/opt/certbot.list && \
-    find /opt/certbot/bin -mindepth 1 ! -name certbot ! -name 'python*' -delete && \
-    rm -rf /opt/certbot/include /opt/certbot/.gitignore \
-      /opt/certbot/lib/python3*/site-packages/pip /opt/certbot/lib/python3*/site-packages/pip-* && \
-    find /opt/certbot -depth -type d '(' -name tests -o -name _tests -o -name __pycache__ ')' \
-      -exec rm -rf '{}' + && \
-    python3 -B -m compileall -q -f -j 1 --invalidation-mode unchecked-hash /opt/certbot/lib
+    set -eu; \
+    if [ -s /run/secrets/roots ]; then export PIP_CERT=/run/secrets/roots; fi; \
+    for program in certbot supervisor; do \
+      cd /opt; \
+      python3 -m venv "$program"; \
+      pip="$program/bin/pip --disable-pip-version-check --no-cache-dir"; \
+      $pip install --quiet --no-compile --require-hashes --no-deps --only-binary=:all: -r "/tmp/$program.lock"; \
+      $pip check; \
+      $pip list --format=freeze | grep -v '^pip==' >>python.list; \
+      find "$program/bin" -mindepth 1 \
+        ! -name certbot ! -name supervisord ! -name supervisorctl ! -name 'python*' -delete; \
+      rm -rf "$program/include" "$program/.gitignore" "$program"/lib/python3*/site-packages/pip \
+        "$program"/lib/python3*/site-packages/pip-*; \
+      find "$program" -depth -type d '(' -name tests -o -name _tests -o -name __pycache__ ')' -exec rm -rf '{}' +; \
+      python3 -B -m compileall -q -f -j 1 --invalidation-mode unchecked-hash "/opt/$program/lib"; \
+    done
 
 # ---- what runs ----------------------------------------------------------------------------
 FROM ${BASE} AS runtime
@@ -69,7 +75,7 @@ RUN --mount=type=bind,source=packages.lock,target=/tmp/packages.lock \
       --shell /usr/sbin/nologin certbot && \
     rm -rf /usr/sbin/policy-rc.d \
       /etc/nginx/sites-enabled /etc/nginx/sites-available /etc/nginx/modules-enabled \
-      /etc/nginx/snippets /etc/nginx/nginx.conf /etc/supervisor/supervisord.conf \
+      /etc/nginx/snippets /etc/nginx/nginx.conf \
       /var/www /var/lib/nginx && \
     apt-get -q clean && \
     rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/cache/ldconfig/* \
@@ -88,17 +94,19 @@ RUN --mount=type=bind,source=packages.lock,target=/tmp/packages.lock \
     # Where the root file system is read-only, the rendered configuration is on tmpfs; it is the
     # same way everywhere.
     ln -s /run/cert-manager/default.conf /etc/nginx/conf.d/default.conf
-COPY --from=certbot /opt/certbot /opt/certbot
+COPY --from=python /opt/certbot /opt/certbot
+COPY --from=python /opt/supervisor /opt/supervisor
 COPY --from=build /out /
 # The bill of materials is in the image that it is about.
 ARG VERSION=0.1.0
 RUN --mount=type=bind,source=certbot.lock,target=/tmp/certbot.lock \
+    --mount=type=bind,source=supervisor.lock,target=/tmp/supervisor.lock \
     --mount=type=bind,source=deploy/sbom,target=/tmp/sbom \
-    --mount=type=bind,from=certbot,source=/opt/certbot.list,target=/tmp/certbot.list \
+    --mount=type=bind,from=python,source=/opt/python.list,target=/tmp/python.list \
     mkdir -p /usr/share/sbom && \
-    python3 /tmp/sbom "${VERSION}" /tmp/certbot.list /tmp/certbot.lock \
+    python3 /tmp/sbom "${VERSION}" /tmp/python.list /tmp/certbot.lock /tmp/supervisor.lock \
       >/usr/share/sbom/cert-manager.spdx.json && \
-    ln -s /opt/certbot/bin/certbot /usr/bin/certbot && \
+    ln -s /opt/certbot/bin/certbot /opt/supervisor/bin/supervisord /opt/supervisor/bin/supervisorctl /usr/bin/ && \
     ln -s conf.d/supervisord.conf /etc/supervisor/supervisord.conf
 
 EXPOSE 80 443

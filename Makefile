@@ -61,7 +61,7 @@ $(error VARIANT=$(VARIANT) is not one of release, debug, asan, cover, fuzz)
 endif
 
 # Goals that need no compiler must work before the libraries are installed.
-NO_LIBRARIES := help clean deps test demo layers report coverage-report install-hooks lock-certbot image \
+NO_LIBRARIES := help clean deps test demo layers report coverage-report install-hooks lock-python image \
                 check-reproducible lock-packages bench-image
 ifneq ($(filter-out $(NO_LIBRARIES),$(or $(MAKECMDGOALS),all)),)
 MISSING := $(strip $(foreach l,$(LIBRARIES),$(shell $(PKG_CONFIG) --exists $(l) 2>/dev/null || echo $(l))))
@@ -168,13 +168,14 @@ $(TEST_PRELOADS): $(BUILD)/test/%.so: test/lib/%.c Makefile
 # A Pebble that has renewal information and profiles, and the certbot of the image.
 NEWER_PEBBLE  := build/newer-pebble
 NEWER_CERTBOT := build/newer-certbot
-.PHONY: newer-pebble newer-certbot lock-certbot
+.PHONY: newer-pebble newer-certbot lock-python
 newer-pebble:
 	@test/lib/newer-pebble $(NEWER_PEBBLE)
 newer-certbot:
 	@test/lib/newer-certbot $(NEWER_CERTBOT) certbot.lock $(PYTHON)
-lock-certbot:
-	@test/lib/lock-certbot certbot.lock 5
+lock-python:
+	@test/lib/lock-python certbot.lock certbot 5 acme
+	@test/lib/lock-python supervisor.lock supervisor 4
 
 .PHONY: e2e
 e2e: program modules man $(TEST_PROGRAMS) $(LISTS) $(TEST_PRELOADS) newer-pebble newer-certbot
@@ -440,7 +441,7 @@ help:
 	@echo "make unit | e2e        one kind of tests (PYTEST_ARGS='-k name')"
 	@echo "make e2e-newer-nginx   those of the nginx modules with the nginx of Debian's next release"
 	@echo "make fuzz [FUZZ_SECONDS=60]  each target of test/fuzz for so long (FUZZ_TARGETS='config pair')"
-	@echo "make lock-certbot      certbot.lock anew: the newest certbot 5 and what it needs, with sums"
+	@echo "make lock-python       certbot.lock and supervisor.lock anew: newest versions and what they need, with sums"
 	@echo "make image [IMAGE=]    the container image, the same bytes each time, with docker or buildah"
 	@echo "make check-reproducible  the image once more, built elsewhere: it has to be the same (IMAGE=)"
 	@echo "make test-image        builds the image and tries it with podman: modes, volumes, restrictions, contract"

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(not IS_ROOT, reason="a file system and ports of 
 
 # Commands that are shown and not run here: a pattern, and why.
 NOT_RUN = {
-    r"make (demo|test|fuzz|analyze|coverage|report|torture|soak|bench|e2e|unit|lock-certbot|lock-packages|install|image|check-reproducible)\b.*": "the build itself; its goals are checked",
+    r"make (demo|test|fuzz|analyze|coverage|report|torture|soak|bench|e2e|unit|lock-python|lock-packages|install|image|check-reproducible)\b.*": "the build itself; its goals are checked",
     r"make( help| layers)?": "the build itself; its goals are checked",
     r"(DOMAIN=\S+ )?cert-manager run\b.*": "the daemon: what the container runs",
     r"cert-manager prestart (.|\n)*": "what the container is started with",
@@ -62,7 +62,7 @@ PLACEHOLDER = re.compile(r"\[(--|[A-Z])|…|\b[A-Z]{2,}\b(?!=)")
 FOREIGN = ("ngx_http_ssl_module.c", "ngx_http_stub_status_module.c")
 
 # Files that only the image has; test/image looks into it.
-OF_THE_IMAGE = ("/usr/share/sbom/cert-manager.spdx.json", "/opt/certbot")
+OF_THE_IMAGE = ("/usr/share/sbom/cert-manager.spdx.json", "/opt/certbot", "/opt/supervisor")
 
 # What stands at the front of a path in the image.
 IMAGE_PATH = re.compile(r"/(etc|run|app|usr|var|acme-challenge|dev)\b")

@@ -15,7 +15,8 @@ from stack import REPOSITORY
 
 LABEL = "org.opencontainers.image."
 MOST_ABOVE_BASE = 150_000_000
-CERTBOT = "opt/certbot/lib/python3.13/site-packages"
+# What is there of their makers' releases, and its programs.
+PYTHON = {"certbot": ("certbot",), "supervisor": ("supervisord", "supervisorctl")}
 BILL = "usr/share/sbom/cert-manager.spdx.json"
 # Our own machine code.
 OURS = (
@@ -67,8 +68,8 @@ def fixture_debian(dpkg):
 
 @pytest.fixture(scope="module", name="python")
 def fixture_python(root):
-    """Name and version of each Python package of certbot's environment, as they say themselves."""
-    texts = [file.read_text() for file in root.glob(f"{CERTBOT}/*.dist-info/METADATA")]
+    """Name and version of each package in the environments of Python, as they say themselves."""
+    texts = [file.read_text() for file in root.glob("opt/*/lib/python3*/site-packages/*.dist-info/METADATA")]
     return {
         key_of(re.search(r"^Name: (.+)$", text, re.M)[1]): re.search(r"^Version: (.+)$", text, re.M)[1]
         for text in texts
@@ -90,8 +91,8 @@ def test_debians_packages_are_those_of_the_lock_and_no_others(debian, about):
     assert debian == locked
 
 
-def test_certbots_packages_are_those_of_the_lock_and_no_others(python):
-    lock = (REPOSITORY / "certbot.lock").read_text()
+def test_packages_of_python_are_those_of_the_locks_and_no_others(python):
+    lock = "".join((REPOSITORY / f"{name}.lock").read_text() for name in PYTHON)
     assert python == {
         key_of(name): version for name, version in re.findall(r"^([\w.-]+)==(\S+)", lock, re.M)
     }
@@ -192,7 +193,7 @@ def test_nothing_says_when_it_was_built(about, base, root, files):
 def test_it_is_small_above_its_base(about, base, root):
     above = about["Size"] - base["Size"]
     assert above <= MOST_ABOVE_BASE, f"{above / 1e6:.1f} MB above the base; the largest folders:\n" + "\n".join(
-        largest(root, "usr/lib/*", "usr/share/*", "usr/bin", "usr/sbin", f"{CERTBOT}/*", "var/*")
+        largest(root, "usr/lib/*", "usr/share/*", "usr/bin", "usr/sbin", "opt/*/lib/python3*/site-packages/*", "var/*")
     )
 
 
@@ -212,7 +213,7 @@ def test_neither_compiler_nor_package_manager_of_python_is_there(files):
     programs = {
         Path(path).name: path
         for path, status in files.items()
-        if re.match(r"(usr/(local/)?s?bin|usr/games|opt/certbot/bin)/", path) and not stat.S_ISDIR(status.st_mode)
+        if re.match(r"(usr/(local/)?s?bin|usr/games|opt/\w+/bin)/", path) and not stat.S_ISDIR(status.st_mode)
     }
     found = {
         path
@@ -221,8 +222,10 @@ def test_neither_compiler_nor_package_manager_of_python_is_there(files):
     }
     found |= {path for path in files if re.search(r"/(pip|ensurepip)$", path)}
     assert not found
-    assert {path for path in files if path.startswith("opt/certbot/bin/")} == {
-        f"opt/certbot/bin/{name}" for name in ("certbot", "python", "python3", "python3.13")
+    assert {path for path in files if re.match(r"opt/\w+/bin/", path)} == {
+        f"opt/{folder}/bin/{name}"
+        for folder, programs in PYTHON.items()
+        for name in (*programs, "python", "python3", "python3.13")
     }
 
 
@@ -297,7 +300,7 @@ def test_byte_code_is_there_and_is_not_looked_at_twice(root, files):
     file system is read-only starts as fast as any other, and no time stamp is in it."""
     without, other = [], []
     for path in files:
-        if path.startswith(("opt/certbot/lib/", "usr/lib/python3")) and path.endswith(".py"):
+        if path.startswith(("opt/", "usr/lib/python3")) and path.endswith(".py"):
             code = root / Path(path).parent / "__pycache__" / f"{Path(path).stem}.cpython-313.pyc"
             if not code.exists():
                 without.append(path)
