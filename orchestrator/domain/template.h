@@ -13,7 +13,7 @@
 #include <stddef.h>
 
 struct template_value {
-    const char *name; /* as in ${NAME} */
+    const char *name; /* as in ${NAME}: capital letters and underscores */
     const char *value;
 };
 

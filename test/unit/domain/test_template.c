@@ -4,6 +4,8 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -46,6 +48,25 @@ static void leaves_everything_else(void **state)
     expect("$${DOMAIN}$", "$example.test$");
     expect("${a${DOMAIN}}", "${aexample.test}");
     expect("if (a ~ \"x${2}\") { ${DOMAIN} }", "if (a ~ \"x${2}\") { example.test }");
+}
+
+/* When each of them is followed to the end of the text, this takes seconds. */
+static void openings_without_an_end_are_read_once(void **state)
+{
+    enum { OPENINGS = 512 * 1024 };
+    char *text = malloc(2 * OPENINGS + 2);
+    struct err err = ERR_INIT;
+    BUF_SCOPED ret;
+
+    (void)state;
+    assert_non_null(text);
+    for (size_t i = 0; i < OPENINGS; i++)
+        memcpy(text + 2 * i, "${", 2);
+    memcpy(text + 2 * OPENINGS, "}", 2);
+    buf_init(&ret, 2 * OPENINGS + 1);
+    assert_int_equal(template_render(text, values, 1, &ret, &err), 0);
+    assert_string_equal(buf_str(&ret), text);
+    free(text);
 }
 
 static void does_not_search_values(void **state)
@@ -91,6 +112,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(replaces_known_names),
         cmocka_unit_test(leaves_everything_else),
+        cmocka_unit_test(openings_without_an_end_are_read_once),
         cmocka_unit_test(does_not_search_values),
         cmocka_unit_test(appends),
         cmocka_unit_test(reports_a_full_buffer),
