@@ -17,6 +17,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
 
 import yaml
@@ -119,7 +120,7 @@ class Engine:
         """The server of the containers' names, which outlives the command that has started it."""
         file = Path(f"/proc/{self._holder.pid}/root{NETWORKS[0]}/aardvark-dns/aardvark.pid")
         with contextlib.suppress(FileNotFoundError):
-            self._dns.enter_context(adopted(int(file.read_text())))
+            self._dns.enter_context(adopted_and_awaited(int(file.read_text())))
 
     def deployment(self, *files, **options):
         return Deployment(self, files, **options)
@@ -230,7 +231,7 @@ class Container:
     def _begin_log(self, *options):
         state = self._state()
         self.pid = state["Pid"]
-        self._adopted.enter_context(adopted(state["ConmonPid"]))
+        self._adopted.enter_context(adopted_and_awaited(state["ConmonPid"]))
         self._follower = spawn(
             self._engine.command(*PODMAN, "logs", "--follow", *options, self.name),
             env=self._engine.environment(),
@@ -300,6 +301,19 @@ class CertManager(Container, Running):
     def close(self):
         super().close()
         self.assert_no_trouble()
+
+
+@contextlib.contextmanager
+def adopted_and_awaited(pid):
+    """A process of the engine's that has become our child. When it ends, podman waits for it to vanish."""
+
+    def wait():
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+
+    threading.Thread(target=wait, daemon=True).start()
+    with adopted(pid):
+        yield
 
 
 def _place(published):
