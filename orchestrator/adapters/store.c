@@ -4,8 +4,11 @@
 #include "domain/chain.h"
 #include "domain/keys.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <openssl/crypto.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,6 +16,10 @@
 #include <unistd.h>
 
 enum { STATE_MAX_BYTES = 64 * 1024 };
+
+#define INTENT "promotion"
+#define SET_ASIDE "set-aside"
+#define DAMAGED ".damaged" /* behind the name of what is kept, and not used */
 
 int store_init(struct store *store, const struct config *config, struct err *err)
 {
@@ -30,7 +37,7 @@ int store_init(struct store *store, const struct config *config, struct err *err
                            err) < 0 ||
                    fs_join(store->previous_key, store->state, "previous-key.pem", err) <
                        0 ||
-                   fs_join(store->intent, store->state, "promotion", err) < 0 ||
+                   fs_join(store->intent, store->state, INTENT, err) < 0 ||
                    fs_join(store->lock, config->run_dir, "promotion.lock", err) < 0
                ? -1
                : 0;
@@ -56,11 +63,67 @@ int store_check_writable(const struct store *store, struct err *err)
     return 0;
 }
 
+static bool is_kept_aside(const char *name)
+{
+    size_t len = strlen(name);
+    const size_t tail = sizeof DAMAGED - 1;
+
+    return len > tail && strcmp(name + len - tail, DAMAGED) == 0;
+}
+
+/* Only files are ours there, and the folder of pairs. */
+static bool is_strange(int folder_fd, const char *name)
+{
+    struct stat status;
+
+    if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || is_kept_aside(name) ||
+        fstatat(folder_fd, name, &status, AT_SYMLINK_NOFOLLOW) < 0)
+        return false;
+    return strcmp(name, SET_ASIDE) == 0 ? !S_ISDIR(status.st_mode)
+                                        : !S_ISREG(status.st_mode);
+}
+
+/*
+ * Whoever can write the volume can put a link, a FIFO, a folder in the place of what we read or write, or
+ * make the folder somebody else's, who could go on with that.
+ */
+static void take_possession(const struct store *store)
+{
+    int fd = open(store->state, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *folder = fd < 0 ? NULL : fdopendir(fd);
+    const struct dirent *entry;
+    struct stat status;
+
+    if (folder == NULL) {
+        if (fd >= 0)
+            close(fd);
+        return;
+    }
+    if (fstat(fd, &status) == 0 && status.st_uid != geteuid() &&
+        fchown(fd, geteuid(), getegid()) < 0)
+        log_warning("%s belongs to user %u, who can change what is in it: %s",
+                    store->state, (unsigned)status.st_uid, strerror(errno));
+    while ((entry = readdir(folder)) != NULL) {
+        struct err err = ERR_INIT;
+
+        if (!is_strange(fd, entry->d_name))
+            continue;
+        if (store_set_state_aside(store, entry->d_name, &err) < 0)
+            log_warning("%s/%s is no file of ours, and stays in the way: %s",
+                        store->state, entry->d_name, err.message);
+        else
+            log_warning("%s/%s is no file of ours; it is kept as %s" DAMAGED,
+                        store->state, entry->d_name, entry->d_name);
+    }
+    closedir(folder);
+}
+
 void store_clean_up(const struct store *store, time_t now)
 {
     enum { WRITTEN_BY_NOW_S = 60 };
     struct err err = ERR_INIT;
 
+    take_possession(store);
     if (fs_remove_leftovers(store->state, now - WRITTEN_BY_NOW_S, &err) < 0 ||
         fs_remove_leftovers(store->folder, now - WRITTEN_BY_NOW_S, &err) < 0)
         log_warning("what an earlier run has left half-written stays: %s", err.message);
@@ -158,7 +221,7 @@ static int set_aside_folder(const struct store *store, int64_t now, char *ret,
         if (tries++ == TRIES)
             return err_set(err, ERR_SYS, "%s/%s and those before it are all taken",
                            store->state, name);
-        snprintf(name, sizeof name, "set-aside/%" PRId64, now++);
+        snprintf(name, sizeof name, SET_ASIDE "/%" PRId64, now++);
         if (fs_join(ret, store->state, name, err) < 0 ||
             fs_join(chain, ret, "cert.pem", err) < 0 ||
             fs_join(key, ret, "key.pem", err) < 0)
@@ -354,6 +417,13 @@ int store_finish_promotion(const struct store *store, bool *ret_finished, struct
         return 0;
     }
     failed = load_if_there(store->intent, sizeof INTENT_BACK, &intent, err);
+    if (failed != 0 && err->kind == ERR_CONFIG) {
+        log_warning("%s is none of ours, and there is no promotion", err->message);
+        *err = (struct err)ERR_INIT;
+        failed = store_set_state_aside(store, INTENT, err);
+        close(lock);
+        return failed;
+    }
     if (failed == 0)
         failed = rename_pair(store, strcmp(buf_str(&intent), INTENT_BACK) == 0, err);
     close(lock);
@@ -402,11 +472,14 @@ int store_set_state_aside(const struct store *store, const char *name, struct er
 {
     char from[FS_PATH_MAX];
     char to[FS_PATH_MAX];
-    char aside[64];
+    char aside[NAME_MAX + sizeof DAMAGED];
 
-    snprintf(aside, sizeof aside, "%s.damaged", name);
-    return fs_join(from, store->state, name, err) < 0 ||
-                   fs_join(to, store->state, aside, err) < 0
-               ? -1
-               : fs_rename(from, to, err);
+    snprintf(aside, sizeof aside, "%s" DAMAGED, name);
+    if (fs_join(from, store->state, name, err) < 0 ||
+        fs_join(to, store->state, aside, err) < 0)
+        return -1;
+    /* One of before would be in the way of a folder, and a folder in that of anything. */
+    if (fs_remove_tree(to, err) < 0)
+        return -1;
+    return fs_rename(from, to, err);
 }

@@ -38,6 +38,8 @@ static int open_regular(const char *path, int flags, size_t max, size_t *ret_siz
     /* O_NONBLOCK: opening a FIFO that somebody put there must not hang the daemon. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | flags);
 
+    if (fd < 0 && errno == ENXIO) /* a socket */
+        return err_set(err, ERR_CONFIG, "%s: not a regular file", path);
     if (fd < 0)
         return err_sys(err, errno, "%s", path);
     if (fstat(fd, &status) < 0)
@@ -446,7 +448,7 @@ int fs_remove_leftovers(const char *path, time_t before, struct err *err)
 static int take_lock(const char *path, int flags, int operation, int *ret_fd,
                      struct err *err)
 {
-    int fd = open(path, flags | O_CLOEXEC, 0600);
+    int fd = open(path, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0600);
 
     if (fd < 0)
         return err_sys(err, errno, "%s: cannot open lock", path);

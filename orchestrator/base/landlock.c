@@ -14,15 +14,15 @@
 
 #define OF_FILES (LANDLOCK_ACCESS_FS_WRITE_FILE | ACCESS_FS_TRUNCATE)
 
+/* Special files, too: to rename one out of the way is to make one. */
 #define OF_FOLDERS                                                                       \
     (OF_FILES | LANDLOCK_ACCESS_FS_REMOVE_DIR | LANDLOCK_ACCESS_FS_REMOVE_FILE |         \
      LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG |                         \
-     LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_MAKE_SYM |                        \
-     LANDLOCK_ACCESS_FS_REFER)
+     LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_MAKE_FIFO |                       \
+     LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_BLOCK |                      \
+     LANDLOCK_ACCESS_FS_MAKE_SYM | LANDLOCK_ACCESS_FS_REFER)
 
-#define NOWHERE                                                                          \
-    (LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_MAKE_CHAR |                         \
-     LANDLOCK_ACCESS_FS_MAKE_BLOCK | LANDLOCK_ACCESS_FS_MAKE_FIFO | ACCESS_FS_IOCTL_DEV)
+#define NOWHERE (LANDLOCK_ACCESS_FS_EXECUTE | ACCESS_FS_IOCTL_DEV)
 
 enum { FIRST_OF_USE = 2, WITH_TRUNCATE = 3, WITH_IOCTL = 5 };
 

@@ -1,7 +1,7 @@
 /*
  * landlock: where this process may still write, make and remove files. For good.
  *
- * Reading stays free. Nothing can be executed, and neither device nor FIFO be made. Paths are taken as
+ * Reading stays free. Nothing can be executed, and no device be told anything but bytes. Paths are taken as
  * they are now: a folder that is removed and made anew is another one, unless what it is in is
  * allowed, too.
  */

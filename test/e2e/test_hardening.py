@@ -2,7 +2,6 @@
 
 import os
 import signal
-import stat
 import subprocess
 
 import pytest
@@ -88,15 +87,14 @@ def test_certbot_is_not_confined(new_stack):
 
 @confined
 def test_a_hook_is_not_confined(stack):
-    """It may make what the daemon may not: a FIFO, which is nowhere in the rules."""
+    """The daemon itself could not even run it."""
     hooks = Hooks(stack)
     hooks.folder.chmod(0o777)
-    told, fifo = hooks.folder / "told", hooks.folder / "fifo"
-    text = f"#!/bin/sh\nmkfifo {fifo}\ncp /proc/self/status {told}.new\nmv {told}.new {told}\n"
+    told = hooks.folder / "told"
+    text = f"#!/bin/sh\ncp /proc/self/status {told}.new\nmv {told}.new {told}\n"
     stack.settings["hooks.on_applied"] = [hooks.program("tell", text)]
     stack.start().wait_for_https()
     wait_until(told.exists, "the hook has run")
-    assert stat.S_ISFIFO(fifo.stat().st_mode)
     assert "NoNewPrivs:\t0\n" in told.read_text() and "Seccomp:\t0\n" in told.read_text()
 
 

@@ -1,0 +1,257 @@
+"""Whatever is put in the place of our files: nothing hangs, nothing else is changed, HTTPS comes up.
+
+On the volume and in the webroot others may write; run_dir is root's, and its files are tried all the same.
+A victim is a file or folder of somebody else that a link leads to. It must be as it was in the end: its
+bytes, mode and owner.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+
+import pki
+import pytest
+from commands import command
+from conftest import logs_of
+from loopback import wait_until
+from stack import IS_ROOT, Stack
+
+pytestmark = pytest.mark.skipif(not IS_ROOT, reason="makes devices, and files of others")
+
+UNUSABLE_SETTING = 78
+SECRET_TEXT = "what nobody may see 7f3a\n"
+STATE = (
+    "account.json",
+    "renewal.json",
+    "intent.json",
+    "applied.json",
+    "forced-removal",
+    "staged-cert.pem",
+    "staged-key.pem",
+    "previous-cert.pem",
+    "previous-key.pem",
+    "promotion",
+    "set-aside",
+)
+RUN = (
+    "control.sock",
+    "metrics.sock",
+    "status.json",
+    "ekm.secret",
+    "nginx-http.conf",
+    "hooks.json",
+    "refused.conf",
+    "account.thumbprint",
+    "evidences",
+    "nginx-test",
+    "certbot",
+)
+
+
+class Hostile:
+    """Puts things of one kind in place of others, and knows whether victims are as they were."""
+
+    def __init__(self, folder, kind):
+        self.folder, self.kind, self.victims, self.sockets = folder, kind, {}, []
+
+    def put(self, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        getattr(self, f"_{self.kind}")(path)
+
+    def _victim(self):
+        victim = self.folder / f"victim-{len(self.victims)}"
+        victim.write_text(SECRET_TEXT)
+        victim.chmod(0o640)
+        os.chown(victim, 4711, 4712)
+        self.victims[victim] = self._facts(victim)
+        return victim
+
+    @staticmethod
+    def _facts(path):
+        status = path.lstat()
+        return status.st_mode, status.st_uid, status.st_gid, status.st_ino, path.read_bytes()
+
+    def _link(self, path):
+        path.symlink_to(self._victim())
+
+    def _dangling_link(self, path):
+        path.symlink_to(self.folder / f"nothing-{path.name}")
+
+    def _hard_link(self, path):
+        os.link(self._victim(), path)
+
+    def _fifo(self, path):
+        os.mkfifo(path, 0o666)
+
+    def _device(self, path):
+        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 5))  # zeros without end
+
+    def _socket(self, path):
+        self.sockets.append(socket.socket(socket.AF_UNIX))
+        short = self.folder / "s"
+        self.sockets[-1].bind(str(short))
+        short.rename(path)
+
+    def _folder(self, path):
+        (path / "deep/er").mkdir(parents=True)
+        (path / "deep/file").write_text(SECRET_TEXT)
+
+    def _large(self, path):
+        with path.open("wb") as file:
+            file.truncate(1 << 32)
+
+    def _of_others(self, path):
+        path.write_text(SECRET_TEXT)
+        os.chown(path, 4711, 4712)
+        path.chmod(0o666)
+
+    def remove(self, path):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+        for one in self.sockets:
+            one.close()
+
+    def check(self, stack):
+        for victim, facts in self.victims.items():
+            assert self._facts(victim) == facts, victim
+        left = {path.name for path in self.folder.iterdir()} - {one.name for one in self.victims}
+        assert not left, "made through a dangling link"
+        assert SECRET_TEXT.strip() not in stack.log.text()
+
+
+KINDS = ("link", "dangling_link", "hard_link", "fifo", "device", "socket", "folder", "large", "of_others")
+
+
+@pytest.fixture(scope="module", name="served")
+def fixture_served(request, ca):
+    with Stack(ca) as stack:
+        logs_of(request.node)["the container that the tests of this file share"] = stack.log
+        stack.start().wait_for_https()
+        yield stack
+
+
+@pytest.fixture(name="hostile", params=KINDS)
+def fixture_hostile(request, tmp_path):
+    hostile = Hostile(tmp_path, request.param)
+    yield hostile
+    for one in hostile.sockets:
+        one.close()
+
+
+def assert_ours(path, mode):
+    status = path.lstat()
+    assert stat.S_ISREG(status.st_mode) and stat.S_IMODE(status.st_mode) == mode
+    assert status.st_uid == os.getuid() and status.st_nlink == 1
+
+
+def test_in_place_of_our_files(stack, hostile):
+    """All at once, so that each has to be got over: the state on the volume, the pair, and run_dir."""
+    run_dir = stack.folder["run_dir"]
+    # Root alone can put a folder into run_dir, and is told that it is in the way.
+    names = () if hostile.kind == "folder" else RUN
+    for name in STATE:
+        hostile.put(stack.state / name)
+    stack.state.chmod(0o777)
+    os.chown(stack.state, 4711, 4712)
+    hostile.put(stack.chain_file)
+    hostile.put(stack.key_file)
+    stack.alter_image = lambda: [hostile.put(run_dir / name) for name in names]
+    stack.start()
+    leaf = stack.wait_for_https()
+    wait_until(lambda: stack.status().get("certificate"), "the status says what is served")
+    hostile.check(stack)
+    assert stat.S_IMODE(stack.state.stat().st_mode) == 0o700
+    assert stack.state.stat().st_uid == os.getuid()
+    assert_ours(stack.chain_file, 0o644)
+    assert_ours(stack.key_file, 0o600)
+    assert_ours(run_dir / "ekm.secret", 0o600)
+    assert stack.agent.measured() == [pki.sha256(leaf)]
+    # Nothing but a socket is removed for the control socket.
+    if hostile.kind == "socket" or not names:
+        assert stat.S_ISSOCK((run_dir / "control.sock").lstat().st_mode)
+    else:
+        stack.log.wait_for("control.sock is there, and is no socket")
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder"])
+def test_in_place_of_the_ledger_no_order_is_made_until_it_is_put_aside(stack, tmp_path, kind):
+    """Only what is there at the start is known not to be ours; nothing is ordered on a guess."""
+    hostile = Hostile(tmp_path, kind)
+    hostile.put(stack.state / "ledger.json")
+    stack.start().wait_for_https()
+    hostile.check(stack)
+    assert (stack.state / "ledger.json.damaged").exists()
+    assert stack.ledger_outcomes() == ["issued"]
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "socket", "folder", "large", "dangling_link"])
+def test_in_place_of_templates_our_own_serve(stack, tmp_path, kind):
+    hostile = Hostile(tmp_path, kind)
+    names = ("base.conf.tmpl", "https.conf.tmpl")
+    stack.alter_image = lambda: [hostile.put(stack.folder["templates"] / name) for name in names]
+    stack.start().wait_for_https()
+    assert stack.https_get("/health").status == 200
+    stack.log.wait_for("port 80 is served by our own template")
+
+
+def test_the_pid_file_cannot_turn_signals_on_others(stack):
+    stack.start().wait_for_https()
+    bystander = subprocess.Popen(["sleep", "600"])
+    try:
+        stack.pid_file.write_text(f"{bystander.pid}\n")
+        stack.config.write_text(stack.config.read_text().replace("nginx:", "nginx:\n  hsts_days: 3", 1))
+        os.kill(stack.daemon().pid, signal.SIGHUP)
+        stack.log.wait_for("with other settings")
+        stack.pid_file.write_text(f"{stack.nginx_master().pid}\n")
+        header = "strict-transport-security"
+        wait_until(lambda: header in stack.https_get("/health").headers, "nginx has been reloaded")
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+def test_a_link_in_the_webroot_shows_nothing(served, tmp_path):
+    """Of whoever may write there, such as a certbot that has been taken over."""
+    folder = served.folder["webroot"] / ".well-known/acme-challenge"
+    victim = Hostile(tmp_path, "link")._victim()
+    victim.chmod(0o644)
+    (folder / "shown").symlink_to(victim)
+    (folder / "shown-folder").symlink_to(victim.parent)
+    os.mkfifo(folder / "shown-fifo")
+    for name in ("shown", f"shown-folder/{victim.name}", "shown-fifo"):
+        answer = served.http_get(f"/.well-known/acme-challenge/{name}")
+        assert answer.status in (403, 404) and SECRET_TEXT not in answer.body
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "socket", "folder", "dangling_link"])
+def test_in_place_of_the_settings_file_the_start_is_refused(stack, tmp_path, kind):
+    hostile = Hostile(tmp_path / "victims", kind)
+    hostile.folder.mkdir()
+    path = tmp_path / "config.yaml"
+    hostile.put(path)
+    said = command(stack.prepare(), "run", "--config", path)
+    assert said.code == UNUSABLE_SETTING and f"settings file {path}" in said.out
+    if kind == "socket":
+        hostile.sockets[0].close()
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "socket", "folder", "large"])
+def test_in_place_of_the_secret_file_of_development_https_waits(new_stack, tmp_path, kind):
+    hostile = Hostile(tmp_path / "victims", kind)
+    hostile.folder.mkdir()
+    path = tmp_path / "ekm"
+    hostile.put(path)
+    stack = new_stack(variables={"DEV_MODE": "true"}, settings={"ekm.secret_file": path})
+    stack.start(with_agent=False).wait_for_http()
+    stack.log.wait_for(f"ERROR.*{path}")
+    assert stack.served_leaf() is None
+    hostile.remove(path)
+    path.write_text("a secret of development\n")
+    stack.wait_for_https()
