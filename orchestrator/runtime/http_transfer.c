@@ -7,6 +7,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 /* ---- what libcurl's result means ---- */
@@ -380,11 +381,23 @@ static bool set_ca_bundle(CURL *easy, const char *path)
             curl_easy_setopt(easy, CURLOPT_CA_CACHE_TIMEOUT, 0L) == CURLE_OK);
 }
 
+/* To open a FIFO that nobody writes to would be to wait for ever, with all that we have to do. */
+static int check_ca_bundle(struct transfer *transfer, const char *path)
+{
+    struct stat status;
+
+    if (path == NULL || stat(path, &status) < 0 || S_ISREG(status.st_mode))
+        return 0; /* what is missing, libcurl says */
+    return err_set(&transfer->err, ERR_CONFIG, "%s: %s: not a regular file",
+                   transfer->target, path);
+}
+
 int transfer_prepare(struct transfer *transfer, const struct http_request *request)
 {
     transfer->timeout_ms = request->timeout_ms;
     transfer->through_socket = request->unix_socket != NULL;
-    if (check_request(transfer, request) < 0)
+    if (check_request(transfer, request) < 0 ||
+        check_ca_bundle(transfer, request->ca_bundle) < 0)
         return -1;
     transfer->easy = curl_easy_init();
     if (transfer->easy == NULL || !set_options(transfer, request) ||
