@@ -267,6 +267,26 @@ def test_files_of_the_repository_are_there():
             assert is_in_repository(span.text) or is_in_sources(span.text), f"{span.place}: {span.text}"
 
 
+def test_tests_that_are_named_are_there():
+    """`test_x.py::test_name` and `test_x.c::name`: claims that name what shows them."""
+    named = [span for span in shown_spans() if re.fullmatch(r"\w+\.(py|c)::\w+", span.text)]
+    for span in named:
+        name, _, function = span.text.partition("::")
+        (path,) = [*REPOSITORY.glob(f"test/e2e/{name}"), *REPOSITORY.glob(f"test/unit/*/{name}")]
+        form = rf"^def {function}\(" if path.suffix == ".py" else rf"^static void {function}\(void \*\*state\)"
+        assert re.search(form, path.read_text(), re.MULTILINE), f"{span.place}: there is no {span.text}"
+    assert len(named) > 50
+
+
+def test_every_claim_about_threats_names_a_test():
+    """Each row of a table, but its head."""
+    text = (REPOSITORY / "docs/THREATS.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "shown by" not in line]
+    claims = [row for row in rows if not row.startswith("| ---")]
+    assert len(claims) > 30
+    assert not [row for row in claims if "::" not in row]  # each of which is looked for above
+
+
 def test_links_lead_somewhere():
     for path in MARKDOWN:
         for link in markdown_links(path):

@@ -1,15 +1,17 @@
 """What the daemon forbids itself, that what it starts lives without that, and that it works all the same."""
 
 import os
+import shutil
 import signal
 import subprocess
 
 import pytest
 from commands import command
 from conftest import logs_of
+from log import Log
 from loopback import wait_until
 from preload import preload
-from processes import is_alive, read_proc
+from processes import is_alive, read_proc, spawn, stop
 from stack import IS_ROOT, PROGRAM, Stack
 from test_hooks import Hooks
 
@@ -73,6 +75,33 @@ def test_no_descriptor_is_inherited_by_mistake(served, whose):
         if int(name) > 2 and flags is not None:
             target = os.readlink(f"/proc/{process.pid}/fd/{name}")
             assert int(flags, 8) & os.O_CLOEXEC, f"{name}: {target}"
+
+
+@pytest.mark.skipif(not IS_ROOT or is_sanitized(), reason="needs another user")
+def test_its_own_user_cannot_look_into_it(tmp_path):
+    """The files of a process that is not dumpable are root's, whoever runs it."""
+    nobody = 65534
+    os.chown(tmp_path, nobody, nobody)
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_mode & 0o001 == 0:
+            folder.chmod(folder.stat().st_mode | 0o011)
+    words = [f"{key}={tmp_path}/{name}" for key, name in (("run_dir", "run"), ("tls.dir", "tls"))]
+    words += [f"nginx.webroot={tmp_path}/web", f"nginx.site_conf={tmp_path}/default.conf", "dev_mode=true"]
+    user = ["setpriv", f"--reuid={nobody}", f"--regid={nobody}", "--clear-groups"]
+    (tmp_path / "tls").mkdir()
+    os.chown(tmp_path / "tls", nobody, nobody)
+    program = shutil.copy(PROGRAM, tmp_path / "cert-manager")
+    command_line = [*user, program, "run", *(part for word in words for part in ("--set", word))]
+    log = Log()
+    daemon = spawn(command_line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    log.follow(daemon.stdout)
+    try:
+        log.wait_for("development mode")
+        assert state_of(daemon.pid)["Uid"].split()[1] == str(nobody)
+        assert os.stat(f"/proc/{daemon.pid}/environ").st_uid == 0
+    finally:
+        stop(daemon)
+        log.close()
 
 
 @confined
