@@ -146,18 +146,28 @@ int store_load_chain(const struct store *store, struct buf *ret, struct err *err
 }
 
 /* Whoever can write the volume can put a link in the place of our folder: nothing is there then. */
-static bool has_state(const struct store *store)
+static int has_state(const struct store *store, bool *ret, struct err *err)
 {
     struct stat status;
 
-    return lstat(store->state, &status) == 0 && S_ISDIR(status.st_mode);
+    *ret = false;
+    if (lstat(store->state, &status) < 0)
+        return errno == ENOENT || errno == ENOTDIR
+                   ? 0
+                   : err_sys(err, errno, "%s", store->state);
+    *ret = S_ISDIR(status.st_mode);
+    return 0;
 }
 
 static int load_state_chain(const struct store *store, const char *path, struct buf *ret,
                             struct err *err)
 {
+    bool there;
+
     buf_init(ret, CHAIN_PEM_MAX_BYTES);
-    return has_state(store) ? load_if_there(path, CHAIN_PEM_MAX_BYTES, ret, err) : 0;
+    if (has_state(store, &there, err) < 0)
+        return -1;
+    return there ? load_if_there(path, CHAIN_PEM_MAX_BYTES, ret, err) : 0;
 }
 
 int store_load_staged_chain(const struct store *store, struct buf *ret, struct err *err)
@@ -189,8 +199,11 @@ int store_load_key(const struct store *store, struct secret **ret, struct err *e
 
 int store_load_staged_key(const struct store *store, struct secret **ret, struct err *err)
 {
+    bool there;
+
     *ret = NULL;
-    if (has_state(store) && load_key_if_there(store->staged_key, ret, err) < 0)
+    if (has_state(store, &there, err) < 0 ||
+        (there && load_key_if_there(store->staged_key, ret, err) < 0))
         return -1;
     return *ret != NULL ? 0 : store_load_key(store, ret, err);
 }
@@ -403,20 +416,34 @@ int store_sync(const struct store *store, struct err *err)
                                                   : fs_sync_folder(store->state, err);
 }
 
+/* Only one that has been read counts: what is staged without an intent was not measured. */
+static int read_intent(const struct store *store, bool *ret_there, struct buf *ret,
+                       struct err *err)
+{
+    struct err failure = ERR_INIT;
+
+    if (has_state(store, ret_there, err) < 0)
+        return -1;
+    if (!*ret_there || fs_read(store->intent, sizeof INTENT_BACK, ret, &failure) == 0)
+        return 0;
+    *ret_there = false;
+    if (failure.code == ENOENT)
+        return 0;
+    *err = failure;
+    return -1;
+}
+
 int store_finish_promotion(const struct store *store, bool *ret_finished, struct err *err)
 {
     BUF_SCOPED intent = {0};
+    bool there = false;
     int failed;
     int lock;
 
     *ret_finished = false;
     if (fs_lock(store->lock, &lock, err) < 0)
         return -1;
-    if (!has_state(store) || !fs_exists(store->intent)) {
-        close(lock);
-        return 0;
-    }
-    failed = load_if_there(store->intent, sizeof INTENT_BACK, &intent, err);
+    failed = read_intent(store, &there, &intent, err);
     if (failed != 0 && err->kind == ERR_CONFIG) {
         log_warning("%s is none of ours, and there is no promotion", err->message);
         *err = (struct err)ERR_INIT;
@@ -424,10 +451,10 @@ int store_finish_promotion(const struct store *store, bool *ret_finished, struct
         close(lock);
         return failed;
     }
-    if (failed == 0)
+    if (there)
         failed = rename_pair(store, strcmp(buf_str(&intent), INTENT_BACK) == 0, err);
     close(lock);
-    *ret_finished = failed == 0;
+    *ret_finished = there && failed == 0;
     return failed;
 }
 
@@ -435,11 +462,12 @@ int store_read_large_state(const struct store *store, const char *name, size_t m
                            struct buf *ret, struct err *err)
 {
     char path[FS_PATH_MAX];
+    bool there;
 
     buf_init(ret, max);
-    if (fs_join(path, store->state, name, err) < 0)
+    if (fs_join(path, store->state, name, err) < 0 || has_state(store, &there, err) < 0)
         return -1;
-    return has_state(store) ? load_if_there(path, max, ret, err) : 0;
+    return there ? load_if_there(path, max, ret, err) : 0;
 }
 
 int store_read_state(const struct store *store, const char *name, struct buf *ret,
@@ -462,10 +490,11 @@ int store_write_state(const struct store *store, const char *name, const char *t
 int store_remove_state(const struct store *store, const char *name, struct err *err)
 {
     char path[FS_PATH_MAX];
+    bool there;
 
-    if (fs_join(path, store->state, name, err) < 0)
+    if (fs_join(path, store->state, name, err) < 0 || has_state(store, &there, err) < 0)
         return -1;
-    return has_state(store) ? fs_remove(path, err) : 0;
+    return there ? fs_remove(path, err) : 0;
 }
 
 int store_set_state_aside(const struct store *store, const char *name, struct err *err)

@@ -298,6 +298,19 @@ static const char *finished_is_whole(struct scene *scene)
     return judge_pair(scene, new_chain, new_key, old_chain, old_key);
 }
 
+/* What is staged was not measured yet. */
+static void stage_alone(struct scene *scene)
+{
+    put_pair(scene);
+    if (stage(scene, new_chain, new_key) < 0)
+        fprintf(stderr, "%s\n", scene->err.message);
+}
+
+static const char *nothing_is_promoted(struct scene *scene)
+{
+    return judge_pair(scene, old_chain, old_key, old_chain, old_key);
+}
+
 static int set_aside(struct scene *scene)
 {
     const struct volume *volume = scene->own;
@@ -460,6 +473,7 @@ const struct scenario scenarios_of_files[] = {
     {"the former pair is put back", bring_pair_before, put_back, back_is_whole, free_store, false},
     {"the former pair comes back", bring_pair_before, go_back, back_is_whole, free_store, false},
     {"a promotion is finished", cut_promotion_off, finish, finished_is_whole, free_store, false},
+    {"there is no promotion to finish", stage_alone, finish, nothing_is_promoted, free_store, false},
     {"a pair is set aside", put_pair, set_aside, nothing_is_lost, free_store, false},
     {"a state file is written", put_state, write_state, state_is_whole, free_store, false},
     {"an order is entered", open_ledger, begin_order, ledger_is_whole, free_store, false},

@@ -534,6 +534,36 @@ static void a_folder_that_cannot_be_looked_at_does_not_keep_us(void **state)
     assert_live(f, OLD_CHAIN, OLD_KEY);
 }
 
+/* That it is not there would mean that nothing is staged, or that no order was made. */
+static void state_that_cannot_be_looked_at_is_not_missing(void **state)
+{
+    struct fixture *f = *state;
+    BUF_SCOPED text = {0};
+    SECRET_SCOPED key = NULL;
+    bool finished = true;
+    char *before = f->config.tls.dir;
+    char loop[128];
+
+    snprintf(loop, sizeof loop, "%s/loop", f->folder);
+    assert_int_equal(symlink("loop", loop), 0);
+    f->config.tls.dir = loop;
+    for (int i = 0; i < 4; i++) {
+        struct err err = ERR_INIT;
+        int result;
+
+        assert_int_equal(store_init(&f->store, &f->config, &err), 0);
+        result = i == 0   ? store_read_state(&f->store, "name", &text, &err)
+                 : i == 1 ? store_load_staged_chain(&f->store, &text, &err)
+                 : i == 2 ? store_load_staged_key(&f->store, &key, &err)
+                          : store_finish_promotion(&f->store, &finished, &err);
+        assert_int_equal(result, -1);
+        assert_int_equal(err.kind, ERR_SYS);
+        assert_int_equal(err.code, ELOOP);
+    }
+    assert_false(finished);
+    f->config.tls.dir = before;
+}
+
 /* ---- a promotion that was cut off, made by hand ---- */
 
 static void without_an_intent_nothing_is_finished(void **state)
@@ -1110,6 +1140,7 @@ int main(void)
         store_test(a_staged_chain_that_is_gone_is_an_error),
         store_test(without_its_lock_nothing_is_promoted),
         store_test(a_folder_that_cannot_be_looked_at_does_not_keep_us),
+        store_test(state_that_cannot_be_looked_at_is_not_missing),
         store_test(without_an_intent_nothing_is_finished),
         store_test(a_promotion_is_finished_from_every_state),
         store_test(an_intent_without_anything_staged_is_forgotten),
