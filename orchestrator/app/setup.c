@@ -41,6 +41,10 @@ static int refuse_file(const struct file *file, const struct err *err,
     const char *reason = err->message;
     bool missing = err->kind == ERR_SYS && err->code == ENOENT;
 
+    /* Tried again these may be over; that it is not there, or not ours to read, stays. */
+    if (err->kind == ERR_SYS && (err->code == ENOMEM || err->code == EMFILE ||
+                                 err->code == ENFILE || err->code == EIO))
+        report->passing = true;
     /* The path stands before who named it, and is not said twice. */
     if (text_starts_with(reason, file->path) && text_starts_with(reason + len, ": "))
         reason += len + 2;
@@ -153,8 +157,10 @@ int setup_load(struct config *config, const struct command_line *line,
     if (failed == 0)
         setup_follow(config);
     log_report(&report, warnings);
+    if (failed != 0)
+        failed = report.passing ? EXIT_FAILURE : EXIT_CONFIG;
     config_report_done(&report);
-    return failed != 0 ? EXIT_CONFIG : 0;
+    return failed;
 }
 
 /* A file that cannot be read at all says nothing, and the environment may. */

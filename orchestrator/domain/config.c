@@ -57,6 +57,7 @@ static void add_error(struct config_report *report, const char *format, va_list 
         return;
     report->errors = no_memory_lines;
     report->error_count = 1;
+    report->passing = true;
 }
 
 void config_error(struct config_load *load, const char *format, ...)
@@ -67,6 +68,25 @@ void config_error(struct config_load *load, const char *format, ...)
     va_start(args, format);
     add_error(load->report, format, args);
     va_end(args);
+}
+
+void config_error_of(struct config_load *load, const struct err *err, const char *format,
+                     ...)
+{
+    va_list args;
+
+    load->failed = true;
+    if (err->kind == ERR_SYS)
+        load->report->passing = true;
+    va_start(args, format);
+    add_error(load->report, format, args);
+    va_end(args);
+}
+
+void config_lacks_memory(struct config_load *load, const char *of)
+{
+    load->report->passing = true;
+    config_error(load, "%s: not enough memory", of);
 }
 
 void config_report_error(struct config_report *report, const char *format, ...)
@@ -229,7 +249,7 @@ static void set_origins(struct config_load *load, size_t i, const char *text)
 
     config_value_clear(load->config, setting);
     if (array == NULL && wipe_refusals() != refusals) {
-        config_error(load, "%s: not enough memory to read it", setting->variable);
+        config_lacks_memory(load, setting->variable);
         return;
     }
     if (array == NULL) {
@@ -263,7 +283,8 @@ static void set_origins(struct config_load *load, size_t i, const char *text)
                              json_string_value(item), json_string_length(item),
                              &err) < 0) {
             load->origins[i].bad = true;
-            config_error(load, "%s: item %zu: %s", setting->variable, k + 1, err.message);
+            config_error_of(load, &err, "%s: item %zu: %s", setting->variable, k + 1,
+                            err.message);
         }
     }
     json_decref(array);
@@ -295,7 +316,7 @@ static void set_from_variable(struct config_load *load, size_t i, const char *te
     if (config_value_set(load->config, setting, CONFIG_FROM_ENVIRONMENT, text,
                          strlen(text), &err) < 0) {
         origin->bad = true;
-        config_error(load, "%s: %s", name, err.message);
+        config_error_of(load, &err, "%s: %s", name, err.message);
     }
 }
 
@@ -460,7 +481,7 @@ static void apply_defaults(struct config_load *load)
         if (setting->fallback != NULL &&
             config_value_set(load->config, setting, CONFIG_FROM_DEFAULT,
                              setting->fallback, strlen(setting->fallback), &err) < 0)
-            config_error(load, "%s: default: %s", setting->key, err.message);
+            config_error_of(load, &err, "%s: default: %s", setting->key, err.message);
     }
 }
 
@@ -474,7 +495,7 @@ static int keep_origins(struct config_load *load)
     load->origins = config->origins;
     if (config->origins != NULL && (load->yaml_name == NULL || config->file != NULL))
         return 0;
-    config_error(load, "not enough memory for the settings");
+    config_lacks_memory(load, "settings");
     return -1;
 }
 

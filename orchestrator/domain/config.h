@@ -182,6 +182,7 @@ struct config_report {
     size_t error_count;
     char **warnings;
     size_t warning_count;
+    bool passing; /* there are errors that say nothing of the settings: no memory, say */
 };
 
 /* What is said, by whom. Borrowed during config_load() only. */

@@ -102,7 +102,7 @@ static void decide_directory(struct config_load *load)
     main_one->directory =
         strdup(load->config->acme.staging ? AUTHORITY_STAGING : AUTHORITY_PRODUCTION);
     if (main_one->directory == NULL)
-        config_error(load, "acme.directory: not enough memory");
+        config_lacks_memory(load, "acme.directory");
 }
 
 /* Loopback is this machine's, which no proxy can reach. */
@@ -131,7 +131,7 @@ static void decide_proxy(struct config_load *load)
     if (config->acme.proxy == NULL)
         return;
     if (add_loopback(config) < 0) {
-        config_error(load, "acme.no_proxy: not enough memory");
+        config_lacks_memory(load, "acme.no_proxy");
         return;
     }
     for (size_t i = 0; i < AUTHORITIES_MAX; i++) {
@@ -150,7 +150,7 @@ static void decide_rehearsal(struct config_load *load)
         strcmp(main_one->directory, AUTHORITY_PRODUCTION) == 0) {
         rehearsal->directory = strdup(AUTHORITY_STAGING);
         if (rehearsal->directory == NULL)
-            config_error(load, "acme.rehearsal_directory: not enough memory");
+            config_lacks_memory(load, "acme.rehearsal_directory");
     }
     rehearsal->ca_bundle = main_one->ca_bundle;
     rehearsal->proxy = main_one->proxy;

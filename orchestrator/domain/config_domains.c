@@ -61,7 +61,7 @@ static void put_together(struct config_load *load, size_t domains)
     char name[CONFIG_NAME_SIZE];
 
     if (all.items == NULL || first == NULL) {
-        config_error(load, "not enough memory for the names of the certificate");
+        config_lacks_memory(load, "domains");
         free(all.items);
         free(first);
         return;

@@ -34,7 +34,7 @@ static bool set_text(struct config_load *load, const struct config_setting *sett
     if (config_value_set(load->config, setting, CONFIG_FROM_FLAG, text, strlen(text),
                          &err) == 0)
         return true;
-    config_error(load, "--set %s: %s", setting->key, err.message);
+    config_error_of(load, &err, "--set %s: %s", setting->key, err.message);
     return false;
 }
 

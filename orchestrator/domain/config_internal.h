@@ -111,6 +111,11 @@ struct config_load {
 /* The same as one more line of the report. A bounded number is kept. */
 void config_error(struct config_load *load, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+/* There is no memory for it, or not for reading it. */
+void config_lacks_memory(struct config_load *load, const char *of);
+/* The error in the words of the caller; `err` says whether it is the value's. */
+void config_error_of(struct config_load *load, const struct err *err, const char *format,
+                     ...) __attribute__((format(printf, 3, 4)));
 void config_warn(struct config_load *load, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 bool config_errors_full(const struct config_load *load);

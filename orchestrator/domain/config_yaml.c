@@ -124,8 +124,8 @@ static bool set_scalar(struct walk *walk, void *object,
     }
     if (config_value_set(object, setting, CONFIG_FROM_YAML, text_of(node),
                          node->data.scalar.length, &err) < 0) {
-        config_error(walk->load, AT_FORMAT "%s: %s", AT(walk->load, node->start_mark),
-                     setting->key, err.message);
+        config_error_of(walk->load, &err, AT_FORMAT "%s: %s",
+                        AT(walk->load, node->start_mark), setting->key, err.message);
         return false;
     }
     return true;
@@ -303,8 +303,7 @@ static bool set_entry(struct walk *walk, const struct entry_kind *kind,
     }
     entry = kind->add(walk->load->config, node->start_mark);
     if (entry == NULL) {
-        config_error(walk->load, AT_FORMAT "not enough memory for this %s",
-                     AT(walk->load, node->start_mark), kind->noun);
+        config_lacks_memory(walk->load, kind->noun);
         return false;
     }
     for (const yaml_node_pair_t *pair = node->data.mapping.pairs.start;
@@ -497,7 +496,7 @@ static bool open_document(struct walk *walk, const char *yaml, size_t len)
     if (!config_yaml_check(load, yaml, len))
         return false;
     if (yaml_parser_initialize(&parser) == 0) {
-        config_error(load, "%s: not enough memory to read it", load->reading);
+        config_lacks_memory(load, load->reading);
         return false;
     }
     config_yaml_start_parser(&parser, yaml, len);

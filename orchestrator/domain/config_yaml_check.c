@@ -125,7 +125,7 @@ void config_yaml_report_syntax(struct config_load *load, const yaml_parser_t *pa
     const struct saying *saying;
 
     if (parser->error == YAML_MEMORY_ERROR || parser->problem == NULL) {
-        config_error(load, "%s: not enough memory to read it", load->reading);
+        config_lacks_memory(load, load->reading);
         return;
     }
     if (report_character(load, parser))
@@ -249,7 +249,7 @@ static bool check_events(struct config_load *load, const char *yaml, size_t len)
     bool whole = false;
 
     if (yaml_parser_initialize(&parser) == 0) {
-        config_error(load, "%s: not enough memory to read it", load->reading);
+        config_lacks_memory(load, load->reading);
         return false;
     }
     config_yaml_start_parser(&parser, yaml, len);

@@ -4,6 +4,7 @@
 #include "domain/config.h"
 #include "domain/config_internal.h"
 
+#include <jansson.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -1460,9 +1461,35 @@ static void test_done_accepts_zeroed(void **state)
     config_report_done(&report);
 }
 
+static void *no_memory(size_t size)
+{
+    (void)size;
+    return wipe_malloc(SIZE_MAX);
+}
+
+/* The daemon is started again then; settings that are wrong it would stay down for. */
+static void test_a_lack_of_memory_is_not_the_settings_fault(void **state)
+{
+    struct loaded loaded;
+
+    (void)state;
+    json_set_alloc_funcs(no_memory, wipe_free);
+    load(&loaded, NULL, DEVELOPMENT, "CORS_ORIGINS=[\"^x$\"]", NULL);
+    json_set_alloc_funcs(wipe_malloc, wipe_free);
+    assert_int_equal(loaded.result, -1);
+    expect_error(&loaded, "CORS_ORIGINS: not enough memory");
+    assert_true(loaded.report.passing);
+    release(&loaded);
+    load(&loaded, NULL, DEVELOPMENT, "NGINX_MAX_BODY_SIZE=x", NULL);
+    assert_int_equal(loaded.result, -1);
+    assert_false(loaded.report.passing);
+    release(&loaded);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_lack_of_memory_is_not_the_settings_fault),
         cmocka_unit_test(test_every_setting_is_tested),
         cmocka_unit_test(test_commands),
         cmocka_unit_test(test_a_command_is_a_sequence),
