@@ -63,7 +63,7 @@ endif
 
 # Goals that need no compiler must work before the libraries are installed.
 NO_LIBRARIES := help clean deps test demo layers report coverage-report install-hooks lock-python image \
-                check-reproducible lock-packages bench-image
+                check-reproducible lock-packages bench-image torture torture-short
 ifneq ($(filter-out $(NO_LIBRARIES),$(or $(MAKECMDGOALS),all)),)
 MISSING := $(strip $(foreach l,$(LIBRARIES),$(shell $(PKG_CONFIG) --exists $(l) 2>/dev/null || echo $(l))))
 ifneq ($(MISSING),)
@@ -165,6 +165,8 @@ $(TEST_PRELOADS): $(BUILD)/test/%.so: test/lib/%.c Makefile
 	@mkdir -p $(@D)
 	@echo "  LINK    $@"
 	@$(CC) $(CPPFLAGS) -std=c17 $(WARNINGS) $(CFLAGS_release) -fPIC -shared -o $@ $<
+# One more, which makes calls of the daemon fail: test/torture/.
+TEST_PRELOADS += $(BUILD)/test/faults.so
 
 # A Pebble that has renewal information and profiles, and the certbot of the image.
 NEWER_PEBBLE  := build/newer-pebble
@@ -260,7 +262,7 @@ fuzz: modules
 
 # ---- style -------------------------------------------------------------------------------
 FORMATTED := $(SOURCES) $(HEADERS) \
-             $(sort $(wildcard test/unit/*/*.[ch] test/lib/*.c test/fuzz/*/*.[ch]))
+             $(sort $(wildcard test/unit/*/*.[ch] test/lib/*.c test/fuzz/*/*.[ch] test/torture/*.[ch]))
 .PHONY: layers format format-check tidy compile-check
 layers:
 	@test/lib/check-layers orchestrator
@@ -344,6 +346,7 @@ test: deps
 	@$(MAKE) --no-print-directory layers format-check
 	@$(MAKE) --no-print-directory -j$$(nproc) compile-check
 	@$(MAKE) --no-print-directory -j$$(nproc) all unit
+	@$(MAKE) --no-print-directory torture-short
 	@$(MAKE) --no-print-directory man-check
 	@$(MAKE) --no-print-directory tidy
 	@$(MAKE) --no-print-directory analyze-quick
@@ -439,6 +442,8 @@ help:
 	@echo "make bench-rotation    for how long the served leaf is not the last event"
 	@echo "make bench-ekm         what the nginx modules cost (BENCH_ARGS='--json FILE')"
 	@echo "make bench-image       start, stop, memory at rest and size of an image (IMAGE=)"
+	@echo "make torture           each allocation and system call fails in turn; torture-short: a part"
+	@echo "make soak              an hour of compressed life (SOAK_SECONDS=3600, SOAK_SEED=)"
 	@echo "make unit | e2e        one kind of tests (PYTEST_ARGS='-k name')"
 	@echo "make e2e-newer-nginx   those of the nginx modules with the nginx of Debian's next release"
 	@echo "make fuzz [FUZZ_SECONDS=60]  each target of test/fuzz for so long (FUZZ_TARGETS='config pair')"

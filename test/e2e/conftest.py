@@ -67,6 +67,7 @@ def fixture_certbot(request):
 # They take minutes: begun last, they would be waited for by idle cores.
 LONG = (
     "test_ten_thousand_connections_leave_no_block_behind",
+    "test_invariants_hold_whatever_fails",
     "test_ten_renewals_in_a_row",
     "test_fifty_rotations_under_load_are_not_noticed",
     "test_other_keys_are_noticed_before_an_order_and_taken_together",

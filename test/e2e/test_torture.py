@@ -17,13 +17,14 @@ from loopback import wait_until
 from preload import preload
 from test_failures import put_due_pair
 
-RUNS = int(os.environ.get("TORTURE_RUNS", "2"))
+RUNS = int(os.environ.get("TORTURE_RUNS", "0"))  # 0: a handful, to see that it works
 SEED = int(os.environ.get("TORTURE_SEED") or 20261127)
 # About as many calls as there are until a first certificate is served.
 CALLS = {"memory": 40000, "system": 3000}
 # Those that decide what is on the volume, and whom we reach, each so many times.
 DECISIVE = {"fsync": 24, "rename": 12, "write": 60, "open|openat": 80, "mkostemp": 12, "fork": 4}
 DECISIVE |= {"connect": 12, "unlink": 16, "mkdir": 16, "epoll_ctl": 30, "fchmod": 16, "flock": 4}
+HANDFUL = ("fsync", "rename", "fork")
 
 # A daemon that has no memory for what must not fail says so and ends; libuv and OpenSSL do without a word.
 DIED = r"exited: cert-manager \((terminated by SIG(ABRT|SEGV)|exit status 1); not expected\)"
@@ -32,15 +33,17 @@ AT_REST = "INFO - the next renewal is due on"
 
 
 def cases():
-    """Most of the calls of a run are early ones of a kind that fails the start; the others are rarer."""
+    """A failure at the start is one like any other, so more of them are early ones."""
     chance = random.Random(SEED)
     for kind, calls in CALLS.items():
-        for _ in range(RUNS):
+        for _ in range(RUNS or 1):
             number = int(calls ** chance.uniform(0.2, 1.0))
             yield pytest.param(kind, None, number, id=f"{kind} number {number}")
     for call, calls in DECISIVE.items():
-        for number in sorted(chance.sample(range(1, calls + 1), min(calls, (RUNS + 1) // 2))):
-            yield pytest.param("system", call, number, id=f"{call} number {number}")
+        if RUNS or call in HANDFUL:
+            count = min(calls, max(1, RUNS // 2))
+            for number in sorted(chance.sample(range(1, calls + 1), count)):
+                yield pytest.param("system", call, number, id=f"{call} number {number}")
 
 
 def tell(stack, kind, call, number):

@@ -190,7 +190,8 @@ bool fault_is_due(enum fault_kind kind, const char *call, const void *caller)
 {
     bool due;
 
-    if (!faults.is_armed || faults.fault.kind != kind || is_inside || faults.after != NULL)
+    if (!faults.is_armed || faults.fault.kind != kind || is_inside ||
+        faults.after != NULL)
         return false;
     /* What libraries call of each other is not what the code under test has to get along with. */
     if (kind == FAULT_LIBRARY && !is_in(&faults.under_test, (uintptr_t)caller))
@@ -274,7 +275,8 @@ const struct fault_path *faults_paths(size_t *ret_count)
 void faults_note_written(const void *bytes, size_t len);
 void faults_note_written(const void *bytes, size_t len)
 {
-    if (faults.after != NULL && memmem(bytes, len, faults.after, strlen(faults.after)) != NULL)
+    if (faults.after != NULL &&
+        memmem(bytes, len, faults.after, strlen(faults.after)) != NULL)
         faults.after = NULL;
 }
 
@@ -284,7 +286,8 @@ static void share_count(const char *path)
     void *shared = MAP_FAILED;
 
     if (fd >= 0 && ftruncate(fd, sizeof *faults.count) == 0)
-        shared = mmap(NULL, sizeof *faults.count, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        shared =
+            mmap(NULL, sizeof *faults.count, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (fd >= 0)
         close(fd);
     if (shared != MAP_FAILED)
@@ -335,4 +338,14 @@ __attribute__((constructor)) static void find_programs(int argc, char **argv)
             read_environment();
     }
     is_inside = false;
+}
+
+/* ---- calls of libraries: for the wrappers that make-library-calls writes ---- */
+
+void *library_call(const char *name, void **real, const void *caller);
+void *library_call(const char *name, void **real, const void *caller)
+{
+    if (*real == NULL)
+        *real = fault_real(name);
+    return fault_is_due(FAULT_LIBRARY, name, caller) ? NULL : *real;
 }

@@ -47,12 +47,14 @@ static void *out_of_memory(void)
 
 static void *allocate(size_t size)
 {
-    return __interceptor_malloc != NULL ? __interceptor_malloc(size) : __libc_malloc(size);
+    return __interceptor_malloc != NULL ? __interceptor_malloc(size)
+                                        : __libc_malloc(size);
 }
 
 void *malloc(size_t size)
 {
-    return fault_is_due(FAULT_MEMORY, "malloc", CALLER) ? out_of_memory() : allocate(size);
+    return fault_is_due(FAULT_MEMORY, "malloc", CALLER) ? out_of_memory()
+                                                        : allocate(size);
 }
 
 void *calloc(size_t count, size_t size)
@@ -75,8 +77,8 @@ void *realloc(void *memory, size_t size)
 char *strndup(const char *text, size_t max)
 {
     size_t len = strnlen(text, max);
-    char *copy =
-        fault_is_due(FAULT_MEMORY, "strdup", CALLER) ? out_of_memory() : allocate(len + 1);
+    char *copy = fault_is_due(FAULT_MEMORY, "strdup", CALLER) ? out_of_memory()
+                                                              : allocate(len + 1);
 
     if (copy != NULL) {
         memcpy(copy, text, len);
@@ -219,17 +221,20 @@ CALL(int, fsync, (int fd), (fd), -1, EIO)
 CALL(int, fdatasync, (int fd), (fd), -1, EIO)
 SLOW_CALL(int, flock, (int fd, int operation), (fd, operation), ENOLCK)
 CALL(int, ftruncate, (int fd, off_t len), (fd, len), -1, EIO)
-SLOW_CALL(int, fallocate, (int fd, int mode, off_t at, off_t len), (fd, mode, at, len), ENOSPC)
+SLOW_CALL(int, fallocate, (int fd, int mode, off_t at, off_t len), (fd, mode, at, len),
+          ENOSPC)
 CALL(int, rename, (const char *from, const char *to), (from, to), -1, EIO)
 CALL(int, unlink, (const char *path), (path), -1, EIO)
-CALL(int, unlinkat, (int folder, const char *path, int flags), (folder, path, flags), -1, EIO)
+CALL(int, unlinkat, (int folder, const char *path, int flags), (folder, path, flags), -1,
+     EIO)
 CALL(int, mkdir, (const char *path, mode_t mode), (path, mode), -1, ENOSPC)
 CALL(int, rmdir, (const char *path), (path), -1, EIO)
 CALL(int, symlink, (const char *target, const char *path), (target, path), -1, ENOSPC)
 CALL(int, chmod, (const char *path, mode_t mode), (path, mode), -1, EPERM)
 CALL(int, fchmod, (int fd, mode_t mode), (fd, mode), -1, EPERM)
 CALL(int, fchown, (int fd, uid_t user, gid_t group), (fd, user, group), -1, EPERM)
-CALL(int, lchown, (const char *path, uid_t user, gid_t group), (path, user, group), -1, EPERM)
+CALL(int, lchown, (const char *path, uid_t user, gid_t group), (path, user, group), -1,
+     EPERM)
 CALL(int, access, (const char *path, int mode), (path, mode), -1, EIO)
 CALL(int, stat, (const char *path, struct stat *ret), (path, ret), -1, EIO)
 CALL(int, lstat, (const char *path, struct stat *ret), (path, ret), -1, EIO)
@@ -242,17 +247,19 @@ CALL(char *, mkdtemp, (char *template), (template), NULL, ENOSPC)
 CALL(char *, realpath, (const char *path, char *ret), (path, ret), NULL, EIO)
 CALL_AS("realpath", char *, __realpath_chk, (const char *path, char *ret, size_t room),
         (path, ret, room), NULL, EIO)
-CALL(ssize_t, readlink, (const char *path, char *ret, size_t size), (path, ret, size), -1, EIO)
+CALL(ssize_t, readlink, (const char *path, char *ret, size_t size), (path, ret, size), -1,
+     EIO)
 CALL(DIR *, opendir, (const char *path), (path), NULL, EMFILE)
 CALL(DIR *, fdopendir, (int fd), (fd), NULL, ENOMEM)
-CALL(struct dirent *, readdir, (DIR *folder), (folder), NULL, EIO)
+CALL(struct dirent *, readdir, (DIR * folder), (folder), NULL, EIO)
 CALL(FILE *, fopen, (const char *path, const char *mode), (path, mode), NULL, EMFILE)
 
-CALL(int, socket, (int family, int type, int protocol), (family, type, protocol), -1, EMFILE)
+CALL(int, socket, (int family, int type, int protocol), (family, type, protocol), -1,
+     EMFILE)
 CALL(int, socketpair, (int family, int type, int protocol, int ret[2]),
      (family, type, protocol, ret), -1, EMFILE)
-CALL(int, bind, (int fd, const struct sockaddr *address, socklen_t len), (fd, address, len),
-     -1, EADDRINUSE)
+CALL(int, bind, (int fd, const struct sockaddr *address, socklen_t len),
+     (fd, address, len), -1, EADDRINUSE)
 CALL(int, listen, (int fd, int backlog), (fd, backlog), -1, EADDRINUSE)
 CALL(int, accept4, (int fd, struct sockaddr *address, socklen_t *len, int flags),
      (fd, address, len, flags), -1, ECONNABORTED)
@@ -267,14 +274,14 @@ CALL(int, getaddrinfo,
       struct addrinfo **ret),
      (node, service, hints, ret), EAI_SYSTEM, EIO)
 CALL(int, inotify_init1, (int flags), (flags), -1, EMFILE)
-CALL(int, inotify_add_watch, (int fd, const char *path, uint32_t mask), (fd, path, mask), -1,
-     ENOSPC)
+CALL(int, inotify_add_watch, (int fd, const char *path, uint32_t mask), (fd, path, mask),
+     -1, ENOSPC)
 CALL(int, epoll_create1, (int flags), (flags), -1, EMFILE)
 CALL(int, epoll_ctl, (int epoll, int operation, int fd, struct epoll_event *event),
      (epoll, operation, fd, event), -1, ENOSPC)
 CALL(int, eventfd, (unsigned value, int flags), (value, flags), -1, EMFILE)
-CALL(int, signalfd, (int fd, const sigset_t *signals, int flags), (fd, signals, flags), -1,
-     EMFILE)
+CALL(int, signalfd, (int fd, const sigset_t *signals, int flags), (fd, signals, flags),
+     -1, EMFILE)
 
 CALL(int, pipe, (int ret[2]), (ret), -1, EMFILE)
 CALL(int, pipe2, (int ret[2], int flags), (ret, flags), -1, EMFILE)
@@ -285,6 +292,6 @@ CALL(int, execvp, (const char *program, char *const *arguments), (program, argum
 CALL(int, kill, (pid_t pid, int number), (pid, number), -1, EPERM)
 CALL(int, dup2, (int from, int to), (from, to), -1, EMFILE)
 CALL(struct passwd *, getpwnam, (const char *name), (name), NULL, EIO)
-CALL(ssize_t, getrandom, (void *bytes, size_t len, unsigned flags), (bytes, len, flags), -1,
-     ENOSYS)
+CALL(ssize_t, getrandom, (void *bytes, size_t len, unsigned flags), (bytes, len, flags),
+     -1, ENOSYS)
 CALL(int, mlock, (const void *memory, size_t len), (memory, len), -1, ENOMEM)

@@ -48,12 +48,12 @@ static int chain(struct scene *scene)
     struct chain *chain = NULL;
     BUF_SCOPED pem;
     char names[256];
-    int result =
-        chain_parse(scene_chain(), strlen(scene_chain()), &chain, &scene->err);
+    int result = chain_parse(scene_chain(), strlen(scene_chain()), &chain, &scene->err);
 
     buf_init(&pem, CHAIN_PEM_MAX_BYTES);
     if (result == 0)
-        result = chain_check_issued(chain, scene_key(), names_of(DOMAIN), PKI_NOW, &scene->err);
+        result = chain_check_issued(chain, scene_key(), names_of(DOMAIN), PKI_NOW,
+                                    &scene->err);
     if (result == 0)
         result = chain_to_pem(chain, &pem, &scene->err);
     if (result == 0)
@@ -75,10 +75,13 @@ static int judge_foreign_pair(struct scene *scene)
     struct chain *chain = NULL;
     char why[STORED_REASON_SIZE];
 
-    if (chain_parse(scene_other_chain(), strlen(scene_other_chain()), &chain, &scene->err) < 0)
+    if (chain_parse(scene_other_chain(), strlen(scene_other_chain()), &chain,
+                    &scene->err) < 0)
         return -1;
     pair.chain = chain;
-    scene_add(scene, stored_judge(&pair, &rules, PKI_NOW, why) == STORED_SERVE ? "served" : "not served");
+    scene_add(scene, stored_judge(&pair, &rules, PKI_NOW, why) == STORED_SERVE
+                         ? "served"
+                         : "not served");
     chain_free(chain);
     return 0;
 }
@@ -132,7 +135,8 @@ static int sign_request(struct scene *scene)
     BUF_SCOPED request;
 
     buf_init(&request, CSR_MAX_BYTES);
-    if (csr_build(scene_key(), names_of(DOMAIN " www.example.test"), &request, &scene->err) < 0)
+    if (csr_build(scene_key(), names_of(DOMAIN " www.example.test"), &request,
+                  &scene->err) < 0)
         return -1;
     scene_add(scene, request.len > 100 ? "a request" : "none");
     return 0;
@@ -180,11 +184,11 @@ static int sign_for_acme(struct scene *scene)
         result = jose_external_binding(scene_key(), "kid", hmac, "https://a/b", &binding,
                                        &scene->err);
     if (result == 0)
-        result = jose_sign_request(scene_key(), "https://a/b", "nonce", NULL, "{}", &request,
-                                   &scene->err);
+        result = jose_sign_request(scene_key(), "https://a/b", "nonce", NULL, "{}",
+                                   &request, &scene->err);
     if (result == 0)
-        result = jose_sign_request(scene_key(), "https://a/b", "nonce", "https://a/1", "", &request,
-                                   &scene->err);
+        result = jose_sign_request(scene_key(), "https://a/b", "nonce", "https://a/1", "",
+                                   &request, &scene->err);
     if (result == 0)
         scene_add(scene, thumbprint);
     json_decref(jwk);
@@ -194,7 +198,8 @@ static int sign_for_acme(struct scene *scene)
 
 static int remember_account(struct scene *scene)
 {
-    const struct account account = {.url = "https://ca.example/acct/1", .caa_identity = "ca.example"};
+    const struct account account = {.url = "https://ca.example/acct/1",
+                                    .caa_identity = "ca.example"};
     const struct account_owner owner = {.directory = "https://ca.example/dir",
                                         .version = "v1",
                                         .thumbprint = "abc",

@@ -37,7 +37,8 @@ static const char *old_or_new(struct scene *scene)
 
     if (!scene->failed)
         return strcmp(content, "the new one") == 0 ? NULL : "the file is not the new one";
-    return is_one_of(content, "old", "the new one") ? NULL : "the file is neither old nor new";
+    return is_one_of(content, "old", "the new one") ? NULL
+                                                    : "the file is neither old nor new";
 }
 
 static int read_back(struct scene *scene)
@@ -77,7 +78,8 @@ static int remove_tree(struct scene *scene)
 
 static const char *tree_is_gone(struct scene *scene)
 {
-    return !scene->failed && fs_exists(scene_path(scene, "tree")) ? "the tree is there" : NULL;
+    return !scene->failed && fs_exists(scene_path(scene, "tree")) ? "the tree is there"
+                                                                  : NULL;
 }
 
 static int make_folder(struct scene *scene)
@@ -91,7 +93,8 @@ static const char *folder_is_there(struct scene *scene)
 
     if (scene->failed)
         return NULL;
-    if (stat(scene_path(scene, "a/b/c"), &status) != 0 || (status.st_mode & 07777) != 0700)
+    if (stat(scene_path(scene, "a/b/c"), &status) != 0 ||
+        (status.st_mode & 07777) != 0700)
         return "the folder is not as it was asked for";
     return NULL;
 }
@@ -114,7 +117,8 @@ static const char *link_leads_somewhere(struct scene *scene)
     if (readlink(scene_path(scene, "link"), target, sizeof target - 1) < 0)
         return "there is no link";
     if (scene->failed)
-        return is_one_of(target, "file", "other") ? NULL : "the link is neither old nor new";
+        return is_one_of(target, "file", "other") ? NULL
+                                                  : "the link is neither old nor new";
     return strcmp(target, "file") == 0 ? NULL : "the link is not the new one";
 }
 
@@ -231,7 +235,8 @@ static const char *judge_pair(struct scene *scene, const char *chain, const char
     live_key = scene_content(scene, "tls/key.pem");
     if (strcmp(live_chain, chain) == 0 && strcmp(live_key, key) == 0)
         return NULL;
-    if (scene->failed && strcmp(live_chain, other_chain) == 0 && strcmp(live_key, other_key) == 0)
+    if (scene->failed && strcmp(live_chain, other_chain) == 0 &&
+        strcmp(live_key, other_key) == 0)
         return NULL;
     fprintf(stderr, "\"%s\" with \"%s\"\n", live_chain, live_key);
     return "the live pair is not what it has to be";
@@ -332,7 +337,8 @@ static const char *nothing_is_lost(struct scene *scene)
         /* A folder that cannot be looked at is not taken: then it is a later one. */
         is_aside = false;
         for (int at = NOW; at < NOW + 3 && !is_aside; at++) {
-            snprintf(path, sizeof path, "tls/.cert-manager/set-aside/%d/%s", at, names[i]);
+            snprintf(path, sizeof path, "tls/.cert-manager/set-aside/%d/%s", at,
+                     names[i]);
             is_aside = strcmp(scene_content(scene, path), contents[i]) == 0;
         }
         if (!is_live && !is_aside)
@@ -347,7 +353,8 @@ static int write_state(struct scene *scene)
 {
     const struct volume *volume = scene->own;
 
-    return store_write_state(&volume->store, "intent.json", "{\"way\": \"new\"}", &scene->err);
+    return store_write_state(&volume->store, "intent.json", "{\"way\": \"new\"}",
+                             &scene->err);
 }
 
 static void put_state(struct scene *scene)
@@ -361,8 +368,12 @@ static const char *state_is_whole(struct scene *scene)
     const char *content = scene_content(scene, "tls/.cert-manager/intent.json");
 
     if (!scene->failed)
-        return strcmp(content, "{\"way\": \"new\"}") == 0 ? NULL : "the state is not the new one";
-    return is_one_of(content, "{\"way\": \"new\"}", "{}") ? NULL : "the state is neither old nor new";
+        return strcmp(content, "{\"way\": \"new\"}") == 0
+                   ? NULL
+                   : "the state is not the new one";
+    return is_one_of(content, "{\"way\": \"new\"}", "{}")
+               ? NULL
+               : "the state is neither old nor new";
 }
 
 static int check_writable(struct scene *scene)
@@ -384,7 +395,8 @@ static void open_ledger(struct scene *scene)
 
     make_store(scene);
     volume = scene->own;
-    if (ledger_file_open(&volume->ledger, &volume->store, &volume->config, NOW, &scene->err) < 0 ||
+    if (ledger_file_open(&volume->ledger, &volume->store, &volume->config, NOW,
+                         &scene->err) < 0 ||
         ledger_file_begin(&volume->ledger, &subject, NOW - 5, &at, &scene->err) < 0)
         fprintf(stderr, "%s\n", scene->err.message);
 }
@@ -406,7 +418,8 @@ static const char *ledger_is_whole(struct scene *scene)
 
     ledger_file_done(&volume->ledger);
     volume->ledger = (struct ledger_file){0};
-    if (ledger_file_open(&volume->ledger, &volume->store, &volume->config, NOW, &err) < 0 ||
+    if (ledger_file_open(&volume->ledger, &volume->store, &volume->config, NOW, &err) <
+            0 ||
         volume->ledger.ledger.unknown_before != 0) {
         fprintf(stderr, "%s\n", err.message);
         return "the ledger is damaged";
@@ -433,7 +446,8 @@ static int read_ledger(struct scene *scene)
     struct volume *volume = scene->own;
     char text[64];
 
-    if (ledger_file_open(&volume->ledger, &volume->store, &volume->config, NOW, &scene->err) < 0)
+    if (ledger_file_open(&volume->ledger, &volume->store, &volume->config, NOW,
+                         &scene->err) < 0)
         return -1;
     snprintf(text, sizeof text, "%zu entries, %d", volume->ledger.ledger.count,
              volume->ledger.ledger.unknown_before != 0);
@@ -467,17 +481,26 @@ const struct scenario scenarios_of_files[] = {
     {"a tree is removed", put_tree, remove_tree, tree_is_gone, NULL, false},
     {"a folder is made", NULL, make_folder, folder_is_there, NULL, false},
     {"a link is replaced", put_link, replace_link, link_leads_somewhere, NULL, false},
-    {"the volume is proven writable", make_store, check_writable, NULL, free_store, false},
-    {"a renewed chain comes live", put_pair, bring_chain, chain_is_whole, free_store, false},
-    {"a pair with another key comes live", put_pair, bring_pair, pair_is_whole, free_store, false},
-    {"the former pair is put back", bring_pair_before, put_back, back_is_whole, free_store, false},
-    {"the former pair comes back", bring_pair_before, go_back, back_is_whole, free_store, false},
-    {"a promotion is finished", cut_promotion_off, finish, finished_is_whole, free_store, false},
-    {"there is no promotion to finish", stage_alone, finish, nothing_is_promoted, free_store, false},
+    {"the volume is proven writable", make_store, check_writable, NULL, free_store,
+     false},
+    {"a renewed chain comes live", put_pair, bring_chain, chain_is_whole, free_store,
+     false},
+    {"a pair with another key comes live", put_pair, bring_pair, pair_is_whole,
+     free_store, false},
+    {"the former pair is put back", bring_pair_before, put_back, back_is_whole,
+     free_store, false},
+    {"the former pair comes back", bring_pair_before, go_back, back_is_whole, free_store,
+     false},
+    {"a promotion is finished", cut_promotion_off, finish, finished_is_whole, free_store,
+     false},
+    {"there is no promotion to finish", stage_alone, finish, nothing_is_promoted,
+     free_store, false},
     {"a pair is set aside", put_pair, set_aside, nothing_is_lost, free_store, false},
-    {"a state file is written", put_state, write_state, state_is_whole, free_store, false},
+    {"a state file is written", put_state, write_state, state_is_whole, free_store,
+     false},
     {"an order is entered", open_ledger, begin_order, ledger_is_whole, free_store, false},
     {"the ledger is read", put_ledger, read_ledger, NULL, free_store, false},
-    {"a damaged ledger is read", damage_ledger, read_ledger, damage_is_kept, free_store, false},
+    {"a damaged ledger is read", damage_ledger, read_ledger, damage_is_kept, free_store,
+     false},
     {0},
 };

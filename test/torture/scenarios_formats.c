@@ -31,7 +31,8 @@ enum { NOW = 1795459747 };
 static int journal(struct scene *scene)
 {
     const struct journal_intent intent = {JOURNAL_BACK, LEAF, OTHER_LEAF};
-    const struct journal_record record = {LEAF, OTHER_LEAF, "11111111-2222-3333-4444-555555555555"};
+    const struct journal_record record = {LEAF, OTHER_LEAF,
+                                          "11111111-2222-3333-4444-555555555555"};
     struct journal_intent intent_read;
     struct journal_record record_read;
     BUF_SCOPED text;
@@ -68,7 +69,8 @@ static int certbot_record(struct scene *scene)
 {
     char *names[] = {scene->folder};
     const struct config_list list = {names, 1};
-    const struct certbot_purpose purpose = {"https://ca.example/dir", &list, "0123456789abcdef"};
+    const struct certbot_purpose purpose = {"https://ca.example/dir", &list,
+                                            "0123456789abcdef"};
     const struct certbot_record record = {.pid = 7, .started = 8, .begun = NOW};
     struct certbot_record found;
     BUF_SCOPED text;
@@ -135,28 +137,49 @@ static int status(struct scene *scene)
 {
     static char domain[] = "app.example.test", directory[] = "https://ca.example/dir";
     static struct config config = {.domain = domain, .acme.authorities.count = 1};
-    static struct account accounts[AUTHORITIES_MAX] = {{.url = "https://ca.example/acct/1"}};
+    static struct account accounts[AUTHORITIES_MAX] = {
+        {.url = "https://ca.example/acct/1"}};
     static struct fallback fallback;
     static struct preflight preflight;
     static struct ledger_permits permits[AUTHORITIES_MAX][LEDGER_BUCKETS];
     static struct renewal_record renewal;
     static struct renewal_terms terms;
     static struct upstreams upstreams;
-    const struct chain_leaf leaf = {.sha256 = "aa", .not_before = NOW, .not_after = NOW + 1000};
+    const struct chain_leaf leaf = {
+        .sha256 = "aa", .not_before = NOW, .not_after = NOW + 1000};
     const struct status_probe probe = {.at = NOW, .sha256 = "aa"};
     const struct status_event event = {.at = NOW, .sha256 = "aa", .from = "event log"};
     const struct status_success success = {.what = "apply", .at = NOW};
-    const struct status_failure failure = {.what = "issue", .kind = ERR_PEER, .reason = "\xff no"};
+    const struct status_failure failure = {
+        .what = "issue", .kind = ERR_PEER, .reason = "\xff no"};
     struct status told = {
-        .config = &config, .now = NOW, .started_at = NOW, .probe = &probe, .event = &event,
-        .success = &success, .failure = &failure,
+        .config = &config,
+        .now = NOW,
+        .started_at = NOW,
+        .probe = &probe,
+        .event = &event,
+        .success = &success,
+        .failure = &failure,
         .agent = {"/run/dstack.sock", "0.5.7", "app"},
         .certbot = {"/usr/bin/certbot", "certbot 5.8.0", ""},
-        .permits = permits, .leaf = &leaf, .renewal = &renewal, .terms = &terms, .attested = true,
-        .last_event_from = "event log", .why_not_attested = "", .backend = "emit-event",
-        .level = NGINX_HTTPS, .level_reason = "", .upstreams = &upstreams,
-        .account_thumbprint = "", .preflight = &preflight, .accounts = accounts,
-        .fallback = &fallback, .order_why = "", .not_reloaded = "", .next = "nothing",
+        .permits = permits,
+        .leaf = &leaf,
+        .renewal = &renewal,
+        .terms = &terms,
+        .attested = true,
+        .last_event_from = "event log",
+        .why_not_attested = "",
+        .backend = "emit-event",
+        .level = NGINX_HTTPS,
+        .level_reason = "",
+        .upstreams = &upstreams,
+        .account_thumbprint = "",
+        .preflight = &preflight,
+        .accounts = accounts,
+        .fallback = &fallback,
+        .order_why = "",
+        .not_reloaded = "",
+        .next = "nothing",
     };
     BUF_SCOPED text;
 
@@ -175,7 +198,8 @@ static int json_text(struct scene *scene)
     BUF_SCOPED text;
 
     buf_init(&text, 4096);
-    if (root != NULL && json_object_set_new(root, "text", json_of_text("\xff and more")) < 0) {
+    if (root != NULL &&
+        json_object_set_new(root, "text", json_of_text("\xff and more")) < 0) {
         json_decref(root);
         root = NULL;
     }
@@ -239,7 +263,8 @@ static int event_log(struct scene *scene)
 {
     static const char text[] =
         "{\"rtmr3\": \"\", \"event_log\": \"[{\\\"imr\\\":3,\\\"event_type\\\":134217729,"
-        "\\\"digest\\\":\\\"00\\\",\\\"event\\\":\\\"app-id\\\",\\\"event_payload\\\":\\\"61\\\"},"
+        "\\\"digest\\\":\\\"00\\\",\\\"event\\\":\\\"app-id\\\",\\\"event_payload\\\":"
+        "\\\"61\\\"},"
         "{\\\"imr\\\":0}]\"}";
     struct event_log *log = NULL;
     struct event last;
@@ -259,9 +284,10 @@ static int renewal_info(struct scene *scene)
     struct renewal_info info;
     char line[64];
 
-    if (renewal_info_read("{\"suggestedWindow\": {\"start\": \"2026-11-23T18:49:07Z\", "
-                          "\"end\": \"2026-11-24T18:49:07Z\"}, \"explanationURL\": \"https://a/b\"}",
-                          &info, &scene->err) < 0)
+    if (renewal_info_read(
+            "{\"suggestedWindow\": {\"start\": \"2026-11-23T18:49:07Z\", "
+            "\"end\": \"2026-11-24T18:49:07Z\"}, \"explanationURL\": \"https://a/b\"}",
+            &info, &scene->err) < 0)
         return -1;
     snprintf(line, sizeof line, "%lld", (long long)info.window.start);
     scene_add(scene, line);
@@ -270,10 +296,12 @@ static int renewal_info(struct scene *scene)
 
 const struct scenario scenarios_of_formats[] = {
     {"the journal is written and read", NULL, journal, NULL, NULL, false},
-    {"the record of a renewal is written and read", NULL, renewal_record, NULL, NULL, false},
-    {"the record of a run of certbot is written and read", NULL, certbot_record, NULL, NULL, false},
+    {"the record of a renewal is written and read", NULL, renewal_record, NULL, NULL,
+     false},
+    {"the record of a run of certbot is written and read", NULL, certbot_record, NULL,
+     NULL, false},
     {"a ledger is written and read", NULL, ledger, NULL, NULL, false},
-    {"metrics are told", NULL, metrics, NULL, NULL, false}, 
+    {"metrics are told", NULL, metrics, NULL, NULL, false},
     {"the status is told", NULL, status, NULL, NULL, false},
     {"a text becomes JSON", NULL, json_text, NULL, NULL, false},
     {"a certificate is deployed", NULL, deploy, NULL, NULL, false},

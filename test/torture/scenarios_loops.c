@@ -78,7 +78,8 @@ struct talk {
     bool is_ended;
 };
 
-static void answer(void *owner, const struct server_request *request, struct server_answer *ret)
+static void answer(void *owner, const struct server_request *request,
+                   struct server_answer *ret)
 {
     struct err err = ERR_INIT;
 
@@ -109,7 +110,8 @@ static int ask_server(struct scene *scene)
     talk.http = http_new_loop(&loop, &scene->err);
     if (talk.http == NULL)
         return -1;
-    if (server_start_unix(&talk.server, &loop, path, 0600, (gid_t)-1, &options, &scene->err) < 0)
+    if (server_start_unix(&talk.server, &loop, path, 0600, (gid_t)-1, &options,
+                          &scene->err) < 0)
         on_talked(&talk, &(struct err){.kind = scene->err.kind, .message = "the server"});
     else
         http_start(&talk.call, talk.http,

@@ -37,8 +37,9 @@
     "  - {path: /ws, match: exact, upstream: '10.0.0.9:80', websocket: true}\n"
 
 static char level[] = "LOG_LEVEL=debug", upstream[] = "UPSTREAM_HOST=app",
-            secret[] = "EKM_SHARED_SECRET=not so secret", origins[] = "CORS_ORIGINS=[\"^x$\"]",
-            development[] = "DEV_MODE=true", proxy[] = "https_proxy=http://10.0.0.7:3128";
+            secret[] = "EKM_SHARED_SECRET=not so secret",
+            origins[] = "CORS_ORIGINS=[\"^x$\"]", development[] = "DEV_MODE=true",
+            proxy[] = "https_proxy=http://10.0.0.7:3128";
 
 struct loaded {
     struct config config;
@@ -109,8 +110,9 @@ static int load_bad_settings(struct scene *scene)
 {
     char *const environment[] = {level, NULL};
     struct loaded loaded;
-    int result = load(&loaded, "domian: x\nacme: {staging: maybe}\nnginx: {http_port: 99999}\n",
-                      environment, &scene->err);
+    int result =
+        load(&loaded, "domian: x\nacme: {staging: maybe}\nnginx: {http_port: 99999}\n",
+             environment, &scene->err);
 
     unload(&loaded);
     return result;
@@ -159,10 +161,13 @@ static int render(struct scene *scene)
 {
     static const struct nginx_templates templates = {
         .base = "${EXTRA_UPSTREAMS}server { listen 80; server_name ${DOMAIN}; }\n",
-        .https = "server { ${CORS_BLOCK} ${AUTH_LOCATION} ${EXTRA_LOCATIONS} "
-                 "${CLIENT_MAX_BODY_SIZE} ${CORS_HEADERS} }\n"};
+        .https =
+            "server { ${CORS_BLOCK} ${AUTH_LOCATION} ${EXTRA_LOCATIONS} "
+            "${CLIENT_MAX_BODY_SIZE} ${CORS_HEADERS} }\n"};
     const struct loaded *loaded = scene->own;
-    struct nginx_facts facts = {.ipv6 = true, .version = 1022001, .nameservers = "10.0.0.1",
+    struct nginx_facts facts = {.ipv6 = true,
+                                .version = 1022001,
+                                .nameservers = "10.0.0.1",
                                 .live_chain = "/run/live.pem"};
     struct upstreams upstreams = {0};
     BUF_SCOPED text;
@@ -172,8 +177,8 @@ static int render(struct scene *scene)
     result = upstreams_init(&upstreams, &loaded->config, &scene->err);
     facts.upstreams = &upstreams;
     if (result == 0)
-        result = nginx_conf_render(&loaded->config, &facts, NGINX_HTTPS, &templates, &text,
-                                   &scene->err);
+        result = nginx_conf_render(&loaded->config, &facts, NGINX_HTTPS, &templates,
+                                   &text, &scene->err);
     if (result == 0)
         result = nginx_conf_render_include("/run/ekm.secret", &facts, &text, &scene->err);
     if (result == 0)

@@ -114,7 +114,8 @@ static bool is_hopeless(int status, const char *output)
         /* The caller of abort() is told first. */
         const char *end = strchr(at + 11, '\n');
 
-        if (end != NULL && memmem(at + 11, (size_t)(end - at - 11), hopeless[i], len) != NULL)
+        if (end != NULL &&
+            memmem(at + 11, (size_t)(end - at - 11), hopeless[i], len) != NULL)
             return true;
     }
     return false;
@@ -147,9 +148,9 @@ static bool perform(const struct run *run, const char *name, const struct fault 
     fclose(file);
     if ((WIFEXITED(status) && WEXITSTATUS(status) == 0) || is_hopeless(status, output))
         return false;
-    printf("FINDING: %s: %s number %lu%s: %s\n%s\n", name, fault_kind_name(fault->kind), fault->at,
-           fault->lasting ? " and all that follow" : "", name_of_end(status, end, sizeof end),
-           output);
+    printf("FINDING: %s: %s number %lu%s: %s\n%s\n", name, fault_kind_name(fault->kind),
+           fault->at, fault->lasting ? " and all that follow" : "",
+           name_of_end(status, end, sizeof end), output);
     fflush(stdout);
     return true;
 }
@@ -193,7 +194,8 @@ void trial_warm_up(void)
 {
     unsigned char digest[EVP_MAX_MD_SIZE];
 
-    OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CRYPTO_STRINGS | OPENSSL_INIT_LOAD_CONFIG, NULL);
+    OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CRYPTO_STRINGS | OPENSSL_INIT_LOAD_CONFIG,
+                        NULL);
     RAND_priv_bytes(digest, 1);
     RAND_bytes(digest, 1);
     EVP_PKEY_free(EVP_EC_gen("P-256"));

@@ -20,7 +20,8 @@ struct trial_report {
 };
 
 /* Returns true when it went wrong in a way that must not be, and has told so. */
-typedef bool trial_fn(void *owner, const struct fault *fault, struct trial_report *report);
+typedef bool trial_fn(void *owner, const struct fault *fault,
+                      struct trial_report *report);
 
 struct trial_sum {
     unsigned long calls;  /* of the run without any failure */

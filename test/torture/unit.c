@@ -33,13 +33,14 @@ struct single {
     CMFixtureFunction teardown;
 };
 
-static bool run_single(void *owner, const struct fault *fault, struct trial_report *report)
+static bool run_single(void *owner, const struct fault *fault,
+                       struct trial_report *report)
 {
     struct single *single = owner;
 
     faults_arm(fault);
-    report->failed = run_group(single->group, single->test, 1, single->setup,
-                               single->teardown) != 0;
+    report->failed =
+        run_group(single->group, single->test, 1, single->setup, single->teardown) != 0;
     return report->failed && fault->at == 0;
 }
 
@@ -76,8 +77,9 @@ static bool is_wanted(const char *variable, const char *name)
     return wanted == NULL || strstr(name, wanted) != NULL;
 }
 
-int _cmocka_run_group_tests(const char *name, const struct CMUnitTest *tests, size_t count,
-                            CMFixtureFunction setup, CMFixtureFunction teardown)
+int _cmocka_run_group_tests(const char *name, const struct CMUnitTest *tests,
+                            size_t count, CMFixtureFunction setup,
+                            CMFixtureFunction teardown)
 {
     struct trial_sum all = {0};
     void *found = fault_real("_cmocka_run_group_tests");
@@ -101,8 +103,9 @@ int _cmocka_run_group_tests(const char *name, const struct CMUnitTest *tests, si
             all.findings += sum.findings;
         }
     }
-    printf("%zu tests, %lu calls, %lu runs with a failure, %lu noticed it, %lu findings\n", count,
-           all.calls, all.trials, all.noticed, all.findings);
+    printf(
+        "%zu tests, %lu calls, %lu runs with a failure, %lu noticed it, %lu findings\n",
+        count, all.calls, all.trials, all.noticed, all.findings);
     fflush(stdout);
     _exit(all.findings > 0); /* leaks have been judged */
 }
