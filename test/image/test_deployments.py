@@ -11,6 +11,7 @@ import re
 import subprocess
 import threading
 from functools import cache
+from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import client
@@ -298,18 +299,27 @@ def assert_attested(cert_manager, leaf):
     assert cert_manager.agent.measured() == [pki.sha256(leaf)]
 
 
+@contextlib.contextmanager
+def connected(protocol, *arguments):
+    """A connection to a worker of nginx that knows all backends. Former ones go on for a moment."""
+
+    def look():
+        connection = protocol(*arguments)
+        targets = ("/v1/models", "/tdx_quote", "/metrics")
+        with contextlib.suppress(OSError, HTTPException, AssertionError):  # of a worker that ends
+            if [connection.request("GET", target).status for target in targets] == [200, 200, 401]:
+                return connection
+        connection.__exit__()
+        return None
+
+    with wait_until(look, "all backends are known") as connection:
+        yield connection
+
+
 def assert_routes(cert_manager, backends, secret):
     """Those of the specification."""
-
-    def status(target, *headers, **options):
-        with Http2(cert_manager.https, DOMAIN) as connection:
-            return connection.request("GET", target, headers, **options).status
-
-    for target in ("/v1/models", "/tdx_quote"):
-        wait_until(lambda target=target: status(target) == 200, f"{target} is answered")
-    wait_until(lambda: status("/metrics") == 401, "somebody without a token is turned away")
-    assert status("/metrics", RIGHT) == 200
-    with Http2(cert_manager.https, DOMAIN) as connection:
+    with connected(Http2, cert_manager.https, DOMAIN) as connection:
+        assert connection.request("GET", "/metrics", [RIGHT]).status == 200
         quote = connection.request("GET", "/tdx_quote", [(EKM, "of the client")])
         (came,) = (value for name, value in json.loads(quote.text)["headers"] if name == EKM)
         assert came == binding(connection.exporter().hex(), secret)
@@ -326,29 +336,25 @@ def test_development(bring_up):
     """With the services that only look like the real ones, and names by the engine's own DNS."""
     cert_manager = bring_up("development", DOMAIN="localhost").cert_manager
     leaf = cert_manager.wait_for_https()
-    root = pki.certificate_pem(leaf)
     assert pki.names(leaf) == ["localhost", "*.localhost"]
+    assert cert_manager.https_get("/health", root=pki.certificate_pem(leaf)).body == "healthy\n"
+    with connected(Http1, cert_manager.https, "localhost") as connection:
 
-    def get(target, headers=()):
-        return cert_manager.https_get(target, root=root, headers=headers)
+        def get(target, *headers):
+            return connection.request("GET", target, headers)
 
-    assert get("/health").body == "healthy\n"
-    for target in ("/v1/models", "/tdx_quote"):
-        wait_until(lambda target=target: get(target).status == 200, f"{target} is answered")
-    assert json.loads(get("/v1/models").body)["data"][0]["id"] == "mock"
-    wait_until(lambda: get("/metrics").status == 401, "somebody without a token is turned away")
-    assert get("/metrics", [("Authorization", "Bearer development")]).status == 200
-    assert get("/v1/models", [ALLOWED]).headers["access-control-allow-origin"] == ALLOWED[1]
-    assert get("/elsewhere").status == 404
-    question = {"messages": [{"role": "user", "content": "one two"}]}
-    with Http1(cert_manager.https, "localhost") as connection:
+        answer = get("/v1/models", ALLOWED)
+        assert json.loads(answer.text)["data"][0]["id"] == "mock"
+        assert answer.values("access-control-allow-origin") == [ALLOWED[1]]
+        assert get("/metrics", ("Authorization", "Bearer development")).status == 200
+        assert get("/elsewhere").status == 404
         for target in ("/tdx_quote", "/debug/ekm"):
-            quote = json.loads(connection.request("GET", target).text)
+            quote = json.loads(get(target).text)
             expected = binding(connection.exporter().hex(), "dev-mode-ekm-placeholder-not-for-production")
             assert (quote["channel_binding"], quote["is_signed_by_nginx"]) == (expected, True)
 
         def ask(**more):
-            body = json.dumps(question | more).encode()
+            body = json.dumps({"messages": [{"role": "user", "content": "one two"}]} | more).encode()
             return connection.request("POST", "/v1/chat/completions", (), body=body).text
 
         assert json.loads(ask())["choices"][0]["message"]["content"] == "one two"
@@ -422,8 +428,8 @@ def test_replicas_behind_a_balancer(bring_up, production, new_agent, backends, r
         assert second.agent.measured()[-1] != pki.sha256(leaf) == first.agent.measured()[-1]
 
         # The client's address comes through.
-        with Http1(https, DOMAIN, visitor.host) as connection:
-            wait_until(lambda: connection.request("GET", "/v1/models").status == 200, "vLLM is known")
+        with connected(Http1, https, DOMAIN, visitor.host) as connection:
+            assert connection.request("GET", "/v1/models").status == 200
         assert backends.vllm.requests[-1].values("X-Real-IP") == [visitor.host]
 
         # One that has gone is missed by nobody.
