@@ -55,7 +55,8 @@ CFLAGS_fuzz    := -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all \
 LDFLAGS_release := -pie -Wl,-z,relro,-z,now,-z,noexecstack $(CET_LDFLAGS) -Wl,--as-needed
 LDFLAGS_debug   := $(LDFLAGS_release)
 LDFLAGS_asan    := -fsanitize=address,undefined
-LDFLAGS_cover   := --coverage -Wl,--wrap=_exit test/analysis/flush_at_exit.c
+LDFLAGS_cover   := --coverage -Wl,--wrap=_exit -D_GNU_SOURCE -DCOUNTERS_FOLDER='"$(CURDIR)/build/cover"' \
+                   test/analysis/counters.c
 LDFLAGS_fuzz    := -fsanitize=address,undefined
 ifeq ($(origin CFLAGS_$(VARIANT)),undefined)
 $(error VARIANT=$(VARIANT) is not one of release, debug, asan, cover, fuzz)
@@ -319,10 +320,6 @@ analyze-scan:
 # Counters add up in build/cover/ as processes end, and none is kept of one that is killed. So parts of
 # the tests can be run by themselves: `make VARIANT=cover e2e PYTEST_ARGS='-k name' coverage-report`.
 # Landlock lets the daemon write them, unless all of this lies below /root or another folder of the system.
-# Some processes are of users who may not write there: what libgcov says of that is not for the tests.
-ifeq ($(VARIANT),cover)
-export GCOV_ERROR_FILE := /dev/null
-endif
 COVER := build/cover
 .PHONY: coverage coverage-unit coverage-report report
 coverage: coverage-unit

@@ -76,7 +76,7 @@ def main(arguments):
                 if finding not in exceptions:
                     bad += 1
                     print("\n".join(text))
-    # Not an error: another version of gcc may still need them.
+    # Not an error: another version of gcc may need them.
     for unmet in sorted(exceptions.keys() - met):
         if unmet.file in files:
             print(f"gcc-exceptions: {' '.join(unmet)}: this compiler does not report it")

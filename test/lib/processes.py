@@ -22,14 +22,7 @@ ENVIRONMENT = {
     "LANG": "C.UTF-8",
 }
 # What a build with sanitizers or coverage is steered by.
-PASSED_ON = (
-    "ASAN_OPTIONS",
-    "LSAN_OPTIONS",
-    "UBSAN_OPTIONS",
-    "GCOV_PREFIX",
-    "GCOV_PREFIX_STRIP",
-    "GCOV_ERROR_FILE",
-)
+PASSED_ON = ("ASAN_OPTIONS", "LSAN_OPTIONS", "UBSAN_OPTIONS", "GCOV_PREFIX", "GCOV_PREFIX_STRIP")
 
 _spawned = set()
 
