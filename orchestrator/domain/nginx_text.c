@@ -71,7 +71,7 @@ static void take_escaped(struct nginx_text *text, struct word *word)
 
 /*
  * A word, its quotes and escapes undone, cut when it is too long. A quote counts only at its
- * beginning, and the brace of "${" is none of a block.
+ * beginning, and the braces behind a dollar sign, however many, are none of a block.
  */
 static void take_word(struct nginx_text *text, char ret[NGINX_TEXT_WORD_SIZE])
 {
@@ -91,9 +91,9 @@ static void take_word(struct nginx_text *text, char ret[NGINX_TEXT_WORD_SIZE])
             take_escaped(text, &word);
             continue;
         }
-        if (text_starts_with(text->at, "${"))
-            put(&word, take(text));
         put(&word, take(text));
+        while (c == '$' && *text->at == '{')
+            put(&word, take(text));
     }
     ret[word.len] = '\0';
     if (quote != '\0' && *text->at != '\0')

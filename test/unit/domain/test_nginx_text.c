@@ -168,6 +168,7 @@ static void variables_in_braces_are_parts_of_words(void **state)
     expect("return 200 \"${b\"; location /d { }", "/d 1");
     expect("location /${a}/b { }", "/${a}/b 1");
     expect("set $a $$${b}; location /d { }", "/d 1");
+    expect("location /a${{{b { } location /d { }", "/a${{{b 1, /d 1");
     /* An escaped dollar sign does not begin a variable. */
     expect("x \\${ location /no { } } location /d { }", "/d 1");
 }
