@@ -7,6 +7,7 @@ Certificates are valid at the time that the targets take for now (FUZZ_NOW in su
 
 import datetime
 import hashlib
+import ipaddress
 import json
 import struct
 import sys
@@ -66,21 +67,26 @@ def chains():
     edwards_key = ed25519.Ed25519PrivateKey.generate()
     wide_key = ec.generate_private_key(ec.SECP384R1())
     more = [
-        x509.IPAddress(__import__("ipaddress").ip_address("192.0.2.1")),
+        x509.IPAddress(ipaddress.ip_address("192.0.2.1")),
         x509.RFC822Name("a@example.org"),
         x509.DirectoryName(mixed),
     ]
+
+    def under_root(key, subject=leaf, **options):
+        return [certificate(subject, root, key, root_key, **options), root_certificate]
+
+    of_leaf = certificate(leaf, middle, key, middle_key, names=names)
     return {
-        "whole": ([certificate(leaf, middle, key, middle_key, names=names), of_middle, root_certificate], key),
-        "short": ([certificate(leaf, root, key, root_key, names=names), root_certificate], key),
+        "whole": ([of_leaf, of_middle, root_certificate], key),
+        "unsorted": ([of_leaf, root_certificate, of_middle], key),
+        "short": (under_root(key, names=names), key),
+        "expired": (under_root(key, names=names, life=1), key),
+        "without-names": (under_root(key), key),
+        "rsa": (under_root(rsa_key, names=names), rsa_key),
+        "p-384": (under_root(wide_key, names=names), wide_key),
         "self-signed": ([certificate(leaf, leaf, key, key, names=names)], key),
-        "expired": ([certificate(leaf, root, key, root_key, names=names, life=1), root_certificate], key),
-        "without-names": ([certificate(leaf, root, key, root_key), root_certificate], key),
-        "unsorted": ([certificate(leaf, middle, key, middle_key, names=names), root_certificate, of_middle], key),
         "odd-names": ([certificate(mixed, mixed, key, key, names=more)], key),
-        "rsa": ([certificate(leaf, root, rsa_key, root_key, names=names), root_certificate], rsa_key),
         "ed25519": ([certificate(leaf, leaf, edwards_key, edwards_key, names=names)], edwards_key),
-        "p-384": ([certificate(leaf, root, wide_key, root_key, names=names), root_certificate], wide_key),
     }
 
 

@@ -5,6 +5,8 @@
  * Beside the sanitizers every input is checked for what fuzz_one() does not have to ask for: it takes
  * less than a second of the processor, and leaves nothing in OpenSSL's queue of errors, where it
  * would become part of a later message.
+ *
+ * With FUZZ_REPEAT=BYTES in the environment an input is repeated until it has that size.
  */
 #ifndef TEST_FUZZ_H
 #define TEST_FUZZ_H
