@@ -7,14 +7,12 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
-#define STATE_NAME "ledger.json"
-
 /* ---- reading ---- */
 
 static int start_anew(struct ledger_file *file, const struct err *damage, int64_t now,
                       struct err *err)
 {
-    if (store_set_state_aside(file->store, STATE_NAME, err) < 0)
+    if (store_set_state_aside(file->store, STORE_LEDGER, err) < 0)
         return err_wrap(err, "the ledger of orders is damaged (%s), and stays",
                         damage->message);
     file->ledger.unknown_before = now;
@@ -23,7 +21,7 @@ static int start_anew(struct ledger_file *file, const struct err *damage, int64_
     log_warning(
         "the ledger of orders is damaged (%s); it is kept as %s/%s.damaged, and "
         "what a CA allows counts as used up but for one order",
-        damage->message, file->store->state, STATE_NAME);
+        damage->message, file->store->state, STORE_LEDGER);
     return 0;
 }
 
@@ -33,9 +31,9 @@ static int load(struct ledger_file *file, int64_t now, struct err *err)
     BUF_SCOPED text = {0};
     struct err damage = ERR_INIT;
 
-    if (fs_join(path, file->store->state, STATE_NAME, err) < 0)
+    if (fs_join(path, file->store->state, STORE_LEDGER, err) < 0)
         return -1;
-    if (store_read_large_state(file->store, STATE_NAME, LEDGER_MAX_BYTES, &text,
+    if (store_read_large_state(file->store, STORE_LEDGER, LEDGER_MAX_BYTES, &text,
                                &damage) == 0 &&
         ((text.len == 0 && !fs_exists(path)) ||
          ledger_read(&text, &file->ledger, &damage) == 0))
@@ -76,7 +74,7 @@ int ledger_file_save(struct ledger_file *file, int64_t now, struct err *err)
     ledger_prune(&file->ledger, file->config, now);
     buf_init(&text, LEDGER_MAX_BYTES);
     if (ledger_write(&file->ledger, &text, err) < 0 ||
-        store_write_state(file->store, STATE_NAME, buf_str(&text), err) < 0)
+        store_write_state(file->store, STORE_LEDGER, buf_str(&text), err) < 0)
         return err_wrap(err, "the ledger of orders cannot be written");
     return 0;
 }

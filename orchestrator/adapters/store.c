@@ -71,12 +71,16 @@ static bool is_kept_aside(const char *name)
     return len > tail && strcmp(name + len - tail, DAMAGED) == 0;
 }
 
-/* Only files are ours there, and the folder of pairs. */
+/*
+ * Only files are ours there, and the folder of pairs. The ledger is left to those who read it: where one was
+ * put aside, fewer orders are left than where there was none.
+ */
 static bool is_strange(int folder_fd, const char *name)
 {
     struct stat status;
 
-    if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || is_kept_aside(name) ||
+    if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
+        strcmp(name, STORE_LEDGER) == 0 || is_kept_aside(name) ||
         fstatat(folder_fd, name, &status, AT_SYMLINK_NOFOLLOW) < 0)
         return false;
     return strcmp(name, SET_ASIDE) == 0 ? !S_ISDIR(status.st_mode)

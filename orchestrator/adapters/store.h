@@ -23,6 +23,8 @@
 #include <stdint.h>
 #include <time.h>
 
+#define STORE_LEDGER "ledger.json" /* its name in the state folder; ledger_file.h */
+
 struct store {
     char folder[FS_PATH_MAX]; /* the TLS folder */
     char chain[FS_PATH_MAX];  /* cert.pem: full chain, leaf first, 0644 */
@@ -46,7 +48,10 @@ int store_init(struct store *store, const struct config *config, struct err *err
  */
 int store_check_writable(const struct store *store, struct err *err);
 
-/* Removes what a kill in the middle of writing a file has left; a failure is logged. */
+/*
+ * The state folder becomes ours; what is no file in it is put aside, and what a kill in the middle of
+ * writing a file has left is removed. Failures are logged.
+ */
 void store_clean_up(const struct store *store, time_t now);
 
 /*

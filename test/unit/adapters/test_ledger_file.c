@@ -153,23 +153,28 @@ static void what_is_no_file_is_set_aside(void **state)
     assert_int_equal(f->file.ledger.unknown_before, NOW);
 }
 
+/* What was put there before is removed for it, up to a depth. */
 static void one_that_cannot_be_set_aside_keeps_the_ledger_shut(void **state)
 {
+    enum { TOO_DEEP = 40 };
     struct fixture *f = *state;
     struct err err = ERR_INIT;
-    char aside[176];
-    char below[192];
+    char below[256];
+    size_t len;
 
-    snprintf(aside, sizeof aside, "%s.damaged", f->path);
-    snprintf(below, sizeof below, "%s/below", aside);
+    snprintf(below, sizeof below, "%s.damaged", f->path);
+    len = strlen(below);
     write_text(f, "garbage");
-    assert_int_equal(mkdir(aside, 0700), 0);
     assert_int_equal(mkdir(below, 0700), 0);
+    for (int depth = 0; depth < TOO_DEEP; depth++) {
+        strcat(below, "/d");
+        assert_int_equal(mkdir(below, 0700), 0);
+    }
     assert_int_equal(ledger_file_open(&f->file, &f->store, &f->config, NOW, &err), -1);
     assert_false(f->file.open);
     assert_non_null(strstr(err.message, "nothing is ordered without the ledger"));
-    assert_int_equal(rmdir(below), 0);
-    assert_int_equal(rmdir(aside), 0);
+    for (; strlen(below) > len + 2; *strrchr(below, '/') = '\0')
+        assert_int_equal(rmdir(below), 0);
     open_well(f);
 }
 
