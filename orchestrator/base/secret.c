@@ -127,14 +127,17 @@ static void *counted(void *memory, size_t size)
     return memory;
 }
 
+/* More than that nobody has, and sanitizers end whoever asks for it. */
 void *wipe_malloc(size_t size)
 {
-    return counted(malloc(size), size);
+    return counted(size > PTRDIFF_MAX ? NULL : malloc(size), size);
 }
 
 void *wipe_calloc(size_t count, size_t size)
 {
-    return counted(calloc(count, size), count == 0 ? 0 : size);
+    bool too_many = size != 0 && count > PTRDIFF_MAX / size;
+
+    return counted(too_many ? NULL : calloc(count, size), count == 0 ? 0 : size);
 }
 
 /* realloc(3) would leave the old bytes behind where it moves a block. */
