@@ -120,24 +120,28 @@ unsigned long wipe_refusals(void)
     return refusals;
 }
 
-static void *counted(void *memory, size_t size)
+static void *refuse(void)
 {
-    if (memory == NULL && size > 0)
-        refusals++;
-    return memory;
+    refusals++;
+    return NULL;
 }
 
 /* More than that nobody has, and sanitizers end whoever asks for it. */
 void *wipe_malloc(size_t size)
 {
-    return counted(size > PTRDIFF_MAX ? NULL : malloc(size), size);
+    void *memory = size > PTRDIFF_MAX ? NULL : malloc(size);
+
+    return memory != NULL ? memory : refuse();
 }
 
 void *wipe_calloc(size_t count, size_t size)
 {
-    bool too_many = size != 0 && count > PTRDIFF_MAX / size;
+    void *memory =
+        size != 0 && count > PTRDIFF_MAX / size ? refuse() : wipe_malloc(count * size);
 
-    return counted(too_many ? NULL : calloc(count, size), count == 0 ? 0 : size);
+    if (memory != NULL)
+        memset(memory, 0, count * size);
+    return memory;
 }
 
 /* realloc(3) would leave the old bytes behind where it moves a block. */
