@@ -129,7 +129,7 @@ static void *refuse(void)
 /* More than that nobody has, and sanitizers end whoever asks for it. */
 void *wipe_malloc(size_t size)
 {
-    void *memory = size > PTRDIFF_MAX ? NULL : malloc(size);
+    void *memory = size > PTRDIFF_MAX ? NULL : malloc(size > 0 ? size : 1);
 
     return memory != NULL ? memory : refuse();
 }
