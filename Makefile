@@ -47,16 +47,14 @@ CFLAGS_release := -O2 -g -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 $(HARDENING)
 CFLAGS_debug   := -Og -g3 $(HARDENING)
 CFLAGS_asan    := -O1 -g3 -fPIC -fno-omit-frame-pointer -fsanitize=address,undefined \
                   -fno-sanitize-recover=all
-# With -std=c17 gcc would not know fork and exec, before which counters are to be written.
-CFLAGS_cover   := -O0 -g3 --coverage -std=gnu17
+CFLAGS_cover   := -O0 -g3 --coverage
 # Only clang has libFuzzer. Its instrumentation goes into every object, its main() into the targets.
 CFLAGS_fuzz    := -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all \
                   -fsanitize=fuzzer-no-link,address,undefined,implicit-conversion
 LDFLAGS_release := -pie -Wl,-z,relro,-z,now,-z,noexecstack $(CET_LDFLAGS) -Wl,--as-needed
 LDFLAGS_debug   := $(LDFLAGS_release)
 LDFLAGS_asan    := -fsanitize=address,undefined
-LDFLAGS_cover   := --coverage -Wl,--wrap=_exit -D_GNU_SOURCE -DCOUNTERS_FOLDER='"$(CURDIR)/build/cover"' \
-                   test/analysis/counters.c
+LDFLAGS_cover   := --coverage
 LDFLAGS_fuzz    := -fsanitize=address,undefined
 ifeq ($(origin CFLAGS_$(VARIANT)),undefined)
 $(error VARIANT=$(VARIANT) is not one of release, debug, asan, cover, fuzz)
@@ -91,6 +89,10 @@ all: program modules
 .PHONY: program
 program: $(PROGRAM) links
 
+ifeq ($(VARIANT),cover)
+$(PROGRAM): ALL_LDFLAGS += -D_GNU_SOURCE -DCOUNTERS_FOLDER='"$(CURDIR)/$(BUILD)"' \
+            -Wl,--wrap=_exit,--wrap=fork,--wrap=execvp test/analysis/counters.c
+endif
 $(PROGRAM): $(OBJECTS)
 	@echo "  LINK    $@"
 	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIB_LIBS)
@@ -264,7 +266,8 @@ fuzz:
 
 # ---- style -------------------------------------------------------------------------------
 FORMATTED := $(SOURCES) $(HEADERS) \
-             $(sort $(wildcard test/unit/*/*.[ch] test/lib/*.c test/fuzz/*/*.[ch] test/torture/*.[ch]))
+             $(sort $(wildcard test/unit/*/*.[ch] test/lib/*.c test/analysis/*.c test/fuzz/*/*.[ch] \
+               test/torture/*.[ch]))
 .PHONY: layers format format-check tidy compile-check
 layers:
 	@test/lib/check-layers orchestrator
@@ -309,9 +312,11 @@ analyze-cppcheck:
 	  -D_GNU_SOURCE -DCERT_MANAGER_VERSION='"$(VERSION)"' -DNGX_HTTP_SSL \
 	  -DOPENSSL_VERSION_NUMBER=0x30000000L -Dngx_open_file_n='"open()"' -Iorchestrator $(SOURCES) $(MODULE_SOURCES) && \
 	  echo "cppcheck: $(words $(SOURCES) $(MODULE_SOURCES)) files"
-# All is compiled anew: what was compiled already would not be looked at.
+# All is compiled anew: what was compiled already would not be looked at. The programs with which nginx's
+# configure tries things are not ours.
 analyze-scan:
 	@rm -rf build/scan && mkdir -p build/scan
+	@$(MAKE) --no-print-directory BUILD=build/scan/build build/scan/build/nginx-modules/objs/Makefile
 	@$(SCAN_BUILD) --status-bugs -o build/scan/findings $(SCAN_CHECKERS) \
 	  $(MAKE) --no-print-directory -j"$$(nproc)" BUILD=build/scan/build $(PROGRAM:$(BUILD)/%=build/scan/build/%) \
 	  $(NGINX_MODULES:$(BUILD)/%=build/scan/build/%) >build/scan/log 2>&1 || { cat build/scan/log; exit 1; }
