@@ -1,6 +1,7 @@
 #include "domain/event_digest.h"
 
 #include "base/text.h"
+#include "domain/json_text.h"
 
 #include <assert.h>
 #include <ctype.h>
@@ -57,18 +58,6 @@ static void lower_escapes(char *json, size_t len)
     }
 }
 
-struct dump {
-    struct buf *ret;
-    struct err *err;
-};
-
-static int on_dump_piece(const char *text, size_t len, void *data)
-{
-    const struct dump *dump = data;
-
-    return buf_append(dump->ret, text, len, dump->err);
-}
-
 /* NULL when there is no memory for it. */
 static json_t *hex_string(const void *bytes, size_t len)
 {
@@ -86,7 +75,6 @@ static json_t *hex_string(const void *bytes, size_t len)
 static int append_v2(struct buf *ret, const struct event_content *content,
                      struct err *err)
 {
-    struct dump dump = {.ret = ret, .err = err};
     json_t *name = json_stringn(content->name, content->name_len);
     json_t *payload = hex_string(content->payload, content->payload_len);
     json_t *object;
@@ -100,8 +88,7 @@ static int append_v2(struct buf *ret, const struct event_content *content,
                        EVENT_TYPE_RUNTIME);
     if (object == NULL)
         return err_sys(err, ENOMEM, "cannot hold an event");
-    failed =
-        json_dump_callback(object, on_dump_piece, &dump, JSON_COMPACT | JSON_SORT_KEYS);
+    failed = json_append(object, JSON_COMPACT | JSON_SORT_KEYS, ret, err);
     json_decref(object);
     if (failed == 0)
         lower_escapes((char *)ret->data, ret->len);

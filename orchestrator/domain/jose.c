@@ -1,6 +1,7 @@
 #include "domain/jose.h"
 
 #include "base/text.h"
+#include "domain/json_text.h"
 
 #include <errno.h>
 #include <openssl/bn.h>
@@ -81,6 +82,7 @@ int jose_private_jwk(const EVP_PKEY *key, struct secret **ret, struct err *err)
     char d[NUMBER_TEXT_SIZE];
     json_t *jwk = NULL;
     struct secret *text = NULL;
+    size_t len = 0;
     int failed;
 
     failed = public_jwk(key, &jwk, err);
@@ -89,13 +91,15 @@ int jose_private_jwk(const EVP_PKEY *key, struct secret **ret, struct err *err)
     if (failed == 0) {
         /* jansson holds "d" in passing, in memory that is wiped (base/secret.h). */
         if (json_object_set_new(jwk, "d", json_string(d)) == 0)
-            text = secret_new(json_dumpb(jwk, NULL, 0, DUMP_FLAGS));
-        if (text == NULL)
+            len = json_dumpb(jwk, NULL, 0, DUMP_FLAGS);
+        text = len == 0 ? NULL : secret_new(len);
+        /* Without memory it writes nothing, also when it has counted. */
+        if (text == NULL ||
+            json_dumpb(jwk, (char *)text->bytes, text->len, DUMP_FLAGS) != len) {
+            secret_free(text);
             failed = err_sys(err, ENOMEM, "private JWK: no secure memory left");
-        else {
-            json_dumpb(jwk, (char *)text->bytes, text->len, DUMP_FLAGS);
+        } else
             *ret = text;
-        }
     }
     OPENSSL_cleanse(d, sizeof d);
     json_decref(jwk);
@@ -114,7 +118,7 @@ int jose_thumbprint(const EVP_PKEY *key, char ret[JOSE_THUMBPRINT_SIZE], struct 
     failed = public_jwk(key, &jwk, err);
     if (failed == 0) {
         len = json_dumpb(jwk, text, sizeof text, DUMP_FLAGS);
-        if (len > sizeof text ||
+        if (len == 0 || len > sizeof text ||
             EVP_Digest(text, len, digest, NULL, EVP_sha256(), NULL) != 1)
             failed = err_openssl(err, "cannot compute the key's thumbprint");
         else
@@ -144,28 +148,15 @@ static int append_base64url(struct buf *ret, const void *bytes, size_t len,
     return 0;
 }
 
-struct dump {
-    struct buf *ret;
-    struct err *err;
-};
-
-static int on_dump_piece(const char *text, size_t len, void *data)
-{
-    const struct dump *dump = data;
-
-    return buf_append(dump->ret, text, len, dump->err);
-}
-
 /* Consumes `json`, which may be NULL: the library refuses text that is not UTF-8. */
 static int append_json(struct buf *ret, json_t *json, struct err *err)
 {
-    struct dump dump = {.ret = ret, .err = err};
     int failed;
 
     if (json == NULL)
         return err_set(err, ERR_PEER,
                        "ACME request: the URL, nonce or account URL is not UTF-8");
-    failed = json_dump_callback(json, on_dump_piece, &dump, DUMP_FLAGS);
+    failed = json_append(json, DUMP_FLAGS, ret, err);
     json_decref(json);
     return failed;
 }

@@ -24,6 +24,30 @@ int json_to_text(json_t *root, size_t indent, const char *complaint, struct buf 
     return failed;
 }
 
+struct dump {
+    struct buf *ret;
+    struct err err; /* of the buffer, if it was that */
+};
+
+static int on_dump_piece(const char *text, size_t len, void *data)
+{
+    struct dump *dump = data;
+
+    return buf_append(dump->ret, text, len, &dump->err);
+}
+
+int json_append(const json_t *root, size_t flags, struct buf *ret, struct err *err)
+{
+    struct dump dump = {.ret = ret, .err = ERR_INIT};
+
+    if (json_dump_callback(root, on_dump_piece, &dump, flags) == 0)
+        return 0;
+    if (dump.err.kind == ERR_NONE)
+        return err_sys(err, ENOMEM, "cannot write JSON");
+    *err = dump.err;
+    return -1;
+}
+
 json_t *json_from_text(const char *text, size_t len, size_t flags, struct err *err)
 {
     unsigned long refusals = wipe_refusals();

@@ -16,6 +16,9 @@
 int json_to_text(json_t *root, size_t indent, const char *complaint, struct buf *ret,
                  struct err *err);
 
+/* Appended to `ret` with jansson's flags; whatever fails has an error, which jansson alone does not give. */
+int json_append(const json_t *root, size_t flags, struct buf *ret, struct err *err);
+
 /*
  * The text as JSON, with jansson's flags. NULL: ERR_CONFIG where it is none, ERR_SYS where there was no
  * memory to tell; jansson itself takes that for bad syntax.

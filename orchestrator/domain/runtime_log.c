@@ -1,6 +1,7 @@
 #include "domain/runtime_log.h"
 
 #include "base/text.h"
+#include "domain/json_text.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -50,18 +51,6 @@ static int from_base64(const char *text, size_t len, unsigned char **ret, size_t
 
 /* ---- a line ---- */
 
-struct dump {
-    struct buf *ret;
-    struct err *err;
-};
-
-static int on_dump_piece(const char *text, size_t len, void *data)
-{
-    const struct dump *dump = data;
-
-    return buf_append(dump->ret, text, len, dump->err);
-}
-
 static json_t *line_object(int version, const struct event_content *content,
                            struct err *err)
 {
@@ -88,7 +77,6 @@ static json_t *line_object(int version, const struct event_content *content,
 int runtime_log_line(struct buf *ret, int version, const struct event_content *content,
                      struct err *err)
 {
-    struct dump dump = {.ret = ret, .err = err};
     json_t *object;
     int failed;
 
@@ -96,7 +84,7 @@ int runtime_log_line(struct buf *ret, int version, const struct event_content *c
     object = line_object(version, content, err);
     if (object == NULL)
         return -1;
-    failed = json_dump_callback(object, on_dump_piece, &dump, JSON_COMPACT);
+    failed = json_append(object, JSON_COMPACT, ret, err);
     json_decref(object);
     if (failed == 0)
         failed = buf_append_str(ret, "\n", err);
