@@ -1,7 +1,9 @@
 #include "domain/certbot_record.h"
 
+#include "base/secret.h"
 #include "domain/json_text.h"
 
+#include <errno.h>
 #include <jansson.h>
 #include <limits.h>
 #include <string.h>
@@ -19,6 +21,7 @@ int certbot_record_write(const struct certbot_record *record,
                          const struct certbot_purpose *purpose, struct buf *ret,
                          struct err *err)
 {
+    unsigned long refusals = wipe_refusals();
     json_t *object = json_pack(
         "{s:I, s:I, s:I, s:s, s:o, s:s}", "pid", (json_int_t)record->pid, "started",
         (json_int_t)record->started, "begun", (json_int_t)record->begun, "directory",
@@ -27,6 +30,8 @@ int certbot_record_write(const struct certbot_record *record,
     size_t len = json_dumpb(object, text, sizeof text, JSON_INDENT(1));
 
     json_decref(object);
+    if (wipe_refusals() != refusals)
+        return err_sys(err, ENOMEM, "cannot write the record of a run of certbot");
     if (len == 0 || len > sizeof text)
         return err_set(err, ERR_CONFIG, "the record of a run of certbot is too long");
     return buf_append(ret, text, len, err);
@@ -97,10 +102,14 @@ int certbot_record_read(const struct buf *json, const struct certbot_purpose *pu
 {
     json_t *object =
         json_from_text(buf_str(json), json->len, JSON_REJECT_DUPLICATES, err);
+    unsigned long refusals = wipe_refusals();
     int failed;
 
     *ret = (struct certbot_record){.pid = 0};
     failed = object == NULL ? -1 : read_members(object, purpose, ret, err);
     json_decref(object);
+    /* One that could not be compared is not somebody else's. */
+    if (failed == 0 && wipe_refusals() != refusals)
+        failed = err_sys(err, ENOMEM, "cannot compare the record of a run of certbot");
     return failed;
 }

@@ -1,4 +1,5 @@
 /* The ledger as JSON. */
+#include "base/secret.h"
 #include "domain/json_text.h"
 #include "domain/ledger_internal.h"
 
@@ -47,6 +48,7 @@ static json_t *entries_of(const struct ledger *ledger)
 
 int ledger_write(const struct ledger *ledger, struct buf *ret, struct err *err)
 {
+    unsigned long refusals = wipe_refusals();
     json_t *root = json_pack("{s:i, s:o, s:o}", "version", VERSION, "subjects",
                              subjects_of(ledger), "entries", entries_of(ledger));
     bool is_whole;
@@ -54,7 +56,8 @@ int ledger_write(const struct ledger *ledger, struct buf *ret, struct err *err)
     set_unless_zero(root, "unknown_before", ledger->unknown_before);
     is_whole =
         json_array_size(json_object_get(root, "subjects")) == ledger->subject_count &&
-        json_array_size(json_object_get(root, "entries")) == ledger->count;
+        json_array_size(json_object_get(root, "entries")) == ledger->count &&
+        wipe_refusals() == refusals; /* an entry without its wait would not wait */
     if (!is_whole) {
         json_decref(root);
         root = NULL;

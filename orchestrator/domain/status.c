@@ -300,7 +300,7 @@ int status_to_json(const struct status *status, struct buf *ret, struct err *err
     json_object_set_new(root, "hardening", hardening_of(status->hardening));
     json_object_set_new(root, "requests", status->requests);
     /* One that lacks members would be taken for one that has them unset. */
-    if (wipe_refusals() != refusals) {
+    if (wipe_refusals() != refusals || status->requests == NULL) {
         json_decref(root);
         root = NULL;
     }
