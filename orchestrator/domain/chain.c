@@ -309,11 +309,31 @@ const EVP_PKEY *chain_public_key(const struct chain *chain)
     return X509_get0_pubkey(chain->certificates[0]);
 }
 
+static bool lacked_memory;
+
+bool chain_lacked_memory(void)
+{
+    bool lacked = lacked_memory;
+
+    lacked_memory = false;
+    return lacked;
+}
+
+/* The queue is empty then. */
+static void note_lack_of_memory(void)
+{
+    unsigned long first = ERR_peek_error();
+
+    if (first != 0 && ERR_GET_REASON(first) == ERR_R_MALLOC_FAILURE)
+        lacked_memory = true;
+    ERR_clear_error();
+}
+
 bool chain_has_key(const struct chain *chain, const EVP_PKEY *key)
 {
     bool same = EVP_PKEY_eq(chain_public_key(chain), key) == 1;
 
-    ERR_clear_error(); /* keys of different types count as an error there */
+    note_lack_of_memory(); /* keys of different types count as an error there */
     return same;
 }
 
@@ -328,7 +348,7 @@ bool chain_covers(const struct chain *chain, const char *name)
                              X509_CHECK_FLAG_NEVER_CHECK_SUBJECT |
                                  X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS,
                              NULL) == 1;
-    ERR_clear_error();
+    note_lack_of_memory();
     return covers;
 }
 
@@ -364,7 +384,7 @@ bool chain_issuer_contains(const struct chain *chain, const char *word)
     while (!found && (at = X509_NAME_get_index_by_NID(issuer, NID_commonName, at)) >= 0)
         found = string_contains(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(issuer, at)),
                                 word);
-    ERR_clear_error();
+    note_lack_of_memory();
     return found;
 }
 

@@ -42,6 +42,12 @@ void chain_free(struct chain *chain);
 const struct chain_leaf *chain_leaf(const struct chain *chain);
 size_t chain_length(const struct chain *chain);
 const EVP_PKEY *chain_public_key(const struct chain *chain); /* of the leaf; borrowed */
+/*
+ * Questions below that OpenSSL has no memory to answer are answered with false. Whether that was so since
+ * the last call: for those who do something about a chain for the answer.
+ */
+bool chain_lacked_memory(void);
+
 bool chain_has_key(const struct chain *chain,
                    const EVP_PKEY *key); /* is the leaf for this key */
 bool chain_covers(

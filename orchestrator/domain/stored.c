@@ -51,8 +51,14 @@ enum stored_verdict stored_judge(const struct stored_pair *pair,
         snprintf(ret_reason, STORED_REASON_SIZE, "no certificate is stored");
         return STORED_OBTAIN;
     }
+    (void)chain_lacked_memory();
     why = stored_force_acts(rules, now) ? "FORCE_RM_CERT_FILES is set"
                                         : objection(pair, rules);
+    if (chain_lacked_memory()) {
+        snprintf(ret_reason, STORED_REASON_SIZE,
+                 "there is not enough memory to judge the stored pair");
+        return STORED_UNKNOWN;
+    }
     if (why != NULL) {
         snprintf(ret_reason, STORED_REASON_SIZE, "%s", why);
         return STORED_SET_ASIDE;

@@ -18,6 +18,7 @@ enum stored_verdict {
     STORED_OBTAIN, /* leave it where it is and obtain a new one: nothing there, or expired
                     */
     STORED_SET_ASIDE, /* move it away, keep it, and obtain a new one */
+    STORED_UNKNOWN,   /* there is no memory to judge it: try again */
 };
 
 struct stored_pair {

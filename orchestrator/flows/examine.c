@@ -256,6 +256,8 @@ static int judge(const struct examine_request *request, struct stored_rules *rul
 
     decide_force(store, rules, loaded, request->no_order, now);
     verdict = stored_judge(&loaded->pair, rules, now, reason);
+    if (verdict == STORED_UNKNOWN)
+        return err_sys(err, ENOMEM, "%s", reason);
     if (verdict != STORED_SET_ASIDE)
         log_info("%s", reason);
     else if (set_aside(request, reason, now, err) < 0) {
