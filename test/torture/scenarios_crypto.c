@@ -102,7 +102,7 @@ static int judge_good_pair(struct scene *scene)
     verdict = stored_judge(&pair, &rules, PKI_NOW, why);
     scene_add(scene, verdict == STORED_SERVE ? "served" : why);
     chain_free(chain);
-    return 0;
+    return verdict == STORED_UNKNOWN ? err_sys(&scene->err, 12, "%s", why) : 0;
 }
 
 static int check_trusted(struct scene *scene)

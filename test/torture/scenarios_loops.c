@@ -62,6 +62,8 @@ static int run_child(struct scene *scene)
     result = end(&waiting, &loop);
     if (result == 0 && process.exit_status != 0)
         result = err_set(&scene->err, ERR_PEER, "exit status %d", process.exit_status);
+    if (result == 0 && process.output_cut[PROCESS_STDOUT])
+        result = err_set(&scene->err, ERR_SYS, "its output is cut");
     if (result == 0)
         scene_add(scene, buf_str(&process.output[PROCESS_STDOUT]));
     process_done(&process);

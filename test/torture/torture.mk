@@ -1,7 +1,7 @@
 # Torture: the Nth call fails; see test/torture/faults.h. Soak: an hour of compressed life.
 #
 #   make torture         everything: scenarios, unit tests, a part under valgrind, flows in containers
-#   make torture-short   scenarios, one failure at each place in the code: what make test runs
+#   make torture-short   scenarios, a few failures of each kind: what make test runs
 #   make soak            SOAK_SECONDS=3600, SOAK_SEED= repeats what a printed seed led to
 
 # The code under test is a library of its own, so that callers can be told apart. With the sanitizers
@@ -25,7 +25,7 @@ TORTURE_RUNS     ?= 20
 $(TORTURE_LIBRARY): $(LIBRARY_OBJECTS)
 	@mkdir -p $(@D)
 	@echo "  LINK    $@"
-	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -shared -o $@ $^ $(LIB_LIBS)
+	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -shared -Wl,-soname,$(@F) -o $@ $^ $(LIB_LIBS)
 $(TORTURE_OBJECTS) $(BUILD)/torture/unit.o: $(BUILD)/torture/%.o: test/torture/%.c $(TORTURE_HEADERS) test/torture/torture.mk
 	@mkdir -p $(@D)
 	@echo "  CC      $<"

@@ -15,10 +15,20 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { LIMIT_S = 30, OUTPUT_MAX = 12 * 1024, CALLS_DEFAULT = 400, WENT_WRONG = 99 };
+enum {
+    LIMIT_S = 30,
+    OUTPUT_MAX = 12 * 1024,
+    CALLS_DEFAULT = 400,
+    SHORT_RUNS = 8, /* of each kind, spread over the places */
+    WENT_WRONG = 99
+};
 
-/* Aborts of libraries that have no memory: nobody can do anything about them. */
-static const char *const hopeless[] = {"libuv.so"};
+/*
+ * Who may call abort(): libuv, which nobody can do anything about, and those of us who have not even the
+ * memory to promise that a failure will be told.
+ */
+static const char *const hopeless[] = {"libuv.so", "(process_start+", "(http_start+",
+                                       "(watch_close+"};
 
 struct run {
     trial_fn *run;
@@ -70,12 +80,20 @@ static void on_abort(int number)
     raise(number);
 }
 
+static void on_limit(int number)
+{
+    faults_describe(STDERR_FILENO);
+    sigaction(number, &(struct sigaction){.sa_handler = SIG_DFL}, NULL);
+    raise(number);
+}
+
 static _Noreturn void do_it(const struct run *run, const struct fault *fault, int output)
 {
     bool went_wrong;
 
     dup2(output, STDOUT_FILENO);
     dup2(output, STDERR_FILENO);
+    sigaction(SIGALRM, &(struct sigaction){.sa_handler = on_limit}, NULL);
     alarm(LIMIT_S);
     sigaction(SIGABRT, &(struct sigaction){.sa_handler = on_abort}, NULL);
     went_wrong = run->run(run->owner, fault, run->report);
@@ -187,6 +205,11 @@ static size_t choose(const struct fault_path *paths, size_t count, unsigned long
             ret[chosen++] = i + 1;
     }
     free(seen);
+    if (by_place && chosen > SHORT_RUNS) {
+        for (size_t i = 0; i < SHORT_RUNS; i++)
+            ret[i] = ret[i * (chosen - 1) / (SHORT_RUNS - 1)];
+        chosen = SHORT_RUNS;
+    }
     return chosen;
 }
 

@@ -38,8 +38,8 @@ void trial_warm_up(void);
 
 /*
  * The runs for one kind: first without a failure, and then with one at each call, or, when
- * there are more than TORTURE_CALLS of them, at one call of each path; with TORTURE=short, at one of
- * each place in the code. Findings are printed with `name`.
+ * there are more than TORTURE_CALLS of them, at one call of each path; with TORTURE=short, at a few of
+ * different places in the code. Findings are printed with `name`.
  */
 struct trial_sum trial_run_all(const char *name, enum fault_kind kind, bool lasting,
                                trial_fn *run, void *owner);
