@@ -143,7 +143,7 @@ def test_form_of_a_command_has_its_options(text):
 
 
 def test_goals_of_make_are_there():
-    makefile = (REPOSITORY / "Makefile").read_text()
+    makefile = "".join(file.read_text() for file in (REPOSITORY / "Makefile", *REPOSITORY.glob("*/*/*.mk")))
     for text, place in COMMANDS.items():
         if text.startswith("make"):
             goals = [word for word in text.split()[1:] if word.isidentifier() and word.islower()]
