@@ -30,7 +30,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MAX_IDLE_CONNECTIONS = 8 };
+enum { MAX_IDLE_CONNECTIONS = 8, STUCK_PERIOD_MS = 100 };
 
 /* A descriptor of libcurl that is being watched. */
 struct watched {
@@ -52,6 +52,7 @@ struct http {
     size_t running;      /* calls whose done is still to come */
     size_t open_handles; /* not yet closed, of libuv */
     bool closing;
+    bool is_stuck; /* see go_on() */
     void (*closed)(void *owner);
     void *closed_owner;
 };
@@ -156,13 +157,27 @@ static void collect_ended(struct http *http)
     ERR_clear_error();
 }
 
-static void on_wake(uv_timer_t *timer)
+static void on_wake(uv_timer_t *timer);
+
+/*
+ * Without memory libcurl stops in the middle, and asks neither for a socket nor for a timer. The limits of its
+ * transfers hold all the same when it is made to look at them, which is done until none is left.
+ */
+static void go_on(struct http *http, curl_socket_t fd, int flags)
 {
-    struct http *http = timer->data;
     int running;
 
-    curl_multi_socket_action(http->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+    if (curl_multi_socket_action(http->multi, fd, flags, &running) != CURLM_OK)
+        http->is_stuck = true;
     collect_ended(http);
+    http->is_stuck = http->is_stuck && http->running > 0 && !http->closing;
+    if (http->is_stuck)
+        uv_timer_start(&http->wake, on_wake, STUCK_PERIOD_MS, 0);
+}
+
+static void on_wake(uv_timer_t *timer)
+{
+    go_on(timer->data, CURL_SOCKET_TIMEOUT, 0);
 }
 
 static int on_curl_timer(CURLM *multi, long timeout_ms, void *data)
@@ -187,7 +202,6 @@ static void on_poll(uv_poll_t *handle, int status, int events)
     struct watched *watched = handle->data;
     struct http *http = watched->http;
     int flags = 0;
-    int running;
 
     /* On an error libuv tells no events and stops watching. What has arrived before the
      * error can still be read, and reading or writing tells which error it is: let
@@ -200,8 +214,7 @@ static void on_poll(uv_poll_t *handle, int status, int events)
         flags |= CURL_CSELECT_OUT;
     if (status < 0)
         flags |= CURL_CSELECT_ERR;
-    curl_multi_socket_action(http->multi, watched->fd, flags, &running);
-    collect_ended(http);
+    go_on(http, watched->fd, flags);
     if (status < 0 && !watched->closing && watched->events != 0)
         uv_poll_start(&watched->handle, watched->events, on_poll);
 }

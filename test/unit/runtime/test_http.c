@@ -6,8 +6,11 @@
 #include "support/loop.h"
 #include "support/server.h"
 
+#include <curl/curl.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <openssl/pem.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -960,6 +963,45 @@ static void test_many_timeouts(void **state)
     free(recorded);
 }
 
+/* ---- libcurl without memory ---- */
+
+/* The one after that many, of libcurl's own actions, does nothing and says so. */
+static unsigned actions_left = UINT_MAX;
+
+/* In place of libcurl's. */
+CURLMcode __attribute__((weak)) curl_multi_socket_action(CURLM *multi, curl_socket_t fd,
+                                                         int flags, int *running)
+{
+    static CURLMcode (*real)(CURLM *, curl_socket_t, int, int *);
+
+    if (real == NULL) {
+        void *found = dlsym(RTLD_NEXT, "curl_multi_socket_action");
+        memcpy(&real, &found, sizeof real);
+    }
+    if (actions_left-- == 0)
+        return CURLM_OUT_OF_MEMORY;
+    return real(multi, fd, flags, running);
+}
+
+/* It asks for no timer then, and nothing would ever end the call. */
+static void test_a_call_that_libcurl_gives_up_ends(void **state)
+{
+    struct world *world = *state;
+
+    for (unsigned actions = 0; actions < 6; actions++) {
+        struct http_request request = get(world, actions % 2 == 0 ? "/hello" : "/hang");
+        struct recorded recorded = {0};
+
+        request.timeout_ms = 300;
+        start(world, &recorded, &request);
+        actions_left = actions;
+        run(world);
+        actions_left = UINT_MAX;
+        assert_int_equal(recorded.times, 1);
+        finish(&recorded);
+    }
+}
+
 /* ---- TLS ---- */
 
 static void test_tls(void **state)
@@ -1381,6 +1423,7 @@ int main(void)
         IN(set_up, test_timeouts),
         IN(set_up, test_connect_timeout),
         IN(set_up, test_many_timeouts),
+        IN(set_up, test_a_call_that_libcurl_gives_up_ends),
         IN(set_up_tls, test_tls),
         IN(set_up_tls, test_tls_bundle),
         IN(set_up_tls, test_tls_name),
