@@ -275,11 +275,18 @@ format:
 	@$(CLANG_FORMAT) -i $(FORMATTED)
 format-check:
 	@$(CLANG_FORMAT) --dry-run --Werror $(FORMATTED) && echo "format: $(words $(FORMATTED)) files"
-tidy:
+# Sizes in the modules are products of constants of type int, as nginx has them; compilers tell when such
+# a product is too large.
+MODULE_CHECKS   := --checks=-bugprone-implicit-widening-of-multiplication-result
+MODULE_SOURCES  := $(sort $(wildcard ekm-module/*.c))
+MODULE_CPPFLAGS := $(patsubst %,-isystem $(ekm_build)/%,src/core src/event src/event/modules \
+                     src/os/unix objs src/http src/http/modules src/http/v2)
+tidy: $(ekm_build)/objs/Makefile
 	@mkdir -p build/tidy
 	@printf '%s\n' -std=c17 $(CPPFLAGS) | sed 's|^-I\(orchestrator\)|-I$(CURDIR)/\1|' >build/tidy/compile_flags.txt
-	@printf '%s\n' $(SOURCES) | xargs -P "$$(nproc)" -n 4 $(CLANG_TIDY) --quiet -p build/tidy 2>/dev/null && \
-	  echo "tidy: $(words $(SOURCES)) files"
+	@printf '%s\n' $(SOURCES) | xargs -P "$$(nproc)" -n 4 $(CLANG_TIDY) --quiet -p build/tidy 2>/dev/null
+	@printf '%s\n' $(MODULE_SOURCES) | xargs -P "$$(nproc)" -I{} $(CLANG_TIDY) --quiet $(MODULE_CHECKS) {} -- \
+	  $(MODULE_CPPFLAGS) 2>/dev/null && echo "tidy: $(words $(SOURCES) $(MODULE_SOURCES)) files"
 # Not one warning, with both compilers.
 compile-check:
 	@$(MAKE) --no-print-directory VARIANT=release WERROR=1 CC=gcc BUILD=build/check-gcc objects
@@ -290,9 +297,6 @@ compile-check:
 # test/analysis/ or, for clang's, beside the code. The quick ones are part of `make test`.
 SCAN_BUILD ?= scan-build-19
 CPPCHECK   ?= cppcheck
-MODULE_SOURCES  := $(sort $(wildcard ekm-module/*.c))
-MODULE_CPPFLAGS := $(patsubst %,-isystem $(ekm_build)/%,src/core src/event src/event/modules \
-                     src/os/unix objs src/http src/http/modules src/http/v2)
 # Opt-in checkers as well, but for one that wants functions of C11's Annex K, which nobody has.
 SCAN_CHECKERS := -enable-checker nullability -enable-checker optin.portability \
                  -enable-checker security -enable-checker valist \
