@@ -73,7 +73,7 @@ def test_who_is_root(container, ca):
     assert_served(container)
     assert all(worker.user() != 0 for worker in container.nginx_workers())
     of_root = [process.line for process in container.processes() if process.user() == 0]
-    expected = ("cert-manager prestart --log-prefix", "cert-manager run", "cert-manager: starts programs")
+    expected = ("cert-manager prestart --log-prefix", "cert-manager run", "cert-manager: starts")
     expected += ("nginx: master process",)
     assert len(of_root) == len(expected), of_root
     assert all(any(part in line for line in of_root) for part in expected), of_root
