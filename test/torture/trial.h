@@ -36,6 +36,9 @@ struct trial_sum {
  */
 void trial_warm_up(void);
 
+/* In a trial: it has noticed, and what it would leave behind from here on says nothing. */
+_Noreturn void trial_give_up(void);
+
 /*
  * The runs for one kind: first without a failure, and then with one at each call, or, when
  * there are more than TORTURE_CALLS of them, at one call of each path; with TORTURE=short, at a few of

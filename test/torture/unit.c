@@ -44,6 +44,14 @@ static bool run_single(void *owner, const struct fault *fault,
     return report->failed && fault->at == 0;
 }
 
+/* A failed assertion: cmocka would go on with the teardown. */
+void _fail(const char *file, int line);
+void _fail(const char *file, int line)
+{
+    fprintf(stderr, "%s:%d\n", file, line);
+    trial_give_up();
+}
+
 /* cmocka would make a failed test of a crash. */
 typedef void (*handler)(int);
 handler signal(int number, handler to);
@@ -61,13 +69,10 @@ handler signal(int number, handler to)
     case SIGFPE:
     case SIGILL:
     case SIGABRT:
-        if (to != SIG_DFL)
-            return SIG_DFL;
-        break;
+        return SIG_DFL; /* nor may it take the sanitizer's handlers away when it is through */
     default:
-        break;
+        return real(number, to);
     }
-    return real(number, to);
 }
 
 static bool is_wanted(const char *variable, const char *name)
@@ -86,6 +91,8 @@ int _cmocka_run_group_tests(const char *name, const struct CMUnitTest *tests,
 
     memcpy(&run_group, &found, sizeof run_group);
     trial_warm_up();
+    setenv("LOOP_LIMIT_MS", "8000",
+           0); /* before a trial ends: a test that waits in vain has noticed */
     for (size_t i = 0; i < count; i++) {
         struct single single = {name, &tests[i], setup, teardown};
 
