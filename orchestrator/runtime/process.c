@@ -270,10 +270,15 @@ static void on_child_ended(uv_signal_t *signal, int number)
 {
     struct process_io *io = signal->data;
     int status = 0;
-    pid_t ended = io->pid == 0 ? 0 : waitpid(io->pid, &status, WNOHANG);
+    pid_t ended;
 
     (void)number;
-    if (ended != io->pid || io->pid == 0)
+    if (io->pid == 0)
+        return;
+    do
+        ended = waitpid(io->pid, &status, WNOHANG);
+    while (ended < 0 && errno == EINTR);
+    if (ended != io->pid)
         return;
     uv_signal_stop(signal);
     on_exit_of(io, status);

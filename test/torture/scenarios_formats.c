@@ -141,6 +141,7 @@ static int status(struct scene *scene)
         {.url = "https://ca.example/acct/1"}};
     static struct fallback fallback;
     static struct preflight preflight;
+    static const struct status_hardening hardening = {.missing = "seccomp: not here"};
     static struct ledger_permits permits[AUTHORITIES_MAX][LEDGER_BUCKETS];
     static struct renewal_record renewal;
     static struct renewal_terms terms;
@@ -175,6 +176,7 @@ static int status(struct scene *scene)
         .upstreams = &upstreams,
         .account_thumbprint = "",
         .preflight = &preflight,
+        .hardening = &hardening,
         .accounts = accounts,
         .fallback = &fallback,
         .order_why = "",
