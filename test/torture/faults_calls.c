@@ -289,7 +289,6 @@ CALL(pid_t, fork, (void), (), -1, EAGAIN)
 SLOW_CALL(pid_t, waitpid, (pid_t pid, int *ret, int options), (pid, ret, options), ECHILD)
 CALL(int, execvp, (const char *program, char *const *arguments), (program, arguments), -1,
      ENOENT)
-CALL(int, kill, (pid_t pid, int number), (pid, number), -1, EPERM)
 CALL(int, dup2, (int from, int to), (from, to), -1, EMFILE)
 CALL(struct passwd *, getpwnam, (const char *name), (name), NULL, EIO)
 CALL(ssize_t, getrandom, (void *bytes, size_t len, unsigned flags), (bytes, len, flags),

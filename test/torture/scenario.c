@@ -10,7 +10,6 @@
 #include <jansson.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
-#include <sanitizer/lsan_interface.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +25,10 @@ const char *__lsan_default_suppressions(void)
 {
     return "leak:ld-linux\nleak:_dl_\n";
 }
+
+/* Not there under valgrind. */
+int __lsan_do_recoverable_leak_check(void) __attribute__((weak));
+void __lsan_register_root_region(const void *begin, size_t size) __attribute__((weak));
 
 struct series {
     const struct scenario *scenario;
@@ -123,7 +126,8 @@ static bool run_scenario(void *owner, const struct fault *fault,
     if (tell(wrong, &scene))
         return true;
     buf_done(&scene.result);
-    return __lsan_do_recoverable_leak_check() != 0;
+    return __lsan_do_recoverable_leak_check != NULL &&
+           __lsan_do_recoverable_leak_check() != 0;
 }
 
 static bool is_wanted(const char *variable, const char *name)
@@ -281,7 +285,8 @@ static void register_secure_heap(void)
     char line[512];
 
     while (maps != NULL && fgets(line, sizeof line, maps) != NULL) {
-        if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR, &begin, &end) == 2 &&
+        if (__lsan_register_root_region != NULL &&
+            sscanf(line, "%" SCNxPTR "-%" SCNxPTR, &begin, &end) == 2 &&
             (uintptr_t)inside >= begin && (uintptr_t)inside < end)
             __lsan_register_root_region((void *)begin, end - begin);
     }

@@ -5,7 +5,7 @@
 #   make soak            SOAK_SECONDS=3600, SOAK_SEED= repeats what a printed seed led to
 
 # The code under test is a library of its own, so that callers can be told apart. With the sanitizers
-# that is the variant asan; valgrind wants the variant debug.
+# that is the variant asan; valgrind wants a build without them.
 TORTURE_LIBRARY  := $(BUILD)/torture/libunder-test.so
 TORTURE_OBJECTS  := $(patsubst %,$(BUILD)/torture/%.o,faults faults_calls trial)
 # Those that repeat one thing very often, by chance or for years, show nothing more here.
@@ -70,14 +70,15 @@ torture-scenarios: $(SCENARIO_RUNS)
 torture-units: $(TORTURE_UNITS:%=%.passed)
 # What is read before it was written, in the code that judges certificates, which sanitizers cannot see.
 torture-valgrind: $(SCENARIOS)
-	@TORTURE=short TORTURE_KIND=memory TORTURE_ONLY=chain $(TORTURE_PLACE) valgrind --quiet --trace-children=yes \
+	@TORTURE=short TORTURE_KIND=memory TORTURE_ONLY=chain $(TORTURE_PLACE) valgrind --quiet --trace-children=yes --soname-synonyms=somalloc=nouserintercepts \
 	  --error-exitcode=98 $(abspath $(SCENARIOS)) crypto
 torture-flows: program modules $(TEST_PRELOADS) newer-pebble newer-certbot
 	@BUILD=$(BUILD) TORTURE_RUNS=$(TORTURE_RUNS) $(PYTHON) -m pytest -p no:cacheprovider -q -n $(TEST_JOBS) \
 	  $(PYTEST_ARGS) test/e2e/test_torture.py
 torture:
 	@$(MAKE) --no-print-directory -j$$(nproc) VARIANT=asan torture-scenarios torture-units
-	@$(MAKE) --no-print-directory -j$$(nproc) VARIANT=debug torture-valgrind
+	@$(MAKE) --no-print-directory -j$$(nproc) VARIANT=debug BUILD=build/valgrind \
+	  CFLAGS=-fPIC LDFLAGS_debug= torture-valgrind
 	@$(MAKE) --no-print-directory torture-flows
 torture-short:
 	@TORTURE=short $(MAKE) --no-print-directory -j$$(nproc) VARIANT=asan torture-scenarios
