@@ -10,7 +10,7 @@ from commands import command
 from conftest import logs_of
 from log import Log
 from loopback import wait_until
-from preload import preload
+from preload import is_sanitized, preload
 from processes import is_alive, read_proc, spawn, stop
 from stack import IS_ROOT, PROGRAM, Stack
 from test_hooks import Hooks
@@ -31,11 +31,6 @@ def starter_of(stack):
 
 def hardening(stack):
     return wait_until(lambda: stack.status().get("hardening"), "the status says it")
-
-
-def is_sanitized():
-    linked = subprocess.run(["ldd", PROGRAM], check=True, stdout=subprocess.PIPE, text=True).stdout
-    return "libasan" in linked
 
 
 confined = pytest.mark.skipif(is_sanitized(), reason="sanitizers are not confined")

@@ -23,6 +23,11 @@ def preload(stack, *names, **variables):
     stack.alter_image = alter
 
 
+def is_sanitized():
+    """Whether the program is a build with sanitizers."""
+    return bool(_before_others())
+
+
 @cache
 def _before_others():
     """A sanitizer's own library refuses to come later."""
