@@ -4,19 +4,11 @@
 #include "base/log.h"
 #include "domain/json_text.h"
 
-#include <ctype.h>
 #include <stdio.h>
 
 static int write_level(struct server_answer *ret, struct err *err)
 {
-    const char *name = log_level_name(log_level());
-    char lower[16];
-    size_t i = 0;
-
-    for (; i < sizeof lower - 1 && name[i] != '\0'; i++)
-        lower[i] = (char)tolower((unsigned char)name[i]);
-    lower[i] = '\0';
-    return json_to_text(json_pack("{s:s}", "level", lower), 0,
+    return json_to_text(json_pack("{s:s}", "level", log_level_setting(log_level())), 0,
                         "the answer cannot be written as JSON", &ret->body, err);
 }
 

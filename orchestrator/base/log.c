@@ -19,6 +19,11 @@ static const char *const level_names[] = {
     [LOG_ERROR] = "ERROR", [LOG_FATAL] = "FATAL",
 };
 
+static const char *const level_settings[] = {
+    [LOG_DEBUG] = "debug", [LOG_INFO] = "info",   [LOG_WARNING] = "warning",
+    [LOG_ERROR] = "error", [LOG_FATAL] = "fatal",
+};
+
 static struct {
     int fd;
     enum log_level level;
@@ -143,4 +148,9 @@ int log_level_parse(const char *text, enum log_level *ret_level)
 const char *log_level_name(enum log_level level)
 {
     return level_names[level];
+}
+
+const char *log_level_setting(enum log_level level)
+{
+    return level_settings[level];
 }

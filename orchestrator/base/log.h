@@ -87,6 +87,7 @@ void log_set_form(log_form *form);
  * them.
  */
 int log_level_parse(const char *text, enum log_level *ret_level);
-const char *log_level_name(enum log_level level);
+const char *log_level_name(enum log_level level);    /* "DEBUG", as lines have it */
+const char *log_level_setting(enum log_level level); /* "debug", as settings spell it */
 
 #endif

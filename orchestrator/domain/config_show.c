@@ -3,7 +3,6 @@
 #include "base/text.h"
 #include "domain/config_show_internal.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -70,16 +69,6 @@ static json_t *fallback_value(const struct authorities *authorities)
     return array;
 }
 
-static json_t *level_value(enum log_level level)
-{
-    char name[16];
-
-    snprintf(name, sizeof name, "%s", log_level_name(level));
-    for (char *letter = name; *letter != '\0'; letter++)
-        *letter = (char)tolower((unsigned char)*letter);
-    return json_string(name);
-}
-
 static json_t *rate_value(const struct config_rate *rate)
 {
     char period[CONFIG_DURATION_SIZE];
@@ -105,7 +94,7 @@ static json_t *value_of(const void *object, const struct config_setting *setting
     case CONFIG_CHOICE:
         return json_string(setting->choices[*(const bool *)field]);
     case CONFIG_LEVEL:
-        return level_value(*(const enum log_level *)field);
+        return json_string(log_level_setting(*(const enum log_level *)field));
     case CONFIG_COUNT:
         return json_integer(*(const unsigned *)field);
     case CONFIG_RATE:

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { TIME_SIZE = 32, LEVEL_SIZE = 16, ESCAPED_SIZE = 512 };
+enum { TIME_SIZE = 32, ESCAPED_SIZE = 512 };
 
 static json_t *time_of(int64_t seconds, const char *fraction)
 {
@@ -21,19 +21,6 @@ static json_t *time_of(int64_t seconds, const char *fraction)
         return json_null();
     snprintf(text, sizeof text, "%s%sZ", date, fraction);
     return json_string(text);
-}
-
-/* As settings spell it. */
-static json_t *level_of(enum log_level level)
-{
-    const char *name = log_level_name(level);
-    char lower[LEVEL_SIZE];
-    size_t i;
-
-    for (i = 0; i < sizeof lower - 1 && name[i] != '\0'; i++)
-        lower[i] = (char)tolower((unsigned char)name[i]);
-    lower[i] = '\0';
-    return json_string(lower);
 }
 
 static void set_text(json_t *root, const char *key, const char *text)
@@ -59,7 +46,7 @@ static json_t *object_of(const struct log_record *record)
 
     snprintf(fraction, sizeof fraction, ".%03ld", record->at.tv_nsec / 1000000);
     json_object_set_new(root, "time", time_of(record->at.tv_sec, fraction));
-    json_object_set_new(root, "level", level_of(record->level));
+    json_object_set_new(root, "level", json_string(log_level_setting(record->level)));
     set_escaped(root, "program", record->program); /* a word of a command line */
     set_text(root, "msg", record->text);
     set_text(root, "flow", record->place.flow);

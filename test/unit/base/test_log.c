@@ -260,6 +260,7 @@ static void test_level_names(void **state)
         assert_int_equal(level, i);
     }
     assert_string_equal(log_level_name(LOG_WARNING), "WARNING");
+    assert_string_equal(log_level_setting(LOG_WARNING), "warning");
     log_open(-1, LOG_INFO);
     log_set_level(LOG_ERROR);
     assert_int_equal(log_level(), LOG_ERROR);
