@@ -1,6 +1,7 @@
 #include "adapters/store.h"
 
 #include "base/log.h"
+#include "base/text.h"
 #include "domain/chain.h"
 #include "domain/keys.h"
 
@@ -65,10 +66,7 @@ int store_check_writable(const struct store *store, struct err *err)
 
 static bool is_kept_aside(const char *name)
 {
-    size_t len = strlen(name);
-    const size_t tail = sizeof DAMAGED - 1;
-
-    return len > tail && strcmp(name + len - tail, DAMAGED) == 0;
+    return text_ends_with(name, DAMAGED) && strcmp(name, DAMAGED) != 0;
 }
 
 /*

@@ -66,11 +66,7 @@ const char *command_value(const struct command_line *line, const char *option)
 /* As in the usage of other programs: "FILE…". */
 static bool may_repeat(const struct command_option *option)
 {
-    static const char sign[] = "…";
-    size_t len = option->argument == NULL ? 0 : strlen(option->argument);
-
-    return len >= sizeof sign - 1 &&
-           strcmp(option->argument + len - (sizeof sign - 1), sign) == 0;
+    return option->argument != NULL && text_ends_with(option->argument, "…");
 }
 
 const char *const *command_values(const struct command_line *line, const char *option)

@@ -187,3 +187,11 @@ bool text_starts_with(const char *text, const char *prefix)
 {
     return strncmp(text, prefix, strlen(prefix)) == 0;
 }
+
+bool text_ends_with(const char *text, const char *suffix)
+{
+    size_t len = strlen(text);
+    size_t tail = strlen(suffix);
+
+    return len >= tail && strcmp(text + len - tail, suffix) == 0;
+}

@@ -62,5 +62,6 @@ bool text_is_unseen(unsigned code);
 size_t text_escape(char *ret, size_t size, const void *bytes, size_t len);
 
 bool text_starts_with(const char *text, const char *prefix);
+bool text_ends_with(const char *text, const char *suffix);
 
 #endif

@@ -1,4 +1,5 @@
 /* The CAs: their defaults, and the rules between them and the other settings. */
+#include "base/text.h"
 #include "domain/config_internal.h"
 
 #include <stddef.h>
@@ -109,12 +110,10 @@ static void decide_directory(struct config_load *load)
 static int add_loopback(struct config *config)
 {
     const char *given = config->acme.no_proxy;
-    size_t len = given == NULL ? 0 : strlen(given);
     char *text = NULL;
 
     /* As when settings that were shown by `config` are loaded again. */
-    if (len >= sizeof LOOPBACK - 1 &&
-        strcmp(given + len - (sizeof LOOPBACK - 1), LOOPBACK) == 0)
+    if (given != NULL && text_ends_with(given, LOOPBACK))
         return 0;
     if (asprintf(&text, "%s%s" LOOPBACK, given == NULL ? "" : given,
                  given == NULL ? "" : ",") < 0)

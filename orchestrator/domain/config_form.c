@@ -1,4 +1,5 @@
 /* Whether a text is one of its type: config_has_form(). */
+#include "base/text.h"
 #include "domain/config_internal.h"
 #include "domain/host_port.h"
 #include "domain/hostname.h"
@@ -105,13 +106,11 @@ static bool is_host(const char *host)
 static bool is_route_path(const char *path)
 {
     size_t len = strlen(path);
-    bool ends_in_dots = (len >= 2 && strcmp(path + len - 2, "/.") == 0) ||
-                        (len >= 3 && strcmp(path + len - 3, "/..") == 0);
 
     return path[0] == '/' && len <= ROUTE_PATH_MAX_BYTES &&
-           only(path, LETTERS DIGITS "/._~!&'()*+,=:@-") && !ends_in_dots &&
-           strstr(path, "//") == NULL && strstr(path, "/./") == NULL &&
-           strstr(path, "/../") == NULL;
+           only(path, LETTERS DIGITS "/._~!&'()*+,=:@-") && !text_ends_with(path, "/.") &&
+           !text_ends_with(path, "/..") && strstr(path, "//") == NULL &&
+           strstr(path, "/./") == NULL && strstr(path, "/../") == NULL;
 }
 
 bool config_parse_number(const char *text, size_t len, uint64_t *ret)
