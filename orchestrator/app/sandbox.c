@@ -177,13 +177,11 @@ static void confine_files(const struct config *config)
 {
     struct landlock rules;
     struct err err = ERR_INIT;
-    int version;
 
     make_folders(config);
     if (landlock_begin(&rules, &err) == 0) {
-        version = rules.version;
         if (allow_all(&rules, config, &err) == 0 && landlock_confine(&rules, &err) == 0)
-            in_force.landlock = version;
+            in_force.landlock = rules.version;
         landlock_drop(&rules);
     }
     if (in_force.landlock == 0)

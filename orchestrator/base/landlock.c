@@ -81,14 +81,11 @@ int landlock_allow(const struct landlock *rules, const char *path, struct err *e
     return failed;
 }
 
-int landlock_confine(struct landlock *rules, struct err *err)
+int landlock_confine(const struct landlock *rules, struct err *err)
 {
-    int failed = 0;
-
-    if (syscall(SYS_landlock_restrict_self, rules->fd, 0) != 0)
-        failed = err_sys(err, errno, "Landlock");
-    landlock_drop(rules);
-    return failed;
+    return syscall(SYS_landlock_restrict_self, rules->fd, 0) == 0
+               ? 0
+               : err_sys(err, errno, "Landlock");
 }
 
 void landlock_drop(struct landlock *rules)

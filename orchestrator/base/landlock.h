@@ -29,7 +29,7 @@ int landlock_begin(struct landlock *rules, struct err *err);
 int landlock_allow(const struct landlock *rules, const char *path, struct err *err);
 
 /* Needs no_new_privs, or to be privileged. */
-int landlock_confine(struct landlock *rules, struct err *err);
+int landlock_confine(const struct landlock *rules, struct err *err);
 void landlock_drop(struct landlock *rules);
 
 #endif

@@ -20,8 +20,8 @@ struct signals {
 };
 
 /*
- * `numbers` end with 0. Blocks them, for good: to be called before there is another thread. Children of
- * uv_spawn() get them unblocked. ERR_SYS; it is closed in either case.
+ * `numbers` end with 0. Blocks them, for good: to be called before there is another thread. Children
+ * get them unblocked (runtime/spawn.h). ERR_SYS; it is closed in either case.
  */
 int signals_start(struct signals *signals, uv_loop_t *loop, const int *numbers,
                   void (*came)(void *owner, int number), void *owner, struct err *err);
