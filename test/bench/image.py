@@ -14,21 +14,19 @@ which tell the time in between (some ms). What is aimed at is for two cores that
 
 import json
 import re
-import ssl
 import statistics
 import sys
 import time
 from collections import Counter
-from datetime import datetime, timezone
 from pathlib import Path
 
 TEST = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TEST / "lib"), str(TEST / "fakes")]
 
-import client  # noqa: E402
 from container import IMAGE, Container, podman  # noqa: E402
 from log import Log  # noqa: E402
 from loopback import enter_network_of_own  # noqa: E402
+from moments import answers, line_of, time_in, time_of  # noqa: E402
 from pebble import Pebble  # noqa: E402
 from processes import read_proc  # noqa: E402
 
@@ -80,27 +78,15 @@ def start_in_parts(container):
     moment = time.time()
     parts = {"whole": first_https(container)}
     for part, pattern in MOMENTS.items():
-        end = time_of(container.log, pattern)
+        end = end_of_part(container.log, pattern)
         parts[part], moment = end - moment, end
     return parts
 
 
-def answers(container):
-    anyone = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
-    try:
-        return client.get(container.https, "/health", container.domain, anyone).status == 200
-    except OSError:
-        return False
-
-
-def time_of(log, pattern):
-    """Lines of supervisord and of cert-manager have theirs in the same form."""
-    line = next(line for line in log.lines() if re.search(pattern, line))
-    if found := re.match(r"moment \S+ ([\d.]+)$", line):
-        return float(found[1])
-    text = re.search(r"\d{4}-\S+ [\d:]+,\d{3}", line)[0]
-    return datetime.strptime(text, "%Y-%m-%d %H:%M:%S,%f").replace(tzinfo=timezone.utc).timestamp()
+def end_of_part(log, pattern):
+    line = line_of(log, pattern)
+    found = re.match(r"moment \S+ ([\d.]+)$", line)
+    return float(found[1]) if found else time_in(line)
 
 
 class Measured:

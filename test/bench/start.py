@@ -8,17 +8,15 @@ Three things, each several times, in one run:
 """
 
 import re
-import ssl
 import statistics
 import subprocess
 import sys
 import time
-from datetime import datetime
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
 
-import client  # noqa: E402
+from moments import answers, time_of  # noqa: E402
 from pebble import Pebble  # noqa: E402
 from processes import environment, spawn, stop  # noqa: E402
 from stack import PROGRAM, Stack  # noqa: E402
@@ -56,20 +54,6 @@ def first_https(ca):
             stop(daemon)
 
 
-def answers(stack):
-    anyone = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
-    try:
-        return client.get(stack.https, "/health", stack.domain, anyone).status == 200
-    except OSError:
-        return False
-
-
-def time_of(log, pattern):
-    line = next(line for line in log.lines() if re.search(pattern, line))
-    return datetime.strptime(re.search(r"\d{4}-\S+ [\d:]+,\d{3}", line)[0], "%Y-%m-%d %H:%M:%S,%f")
-
-
 def issuance(ca):
     """(seconds in all, seconds of certbot, RSS in KiB, PSS in KiB)"""
     with Stack(ca, settings={"log.level": "debug"}) as stack:
@@ -83,8 +67,8 @@ def issuance(ca):
         rollup = Path(f"/proc/{stack.daemon().pid}/smaps_rollup").read_text()
         memory = {name: int(size) for name, size in re.findall(r"(\w+):\s+(\d+) kB", rollup)}
         return (
-            (served - began).total_seconds(),
-            (checked - certbot).total_seconds(),
+            served - began,
+            checked - certbot,
             memory["Rss"],
             memory["Pss"],
         )

@@ -1,6 +1,5 @@
 """What the end-to-end tests share: the CA, and containers that must leave nothing behind."""
 
-import contextlib
 import sys
 from pathlib import Path
 
@@ -10,7 +9,7 @@ TEST = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TEST / "lib"), str(TEST / "fakes")]
 
 from pebble import Pebble  # noqa: E402
-from reporting import logs_of, pytest_runtest_makereport  # noqa: E402, F401
+from reporting import logs_of, making, pytest_runtest_makereport  # noqa: E402, F401
 from stack import CERTBOT, NEWER_CERTBOT, PROGRAM, Stack  # noqa: E402
 
 
@@ -25,33 +24,30 @@ def fixture_ca():
 @pytest.fixture(name="new_ca")
 def fixture_new_ca(request):
     """Makes a CA of the test's own."""
-    with contextlib.ExitStack() as cleanup:
-
-        def make(**options):
-            ca = cleanup.enter_context(Pebble(**options))
-            logs_of(request.node)["a CA of the test's own"] = ca.log
-            return ca
-
+    with making(request, Pebble, lambda _: "a CA of the test's own") as make:
         yield make
 
 
 @pytest.fixture(name="new_stack")
 def fixture_new_stack(request, ca):
     """Makes containers, not started yet. In the end each has to vanish without a trace."""
-    with contextlib.ExitStack() as cleanup:
-
-        def make(of_ca=ca, **options):
-            stack = cleanup.enter_context(Stack(of_ca, **options))
-            logs_of(request.node)[f"the container of {stack.domain}"] = stack.log
-            return stack
-
-        yield make
+    with making(request, Stack, lambda stack: f"the container of {stack.domain}") as make:
+        yield lambda of_ca=ca, **options: make(of_ca, **options)
 
 
 @pytest.fixture(name="stack")
 def fixture_stack(new_stack):
     """One container with usual settings, not started yet."""
     return new_stack()
+
+
+@pytest.fixture(name="served", scope="module")
+def fixture_served(request, ca):
+    """One container with HTTPS that the tests of a file only look at; a file may have its own."""
+    with Stack(ca) as stack:
+        logs_of(request.node)["the container that the tests of this file share"] = stack.log
+        stack.start().wait_until_settled()
+        yield stack
 
 
 @pytest.fixture(

@@ -7,12 +7,11 @@ import subprocess
 
 import pytest
 from commands import command
-from conftest import logs_of
 from log import Log
 from loopback import wait_until
 from preload import is_sanitized, preload
 from processes import is_alive, read_proc, spawn, stop
-from stack import IS_ROOT, PROGRAM, Stack
+from stack import IS_ROOT, PROGRAM
 from test_hooks import Hooks
 
 UNUSABLE_SETTING = 78
@@ -34,14 +33,6 @@ def hardening(stack):
 
 
 confined = pytest.mark.skipif(is_sanitized(), reason="sanitizers are not confined")
-
-
-@pytest.fixture(scope="module", name="served")
-def fixture_served(request, ca):
-    with Stack(ca) as stack:
-        logs_of(request.node)["the container that the tests of this file share"] = stack.log
-        stack.start().wait_for_https()
-        yield stack
 
 
 @confined

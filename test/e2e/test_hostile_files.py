@@ -15,9 +15,8 @@ import subprocess
 import pki
 import pytest
 from commands import command
-from conftest import logs_of
 from loopback import wait_until
-from stack import IS_ROOT, Stack
+from stack import IS_ROOT
 
 pytestmark = pytest.mark.skipif(not IS_ROOT, reason="makes devices, and files of others")
 
@@ -126,14 +125,6 @@ class Hostile:
 
 
 KINDS = ("link", "dangling_link", "hard_link", "fifo", "device", "socket", "folder", "large", "of_others")
-
-
-@pytest.fixture(scope="module", name="served")
-def fixture_served(request, ca):
-    with Stack(ca) as stack:
-        logs_of(request.node)["the container that the tests of this file share"] = stack.log
-        stack.start().wait_for_https()
-        yield stack
 
 
 @pytest.fixture(name="hostile", params=KINDS)

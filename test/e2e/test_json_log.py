@@ -7,7 +7,6 @@ import signal
 from datetime import datetime, timezone
 
 import pytest
-from loopback import wait_until
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z")
 JSON = {"log.format": "json"}
@@ -16,12 +15,6 @@ JSON = {"log.format": "json"}
 def records_of(stack):
     """Every line that the container wrote."""
     return [json.loads(line) for line in stack.log.lines()]
-
-
-def serve(stack):
-    stack.start().wait_for_https()
-    stack.log.wait_for('"msg":"HTTPS serves ')
-    wait_until(lambda: stack.http_get().status == 301, "HTTP redirects")
 
 
 def moment(text):
@@ -35,7 +28,7 @@ def fixture_stack(new_stack):
 
 
 def test_every_line_of_every_program_is_an_object(stack):
-    serve(stack)
+    stack.start().wait_until_settled()
     assert stack.http_get("/seen-by-nginx").status == 301
     stack.log.wait_for("seen-by-nginx")
     stack.stop()
@@ -79,7 +72,7 @@ def test_settings_that_cannot_be_used_are_told_in_the_form_that_they_name(stack)
 
 
 def test_nginx_says_at_which_level_it_speaks(stack):
-    serve(stack)
+    stack.start().wait_until_settled()
     text = (stack.folder["nginx"] / "nginx.conf").read_text()
     (stack.folder["nginx"] / "nginx.conf").write_text(
         text.replace("http {", "http {\n    resolver_timeout 1s; types_hash_max_size 1;", 1)
@@ -93,7 +86,7 @@ def test_a_status_that_cannot_be_published_is_told_once(stack):
     # Nothing can take the place of a folder that has something in it.
     in_the_way = stack.folder["run_dir"] / "status.json/in-the-way"
     stack.alter_image = lambda: in_the_way.mkdir(parents=True)
-    serve(stack)
+    stack.start().wait_for_https()
     found = json.loads(stack.log.wait_for(r".*the status cannot be published: .*")[0])
     assert (found["level"], found["kind"]) == ("warning", "sys")
     assert len(stack.log.find_all("the status cannot be published")) == 1

@@ -16,7 +16,6 @@ from loopback import wait_until
 from processes import all_processes, is_alive
 from stack import BUILD, certbot_user, yaml_of
 from test_failures import assert_waiting, needs_root, wait_for_failure
-from test_resilience import wait_until_settled
 
 KILLED = r"exited: cert-manager \(terminated by SIGKILL; not expected\)"
 STOPPED = r"exited: cert-manager \(exit status 0; not expected\)"
@@ -100,7 +99,7 @@ def assert_nothing_left(stack):
 
 def assert_one_order(ca, stack, mark):
     """The leaf of the only order is measured once, stored and served; the ledger has it once."""
-    leaf = wait_until_settled(stack)
+    leaf = stack.wait_until_settled()
     assert ca.orders(mark) == ca.issued(mark) == 1
     assert stack.ledger_outcomes().count("issued") == 1
     serial = ca.log.find(r"Issued certificate serial (\w+)", mark)[1]
@@ -240,7 +239,7 @@ def test_certbot_that_is_killed_too_costs_one_more_order(ca, stack):
     stack.expected_trouble = KILLED
     for process in (stack.daemon(), certbot):
         os.kill(process.pid, signal.SIGKILL)
-    leaf = wait_until_settled(stack)
+    leaf = stack.wait_until_settled()
     assert stack.log.find("it was ended before it had a certificate")
     assert ca.orders(mark) == 2 and ca.issued(mark) == 1
     assert stack.agent.measured() == [pki.sha256(leaf)]
@@ -260,7 +259,7 @@ def test_challenge_that_certbot_had_only_begun_to_write_is_removed(stack):
         shutil.chown(begun, certbot_user())
 
     stack.alter_image = put_challenges
-    wait_until_settled(stack.start())
+    stack.start().wait_until_settled()
     assert list(folder.iterdir()) == [foreign]
 
 
@@ -277,7 +276,7 @@ def test_failure_of_a_certbot_without_its_daemon_is_told(ca, stack):
     assert not is_alive(certbot.pid)
     assert ca.orders(mark) == 1
     ca.mend_dns(stack.domain)
-    wait_until_settled(stack)
+    stack.wait_until_settled()
     assert_nothing_left(stack)
 
 
@@ -343,7 +342,7 @@ def test_what_was_tampered_with_is_not_believed(ca, stack, change):
     else:
         folder.chmod(0o770)
     kill_daemon(stack)
-    leaf = wait_until_settled(stack)
+    leaf = stack.wait_until_settled()
     # The number of a process that has ended may well be that of another one by now.
     believed = change in ("pid", "started")
     assert ca.orders(mark) == ca.issued(mark) == (1 if believed else 2)

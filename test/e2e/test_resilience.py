@@ -40,19 +40,6 @@ def put_good_pair(stack):
     return stack.stored_chain()[0]
 
 
-def serve(stack):
-    """Start it and wait until both ports are as they stay; the leaf."""
-    stack.start()
-    return wait_until_settled(stack)
-
-
-def wait_until_settled(stack, since=0):
-    leaf = stack.wait_for_https()
-    stack.log.wait_for("HTTPS serves", since=since)
-    wait_until(lambda: stack.http_get().status == 301, "HTTP redirects")
-    return leaf
-
-
 def kill(stack, *processes):
     stack.expected_trouble = KILLED
     for process in processes:
@@ -98,7 +85,7 @@ def test_configuration_that_nginx_refuses_costs_one_order(ca, new_stack):
         stack.log.wait_for("ERROR - nginx has a reduced configuration: ", since=start)
         stack.stop()
     stack.variables["EXTRA_LOCATIONS"] = "location /x { return 200; }"
-    assert serve(stack) == leaf == stack.stored_chain()[0]
+    assert stack.start().wait_until_settled() == leaf == stack.stored_chain()[0]
     assert stack.https_get("/x").status == 200
     assert stack.agent.measured() == [pki.sha256(leaf)] and ca.orders(mark) == 1
 
@@ -120,7 +107,7 @@ def test_certificate_that_is_due_at_once_is_not_renewed_at_once(new_stack):
     for file in (due, program):
         file.chmod(0o755)
     stack.settings["certbot.path"] = program
-    serve(stack)
+    stack.start().wait_until_settled()
     assert stack.log.find("WARNING - the new certificate is due for renewal already.*clock")
     stack.log.wait_for("the certificate expires on .*; after a pause")
     assert runs.read_text() == "run\n"
@@ -138,7 +125,7 @@ def test_certificate_that_has_expired_on_arrival_is_ordered_once(new_ca, new_sta
 @pytest.mark.parametrize("url", ["of nobody", "of another key", "of no kind"])
 def test_wrong_url_in_the_remembered_account(ca, new_stack, url):
     other, stack = new_stack(), new_stack()
-    serve(stack)
+    stack.start().wait_until_settled()
     stack.stop()
     memory = stack.state / "account.json"
     remembered = json.loads(memory.read_text())
@@ -154,7 +141,7 @@ def test_wrong_url_in_the_remembered_account(ca, new_stack, url):
     for file in (stack.chain_file, stack.key_file):
         file.unlink()
     mark, log_mark = ca.log.mark(), stack.log.mark()
-    leaf = serve(stack)
+    leaf = stack.start().wait_until_settled()
     assert pki.same_key(leaf, stack.tls_key) and leaf == stack.stored_chain()[0]
     assert ca.issued(mark) == 1 and ca.accounts(mark) == 0
     # It is not sealed with our key, so nobody is told of it.
@@ -176,7 +163,7 @@ def test_held_https_port_is_told_and_taken_when_it_is_free(ca, stack):
         answer = stack.http_get("/any")
         assert (answer.status, answer.body) == (503, STARTING)
         daemon, master = stack.daemon(), stack.nginx_master()
-    leaf = wait_until_settled(stack)
+    leaf = stack.wait_until_settled()
     assert stack.agent.measured() == [pki.sha256(leaf)] and ca.orders(mark) == 1
     assert (stack.daemon().pid, stack.nginx_master().pid) == (daemon.pid, master.pid)
 
@@ -185,7 +172,7 @@ def test_held_https_port_is_told_and_taken_when_it_is_free(ca, stack):
 
 
 def test_killed_nginx_comes_back_in_spite_of_spoilt_settings(ca, stack):
-    leaf, mark, master = serve(stack), ca.log.mark(), stack.nginx_master()
+    leaf, mark, master = stack.start().wait_until_settled(), ca.log.mark(), stack.nginx_master()
     stack.config.write_text("acme: [\n")
     kill_nginx(stack)
     wait_for_another_master(stack, master)
@@ -196,7 +183,7 @@ def test_killed_nginx_comes_back_in_spite_of_spoilt_settings(ca, stack):
 
 
 def test_killed_daemon_stays_down_with_spoilt_settings_and_nginx_goes_on(stack):
-    leaf, master, mark = serve(stack), stack.nginx_master(), stack.log.mark()
+    leaf, master, mark = stack.start().wait_until_settled(), stack.nginx_master(), stack.log.mark()
     stack.config.write_text("acme: [\n")
     kill(stack, stack.daemon())
     stack.log.wait_for(r"exited: cert-manager \(exit status 78; ", since=mark)
@@ -209,7 +196,7 @@ def test_killed_daemon_stays_down_with_spoilt_settings_and_nginx_goes_on(stack):
 
 
 def test_killed_master_of_nginx_leaves_no_workers_at_the_ports(ca, stack):
-    leaf, orders = serve(stack), ca.log.mark()
+    leaf, orders = stack.start().wait_until_settled(), ca.log.mark()
     master, workers = stack.nginx_master(), stack.nginx_workers()
     kill(stack, master)
     wait_for_another_master(stack, master)
@@ -228,7 +215,7 @@ def test_spoilt_pair_does_not_keep_killed_nginx_down(ca, stack, spoilt):
     # whenever it tries again, and not only once in a minute.
     leaf, orders = put_due_pair(stack), ca.log.mark()
     stack.agent.fault(preset="server-error", method="GetKey", skip=3)
-    assert serve(stack) == leaf
+    assert stack.start().wait_until_settled() == leaf
     if spoilt == "another key.pem":
         stack.put("key.pem", pki.key_pem(pki.new_key()), 0o600)
     else:
@@ -238,13 +225,13 @@ def test_spoilt_pair_does_not_keep_killed_nginx_down(ca, stack, spoilt):
     stack.log.wait_for("ERROR - prestart: HTTPS is off until", since=mark)
     stack.wait_for_http()
     stack.log.wait_for("WARNING - .*default.conf is not the one that was installed", since=mark)
-    assert wait_until_settled(stack, mark) == leaf == stack.stored_chain()[0]
+    assert stack.wait_until_settled(mark) == leaf == stack.stored_chain()[0]
     assert stack.key_file.read_text() == pki.key_pem(stack.tls_key)
     assert ca.orders(orders) == 0 and stack.agent.measured() == [pki.sha256(leaf)]
 
 
 def test_foreign_pair_is_not_served_by_an_nginx_that_is_started_again(stack):
-    leaf = serve(stack)
+    leaf = stack.start().wait_until_settled()
     key = pki.new_key()
     foreign = pki.Authority().issue(stack.domain, key)
     stack.put("cert.pem", foreign)
@@ -252,7 +239,7 @@ def test_foreign_pair_is_not_served_by_an_nginx_that_is_started_again(stack):
     mark = stack.log.mark()
     kill_nginx(stack)
     stack.log.wait_for("ERROR - prestart: HTTPS is off until .*another one than nginx", since=mark)
-    assert wait_until_settled(stack, mark) == leaf == stack.stored_chain()[0]
+    assert stack.wait_until_settled(mark) == leaf == stack.stored_chain()[0]
     assert stack.key_file.read_text() == pki.key_pem(stack.tls_key)
     assert stack.agent.measured() == [pki.sha256(leaf)]
 
@@ -264,7 +251,7 @@ def test_foreign_pair_is_not_served_by_an_nginx_that_is_started_again(stack):
 def test_forced_removal_that_cannot_be_remembered_does_not_act(ca, new_stack):
     stack = new_stack(volume="size=4m,ro", variables={"FORCE_RM_CERT_FILES": "true"})
     leaf, mark = put_good_pair(stack), ca.log.mark()
-    assert serve(stack) == leaf
+    assert stack.start().wait_until_settled() == leaf
     assert stack.log.find("WARNING - FORCE_RM_CERT_FILES cannot act.*Read-only")
     assert stack.agent.measured() == [pki.sha256(leaf)] and ca.orders(mark) == 0
 
@@ -337,7 +324,7 @@ def test_agent_slow_to_emit_is_not_asked_again_meanwhile(stack):
     leaf = put_good_pair(stack)
     stack.settings["agent.timeout"] = "500ms"
     stack.agent.fault(method="EmitEvent", delay_s=2)
-    assert serve(stack) == leaf
+    assert stack.start().wait_until_settled() == leaf
     assert stack.agent.state()["emit_peak_abandoned"] == 1
     assert stack.agent.measured() == [pki.sha256(leaf)]
 
@@ -350,7 +337,7 @@ def test_event_that_comes_about_after_it_was_given_up_is_not_emitted_twice(stack
     wait_for_failure(stack, "EmitEvent")
     assert stack.agent.measured() == [] and stack.served_leaf() is None
     stack.agent.clear()  # now the agent does what it was asked for
-    assert wait_until_settled(stack) == leaf
+    assert stack.wait_until_settled() == leaf
     assert stack.agent.state()["emit_peak_abandoned"] == 1
     assert stack.agent.measured() == [pki.sha256(leaf)]
 
@@ -385,5 +372,5 @@ def test_stop_at_any_moment_of_an_issuance_is_quick(ca, stack, moment):
         stack.stop()
         assert time.monotonic() - start < STOP_LIMIT_S
     stack.agent.clear()
-    leaf = serve(stack)
+    leaf = stack.start().wait_until_settled()
     assert stack.agent.measured()[-1:] == [pki.sha256(leaf)]

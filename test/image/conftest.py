@@ -1,6 +1,5 @@
 """What the tests of the image share: a network of their own, the CA in it, and containers."""
 
-import contextlib
 import json
 import os
 import re
@@ -12,10 +11,11 @@ import pytest
 TEST = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TEST / "lib"), str(TEST / "fakes")]
 
-from container import IMAGE, Container, podman  # noqa: E402
-from loopback import enter_network_of_own  # noqa: E402
+from backends import Backends  # noqa: E402
+from container import DEVELOPMENT, IMAGE, Container, hosts_of, podman  # noqa: E402
+from loopback import enter_network_of_own, wait_until  # noqa: E402
 from pebble import Pebble  # noqa: E402
-from reporting import logs_of, pytest_runtest_makereport  # noqa: E402, F401
+from reporting import making, pytest_runtest_makereport  # noqa: E402, F401
 
 # Before anything has threads, which would stay in the machine's. Workers of xdist are started by a process
 # that has left it already.
@@ -59,24 +59,32 @@ def fixture_ca():
 @pytest.fixture(name="new_ca")
 def fixture_new_ca(request):
     """Makes a CA of the test's own."""
-    with contextlib.ExitStack() as cleanup:
-
-        def make(**options):
-            ca = cleanup.enter_context(Pebble(usual_ports=True, newer=True, **options))
-            logs_of(request.node)["a CA of the test's own"] = ca.log
-            return ca
-
-        yield make
+    with making(request, Pebble, lambda _: "a CA of the test's own") as make:
+        yield lambda **options: make(usual_ports=True, newer=True, **options)
 
 
 @pytest.fixture(name="new_container")
 def fixture_new_container(request):
     """Makes containers, not started yet. In the end each has to vanish without a trace."""
-    with contextlib.ExitStack() as cleanup:
-
-        def make(ca=None, **options):
-            container = cleanup.enter_context(Container(ca, **options))
-            logs_of(request.node)[f"the container of {container.domain}"] = container.log
-            return container
-
+    with making(request, Container, lambda container: f"the container of {container.domain}") as make:
         yield make
+
+
+@pytest.fixture(name="backends", scope="module")
+def fixture_backends():
+    with Backends() as backends:
+        yield backends
+
+
+@pytest.fixture(name="deployment")
+def fixture_deployment(new_container, backends):
+    """Makes containers in development mode with vLLM behind them, serving."""
+
+    def make(**variables):
+        variables = {"UPSTREAM_HOST": "vllm"} | DEVELOPMENT | variables
+        container = new_container(variables=variables, options=hosts_of(backends)).start()
+        container.wait_for_https()
+        wait_until(lambda: container.ask("/v1/models").status == 200, "vLLM is known")
+        return container
+
+    return make

@@ -6,11 +6,10 @@ import json
 import client
 import pki
 import pytest
-from backends import AuthService, Backends
-from connection import Http1
+from backends import AuthService
+from container import DEVELOPMENT
 from loopback import wait_until
 
-DEVELOPMENT = {"DEV_MODE": "true", "LOG_LEVEL": "info"}
 ORIGIN = "https://chat.example.org"
 RIGHT = ("Authorization", AuthService.right)
 BODY_LIMIT = 1 << 20
@@ -51,49 +50,24 @@ server {
 """
 
 
-@pytest.fixture(name="backends", scope="module")
-def fixture_backends():
-    with Backends() as backends:
-        yield backends
-
-
-@pytest.fixture(name="deployment")
-def fixture_deployment(new_container, backends):
-    """Makes containers with vLLM behind them, serving."""
-    hosts = [f"--add-host={service.name}:{backends.address}" for service in backends.services]
-
-    def make(**variables):
-        variables = {"UPSTREAM_HOST": "vllm", "UPSTREAM_PORT": "8000"} | DEVELOPMENT | variables
-        container = new_container(variables=variables, options=hosts).start()
-        container.wait_for_https()
-        wait_until(lambda: ask(container, "/v1/models").status == 200, "vLLM is known")
-        return container
-
-    return make
-
-
-def ask(container, path, method="GET", headers=(), body=b""):
-    with Http1(container.https, container.domain) as connection:
-        return connection.request(method, path, headers, body)
-
-
 def test_variables_of_nginx(deployment, backends):
     """UPSTREAM_*, EXTRA_*, CORS_ORIGINS, NGINX_MAX_BODY_SIZE, and AUTH_ENABLED as it is by default."""
     container = deployment(
+        UPSTREAM_PORT="8000",
         CORS_ORIGINS=json.dumps([r"^https://([^.]+\.)*example\.org$"]),
         NGINX_MAX_BODY_SIZE="1m",
         EXTRA_LOCATIONS=LOCATIONS,
         EXTRA_UPSTREAMS=f"upstream more {{ server {backends.address}:8000; }}",
     )
-    answer = ask(container, "/v1/models", headers=[("Origin", ORIGIN)])
+    answer = container.ask("/v1/models", headers=[("Origin", ORIGIN)])
     assert answer.values("access-control-allow-origin") == [ORIGIN]
-    answer = ask(container, "/v1/models", headers=[("Origin", "https://example.net")])
+    answer = container.ask("/v1/models", headers=[("Origin", "https://example.net")])
     assert "".join(answer.values("access-control-allow-origin")) == ""
-    assert ask(container, "/v1/models", "POST", body=b"x" * BODY_LIMIT).status == 200
-    assert ask(container, "/v1/models", "POST", body=b"x" * (BODY_LIMIT + 1)).status == 413
-    assert ask(container, "/more/of/it").status == 200
-    wait_until(lambda: ask(container, "/metrics").status == 401, "the auth service is known")
-    answer = ask(container, "/metrics", headers=[RIGHT, ("Origin", ORIGIN)])
+    assert container.ask("/v1/models", "POST", body=b"x" * BODY_LIMIT).status == 200
+    assert container.ask("/v1/models", "POST", body=b"x" * (BODY_LIMIT + 1)).status == 413
+    assert container.ask("/more/of/it").status == 200
+    wait_until(lambda: container.ask("/metrics").status == 401, "the auth service is known")
+    answer = container.ask("/metrics", headers=[RIGHT, ("Origin", ORIGIN)])
     assert answer.status == 200 and answer.values("access-control-allow-origin") == [ORIGIN]
 
 
@@ -101,7 +75,7 @@ def test_auth_enabled_false(deployment, backends):
     """What asks for it is closed then, and the service is not asked."""
     asked = len(backends.auth.requests)
     container = deployment(AUTH_ENABLED="false", EXTRA_LOCATIONS=LOCATIONS.partition("location /more")[0])
-    assert ask(container, "/metrics", headers=[RIGHT]).status == 403
+    assert container.ask("/metrics", headers=[RIGHT]).status == 403
     assert len(backends.auth.requests) == asked
 
 

@@ -5,32 +5,20 @@ import socket
 import client
 import pki
 import pytest
-from backends import Backends
 from connection import Http1
+from container import DEVELOPMENT, hosts_of
 from ekm_nginx import binding
 from loopback import wait_until
 
-DEVELOPMENT = {"DEV_MODE": "true", "LOG_LEVEL": "info"}
 SECRET = "a secret of developers"
-
-
-@pytest.fixture(name="backends")
-def fixture_backends():
-    with Backends() as backends:
-        yield backends
 
 
 @pytest.fixture(name="container")
 def fixture_container(new_container):
     """In development mode, serving."""
     container = new_container(variables=DEVELOPMENT).start()
-    container.wait_for_https()
+    container.wait_until_settled()
     return container
-
-
-def hosts(backends):
-    """The services by the names that deployments give them."""
-    return [f"--add-host={service.name}:{backends.address}" for service in backends.services]
 
 
 def test_serves_a_certificate_of_its_own(container):
@@ -55,7 +43,7 @@ def test_health_check_of_the_engine(new_container):
 
 def test_each_session_is_bound(new_container, backends):
     variables = DEVELOPMENT | {"EKM_SHARED_SECRET": SECRET}
-    container = new_container(variables=variables, options=hosts(backends)).start()
+    container = new_container(variables=variables, options=hosts_of(backends)).start()
     container.wait_for_https()
     for _ in range(2):
         with Http1(container.https, container.domain) as connection:
@@ -67,12 +55,8 @@ def test_each_session_is_bound(new_container, backends):
         assert backends.attestation.requests[-1].values("X-TLS-EKM-Channel-Binding") == [expected]
 
 
-def test_stop_lets_an_answer_in_progress_end(new_container, backends):
-    variables = DEVELOPMENT | {"UPSTREAM_HOST": "vllm"}
-    container = new_container(variables=variables, options=hosts(backends)).start()
-    container.wait_for_https()
-    with Http1(container.https, container.domain) as connection:
-        wait_until(lambda: connection.request("GET", "/v1/models").status == 200, "vLLM is known")
+def test_stop_lets_an_answer_in_progress_end(deployment, backends):
+    container = deployment()
     with Http1(container.https, container.domain) as connection:
         answer = connection.open("POST", "/v1/chat/completions")
         stream = backends.vllm.next_stream()
@@ -96,12 +80,8 @@ def accepts(place):
         return False
 
 
-def test_stop_does_not_wait_for_an_answer_without_end(new_container, backends):
-    variables = DEVELOPMENT | {"UPSTREAM_HOST": "vllm"}
-    container = new_container(variables=variables, options=hosts(backends)).start()
-    container.wait_for_https()
-    with Http1(container.https, container.domain) as connection:
-        wait_until(lambda: connection.request("GET", "/v1/models").status == 200, "vLLM is known")
+def test_stop_does_not_wait_for_an_answer_without_end(deployment):
+    container = deployment()
     with Http1(container.https, container.domain) as connection:
         connection.open("POST", "/v1/chat/completions").readline()
         container.expected_trouble = r"exited: nginx|killing 'nginx'"

@@ -20,6 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from connection import Http1
 from log import Log
 from loopback import wait_until
 from processes import adopted, environment, read_proc
@@ -47,6 +48,9 @@ READ_ONLY += ("--tmpfs=/run", "--tmpfs=/tmp", "--tmpfs=/acme-challenge")
 CAPABILITIES = {"CHOWN": 0, "DAC_OVERRIDE": 1, "KILL": 5, "SETGID": 6, "SETUID": 7, "NET_BIND_SERVICE": 10}
 FEW_CAPABILITIES = ("--cap-drop=ALL", f"--cap-add={','.join(CAPABILITIES)}")
 NO_NEW_PRIVILEGES = ("--security-opt=no-new-privileges",)
+
+# Nothing but the image is needed.
+DEVELOPMENT = {"DEV_MODE": "true", "LOG_LEVEL": "info"}
 
 _numbers = itertools.count(1)
 
@@ -190,6 +194,11 @@ class Container(Running):
 
     # What is done in it.
 
+    def ask(self, path, method="GET", headers=(), body=b""):
+        """One request over HTTPS, whose certificate is not verified."""
+        with Http1(self.https, self.domain) as connection:
+            return connection.request(method, path, headers, body)
+
     def execute(self, *command, check=True):
         """Output and errors of a command in it."""
         return podman("exec", self.name, *command, check=check)
@@ -233,6 +242,11 @@ class Container(Running):
 
     def _of_ca(self):
         return {"acme.directory": self.ca.directory, "acme.ca_bundle": "/etc/cert-manager/ca.pem"}
+
+
+def hosts_of(backends):
+    """podman's options by which a container finds the services under the names that deployments give them."""
+    return [f"--add-host={service.name}:{backends.address}" for service in backends.services]
 
 
 def podman(*arguments, check=True):

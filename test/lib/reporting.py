@@ -1,5 +1,6 @@
 """What a failure shows, and what counts as one. For a conftest.py to import."""
 
+import contextlib
 import os
 
 import pytest
@@ -9,6 +10,20 @@ LOGS = pytest.StashKey()
 
 def logs_of(node):
     return node.stash.setdefault(LOGS, {})
+
+
+@contextlib.contextmanager
+def making(request, kind, describe):
+    """A function that makes one more `kind`, to be closed in the end: its log is shown under what
+    `describe` calls it."""
+    with contextlib.ExitStack() as cleanup:
+
+        def make(*arguments, **options):
+            made = cleanup.enter_context(kind(*arguments, **options))
+            logs_of(request.node)[describe(made)] = made.log
+            return made
+
+        yield make
 
 
 @pytest.hookimpl(hookwrapper=True)

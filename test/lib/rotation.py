@@ -11,11 +11,11 @@ import time
 import pki
 from dstack_machine import replay
 from loopback import wait_until
+from running import SETTLED
 from stack import BUILD
 
 CLIENTS = BUILD / "test/rotation_clients"
 LOOK_INTERVAL_S = 0.02
-SETTLED = r"INFO - HTTPS serves "
 
 
 class Rotation:
@@ -63,11 +63,7 @@ def replace(stack, name, text, mode=0o644):
 def serve(stack):
     """Start it, and wait until it has come to rest; the leaf."""
     mark = stack.log.mark()
-    stack.start()
-    leaf = stack.wait_for_https()
-    stack.log.wait_for(SETTLED, since=mark)
-    wait_until(lambda: stack.http_get().status == 301, "HTTP redirects")
-    return leaf
+    return stack.start().wait_until_settled(mark)
 
 
 def assert_measured(stack, names):

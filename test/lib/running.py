@@ -14,6 +14,8 @@ TROUBLE = re.compile(
     r"|^\[nginx\] .*\[(alert|emerg)\]|; not expected\)|Traceback"
 )
 
+SETTLED = r"HTTPS serves .*: issuer "
+
 
 class Running:
     """To be told by what it is mixed into: `domain`, `seed` of the agent, `variables`, `ca`, `log`;
@@ -48,6 +50,15 @@ class Running:
             return self.served_leaf()
 
         return wait_until(look, f"{self.https} serves a certificate", timeout)
+
+    def wait_until_settled(self, since=0, timeout=40.0):
+        """The leaf, as soon as one is served and nothing of that is left to be done: the log and the
+        status name it too, and port 80 redirects."""
+        leaf = self.wait_for_https(timeout)
+        self.log.wait_for(SETTLED, timeout, since)
+        wait_until(lambda: self.http_get().status == 301, "HTTP redirects")
+        wait_until(lambda: self.status().get("certificate"), "the status names the certificate")
+        return leaf
 
     def wait_for_leaf(self, accepted, what, timeout=40.0):
         """The leaf, as soon as one is served that is accepted."""

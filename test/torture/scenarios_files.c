@@ -171,7 +171,10 @@ static void put_pair(struct scene *scene)
     scene_write(scene, "tls/key.pem", old_key);
 }
 
-static int stage(struct scene *scene, const char *chain, const char *key)
+/* To store_stage or store_keep_previous; `key` may be NULL. */
+static int give(struct scene *scene, const char *chain, const char *key,
+                int (*take)(const struct store *store, const struct buf *chain_pem,
+                            const struct secret *key_pem, struct err *err))
 {
     const struct volume *volume = scene->own;
     SECRET_SCOPED secret = key == NULL ? NULL : secret_copy(key, strlen(key));
@@ -182,21 +185,17 @@ static int stage(struct scene *scene, const char *chain, const char *key)
         return err_sys(&scene->err, 12, "no secure memory");
     if (buf_append_str(&pem, chain, &scene->err) < 0)
         return -1;
-    return store_stage(&volume->store, &pem, secret, &scene->err);
+    return take(&volume->store, &pem, secret, &scene->err);
+}
+
+static int stage(struct scene *scene, const char *chain, const char *key)
+{
+    return give(scene, chain, key, store_stage);
 }
 
 static int keep_previous(struct scene *scene, const char *key)
 {
-    const struct volume *volume = scene->own;
-    SECRET_SCOPED secret = key == NULL ? NULL : secret_copy(key, strlen(key));
-    BUF_SCOPED pem;
-
-    buf_init(&pem, 1024);
-    if (key != NULL && secret == NULL)
-        return err_sys(&scene->err, 12, "no secure memory");
-    if (buf_append_str(&pem, old_chain, &scene->err) < 0)
-        return -1;
-    return store_keep_previous(&volume->store, &pem, secret, &scene->err);
+    return give(scene, old_chain, key, store_keep_previous);
 }
 
 static int bring_chain(struct scene *scene)

@@ -2,11 +2,10 @@
 #include "adapters/account_memory.h"
 
 #include "base/fs.h"
-#include "base/secret.h"
 #include "support/pki.h"
+#include "support/program.h"
 
 #include <errno.h>
-#include <jansson.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -31,15 +30,6 @@ struct fixture {
     struct account_owner owner;
     struct account account;
 };
-
-static int group_setup(void **state)
-{
-    struct err err = ERR_INIT;
-
-    (void)state;
-    json_set_alloc_funcs(wipe_malloc, wipe_free);
-    return secret_setup(&err);
-}
 
 static int setup(void **state)
 {
@@ -173,5 +163,5 @@ int main(void)
         TEST(a_memory_larger_than_any_of_ours_counts_as_none),
         TEST(what_is_no_file_counts_as_none),
     };
-    return cmocka_run_group_tests(tests, group_setup, NULL);
+    return cmocka_run_group_tests(tests, program_setup, NULL);
 }

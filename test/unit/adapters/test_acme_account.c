@@ -5,6 +5,7 @@
 #include "domain/jose.h"
 #include "support/loop.h"
 #include "support/pki.h"
+#include "support/program.h"
 #include "support/server.h"
 
 #include <errno.h>
@@ -324,15 +325,6 @@ struct fixture {
     struct ended ended;
     unsigned cancel_at; /* the request that the account is canceled at */
 };
-
-static int group_setup(void **state)
-{
-    struct err err = ERR_INIT;
-
-    (void)state;
-    json_set_alloc_funcs(wipe_malloc, wipe_free);
-    return secret_setup(&err) < 0 || http_setup(&err) < 0 ? -1 : 0;
-}
 
 static int setup(void **state)
 {
@@ -1101,5 +1093,5 @@ int main(void)
         cmocka_unit_test(an_account_is_kept_and_a_damaged_memory_replaced),
     };
 
-    return cmocka_run_group_tests(tests, group_setup, NULL);
+    return cmocka_run_group_tests(tests, program_setup_http, NULL);
 }

@@ -3,6 +3,7 @@
 #include "base/fs.h"
 #include "base/text.h"
 #include "support/loop.h"
+#include "support/program.h"
 #include "support/server.h"
 
 #include <errno.h>
@@ -46,16 +47,6 @@ struct fixture {
     struct dstack_call call;
     struct ended ended;
 };
-
-static int group_setup(void **state)
-{
-    struct err err = ERR_INIT;
-
-    (void)state;
-    /* As the program does it: answers hold keys. */
-    json_set_alloc_funcs(wipe_malloc, wipe_free);
-    return secret_setup(&err) < 0 || http_setup(&err) < 0 ? -1 : 0;
-}
 
 static int setup(void **state)
 {
@@ -729,5 +720,5 @@ int main(void)
         call_test(an_agent_may_listen_on_tcp),
     };
 
-    return cmocka_run_group_tests(tests, group_setup, NULL);
+    return cmocka_run_group_tests(tests, program_setup_http, NULL);
 }

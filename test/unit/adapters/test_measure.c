@@ -5,10 +5,10 @@
 #include "base/fs.h"
 #include "domain/runtime_log.h"
 #include "support/loop.h"
+#include "support/program.h"
 #include "support/server.h"
 
 #include <fcntl.h>
-#include <jansson.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -45,15 +45,6 @@ struct fixture {
     struct measure_call call;
     struct ended ended;
 };
-
-static int group_setup(void **state)
-{
-    struct err err = ERR_INIT;
-
-    (void)state;
-    json_set_alloc_funcs(wipe_malloc, wipe_free);
-    return secret_setup(&err) < 0 || http_setup(&err) < 0 ? -1 : 0;
-}
 
 static int setup(void **state)
 {
@@ -303,15 +294,23 @@ static void what_was_measured_natively_is_the_last_event(void **state)
     assert_int_equal(f->call.source, MEASURE_FROM_LOG);
 }
 
-static void another_emitter_is_waited_for(void **state)
+/* An emission that waits. The lock of the other one, to be closed. */
+static int begin_behind_another(struct fixture *f)
 {
-    struct fixture *f = *state;
     int lock;
 
     start_natively(f);
     lock = take_lock(f);
     begin_emission(f);
     loop_run_until(f->loop, was_tried_twice, f);
+    return lock;
+}
+
+static void another_emitter_is_waited_for(void **state)
+{
+    struct fixture *f = *state;
+    int lock = begin_behind_another(f);
+
     assert_int_equal(f->ended.times, 0);
     close(lock);
     loop_run_until(f->loop, ended_once, &f->ended);
@@ -322,12 +321,8 @@ static void another_emitter_is_waited_for(void **state)
 static void a_wait_for_another_emitter_can_be_canceled(void **state)
 {
     struct fixture *f = *state;
-    int lock;
+    int lock = begin_behind_another(f);
 
-    start_natively(f);
-    lock = take_lock(f);
-    begin_emission(f);
-    loop_run_until(f->loop, was_tried_twice, f);
     measure_cancel(&f->call);
     measure_cancel(&f->call);
     loop_run_until(f->loop, ended_once, &f->ended);
@@ -367,5 +362,5 @@ int main(void)
         TEST(a_wait_for_another_emitter_can_be_canceled),
         TEST(a_log_that_ends_within_a_line_is_a_failure),
     };
-    return cmocka_run_group_tests(tests, group_setup, NULL);
+    return cmocka_run_group_tests(tests, program_setup_http, NULL);
 }

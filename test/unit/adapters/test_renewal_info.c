@@ -1,7 +1,7 @@
 #include "adapters/renewal_info.h"
 
-#include "base/secret.h"
 #include "support/loop.h"
+#include "support/program.h"
 #include "support/server.h"
 
 #include <setjmp.h>
@@ -11,7 +11,6 @@
 #include <cmocka.h>
 
 #include <errno.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,15 +37,6 @@ struct fixture {
     struct renewal_info_call call;
     struct ended ended;
 };
-
-static int group_setup(void **state)
-{
-    struct err err = ERR_INIT;
-
-    (void)state;
-    json_set_alloc_funcs(wipe_malloc, wipe_free);
-    return secret_setup(&err) < 0 || http_setup(&err) < 0 ? -1 : 0;
-}
 
 /* What the directory says of renewal information; `member` may be "". */
 static void offer(struct fixture *f, const char *member)
@@ -302,5 +292,5 @@ int main(void)
         info_test(it_may_be_canceled_at_any_time),
     };
 
-    return cmocka_run_group_tests(tests, group_setup, NULL);
+    return cmocka_run_group_tests(tests, program_setup_http, NULL);
 }

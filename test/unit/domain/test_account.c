@@ -3,6 +3,7 @@
 
 #include "base/secret.h"
 #include "support/pki.h"
+#include "support/program.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -17,15 +18,6 @@ struct fixture {
     struct account account;
     struct buf json;
 };
-
-static int group_setup(void **state)
-{
-    struct err err = ERR_INIT;
-
-    (void)state;
-    json_set_alloc_funcs(wipe_malloc, wipe_free);
-    return secret_setup(&err);
-}
 
 static int setup(void **state)
 {
@@ -242,5 +234,5 @@ int main(void)
         account_test(a_caa_record_pins_the_account),
     };
 
-    return cmocka_run_group_tests(tests, group_setup, NULL);
+    return cmocka_run_group_tests(tests, program_setup, NULL);
 }

@@ -4,6 +4,7 @@
 #include "domain/keys.h"
 #include "support/names.h"
 #include "support/pki.h"
+#include "support/program.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -23,15 +24,6 @@ struct fixture {
     struct deployment_rules rules;
     struct deployment deployment;
 };
-
-static int group_setup(void **state)
-{
-    struct err err = ERR_INIT;
-
-    (void)state;
-    json_set_alloc_funcs(wipe_malloc, wipe_free);
-    return secret_setup(&err);
-}
 
 static int setup(void **state)
 {
@@ -372,5 +364,5 @@ int main(void)
         TEST(test_one_that_lacks_a_name_has_to_go),
     };
 
-    return cmocka_run_group_tests(tests, group_setup, NULL);
+    return cmocka_run_group_tests(tests, program_setup, NULL);
 }

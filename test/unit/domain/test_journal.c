@@ -1,8 +1,7 @@
 #include "domain/journal.h"
 
-#include "base/secret.h"
+#include "support/program.h"
 
-#include <jansson.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,15 +16,6 @@
 #define BOOT "6ab6bff2-2e5c-4d6b-9d4c-2b6c1d8b9a10"
 
 /* As in the program: JSON texts come from the wiping allocator. */
-static int group_setup(void **state)
-{
-    struct err err = ERR_INIT;
-
-    (void)state;
-    json_set_alloc_funcs(wipe_malloc, wipe_free);
-    return secret_setup(&err);
-}
-
 static void intent_comes_back_as_it_was_written(const struct journal_intent *intent,
                                                 const char *wanted)
 {
@@ -132,5 +122,5 @@ int main(void)
         cmocka_unit_test(damaged_records_are_refused),
     };
 
-    return cmocka_run_group_tests(tests, group_setup, NULL);
+    return cmocka_run_group_tests(tests, program_setup, NULL);
 }
