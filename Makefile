@@ -124,6 +124,8 @@ UNIT_PROGRAMS := $(UNIT_SOURCES:test/unit/%.c=$(BUILD)/unit/%)
 UNIT_RUNS     := $(UNIT_PROGRAMS:%=%.passed)
 UNIT_OBJECTS  := $(UNIT_SOURCES:%.c=$(BUILD)/obj/%.o) $(UNIT_SUPPORT:%.c=$(BUILD)/obj/%.o)
 UNIT_SUPPORT_OBJECTS := $(UNIT_SUPPORT:%.c=$(BUILD)/obj/%.o)
+BENCH_LEDGER  := $(BUILD)/bench/ledger
+BENCH_OBJECTS := $(BUILD)/obj/test/bench/ledger.o
 
 $(UNIT_OBJECTS): CPPFLAGS += -Itest/unit -DTEST_FOLDER='"$(CURDIR)/test"'
 $(UNIT_PROGRAMS): $(BUILD)/unit/%: $(BUILD)/obj/test/unit/%.o $(UNIT_SUPPORT_OBJECTS) $(LIBRARY_OBJECTS)
@@ -136,7 +138,7 @@ $(UNIT_RUNS): %.passed: %
 	@touch $@
 
 .PHONY: objects
-objects: $(OBJECTS) $(UNIT_OBJECTS)
+objects: $(OBJECTS) $(UNIT_OBJECTS) $(BENCH_OBJECTS)
 
 .PHONY: unit
 unit: $(UNIT_RUNS)
@@ -184,7 +186,7 @@ lock-python:
 	@test/lib/lock-python supervisor.lock supervisor 4
 
 .PHONY: e2e
-e2e: program modules man $(TEST_PROGRAMS) $(LISTS) $(TEST_PRELOADS) newer-pebble newer-certbot
+e2e: program modules man $(TEST_PROGRAMS) $(BENCH_LEDGER) $(LISTS) $(TEST_PRELOADS) newer-pebble newer-certbot
 	@BUILD=$(BUILD) $(PYTHON) -m pytest -p no:cacheprovider -q -n $(TEST_JOBS) --dist loadgroup \
 	  --durations=5 $(PYTEST_ARGS) test/e2e
 
@@ -207,17 +209,16 @@ e2e-newer-nginx: $(TEST_PROGRAMS) $(TEST_PRELOADS)
 	  NGINX_ROOT=$(NEWER_NGINX)/root $(PYTHON) -m pytest -p no:cacheprovider -q -n $$(nproc) \
 	  --durations=5 $(NEWER_WITHOUT:%=--deselect test/e2e/%) $(PYTEST_ARGS) $(NEWER_TESTS:%=test/e2e/%)
 
+# ---- figures -----------------------------------------------------------------------------
+BENCH ?=
+$(BENCH_LEDGER): $(BENCH_OBJECTS) $(LIBRARY_OBJECTS)
+	@mkdir -p $(@D)
+	@echo "  LINK    $@"
+	@$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIB_LIBS)
+
 .PHONY: bench
-bench: program modules
-	@BUILD=$(BUILD) $(PYTHON) test/bench/start.py
-
-.PHONY: bench-ekm
-bench-ekm: modules
-	@BUILD=$(BUILD) $(PYTHON) test/bench/ekm.py $(BENCH_ARGS)
-
-.PHONY: bench-rotation
-bench-rotation: program modules $(TEST_PROGRAMS)
-	@BUILD=$(BUILD) $(PYTHON) test/bench/rotation.py $(BENCH_ARGS)
+bench: program modules $(TEST_PROGRAMS) $(BENCH_LEDGER)
+	@BUILD=$(BUILD) $(PYTHON) test/bench/bench.py --json build/bench.json $(BENCH)
 
 # Of the image that is there already: IMAGE names it.
 .PHONY: bench-image
@@ -266,7 +267,7 @@ fuzz:
 
 # ---- style -------------------------------------------------------------------------------
 FORMATTED := $(SOURCES) $(HEADERS) \
-             $(sort $(wildcard test/unit/*/*.[ch] test/lib/*.c test/analysis/*.c test/fuzz/*/*.[ch] \
+             $(sort $(wildcard test/unit/*/*.[ch] test/lib/*.c test/bench/*.c test/analysis/*.c test/fuzz/*/*.[ch] \
                test/torture/*.[ch]))
 .PHONY: layers format format-check tidy compile-check
 layers:
@@ -445,9 +446,7 @@ help:
 	@echo "make                   build/cert-manager and build/ngx_http_*_module.so"
 	@echo "make demo [ONCE=1]     a real certificate on loopback: Pebble, certbot, nginx, supervisord"
 	@echo "make test              all tests; VARIANT=asan for the sanitizers"
-	@echo "make bench             time to HTTPS, certbot's share, memory at rest"
-	@echo "make bench-rotation    for how long the served leaf is not the last event"
-	@echo "make bench-ekm         what the nginx modules cost (BENCH_ARGS='--json FILE')"
+	@echo "make bench             all figures and their targets (BENCH='start rest': some of them)"
 	@echo "make bench-image       start, stop, memory at rest and size of an image (IMAGE=)"
 	@echo "make torture           each allocation and system call fails in turn; torture-short: a part"
 	@echo "make soak              an hour of compressed life (SOAK_SECONDS=3600, SOAK_SEED=)"
@@ -468,4 +467,4 @@ help:
 	@echo "make deps | clean"
 	@echo "VARIANT=release|debug|asan|cover|fuzz"
 
--include $(OBJECTS:.o=.d) $(UNIT_OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d) $(LISTS:$(BUILD)/test/%=$(BUILD)/obj/test/lib/%.d)
+-include $(OBJECTS:.o=.d) $(UNIT_OBJECTS:.o=.d) $(BENCH_OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d) $(LISTS:$(BUILD)/test/%=$(BUILD)/obj/test/lib/%.d)

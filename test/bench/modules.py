@@ -1,5 +1,4 @@
-#!/usr/bin/env python3
-"""What the nginx modules cost: `make bench-ekm`, or with `--json FILE`.
+"""What the nginx modules cost.
 
 - instructions per request, counted by callgrind, hence the same on every machine and at every load:
   a plain `return 200`, the same with a constant header as long as the channel binding, and with
@@ -10,31 +9,21 @@
 - instructions per handshake with a live chain and without
 """
 
-import argparse
-import json
 import os
 import re
 import socket
 import ssl
 import statistics
 import subprocess
-import sys
-import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
-
-import pki  # noqa: E402
-from bare_nginx import BareNginx  # noqa: E402
-from loopback import is_listening, wait_until  # noqa: E402
+import pki
+from bare_nginx import BareNginx
+from loopback import is_listening, wait_until
 
 MODULES = ["ngx_http_ekm_module", "ngx_http_live_chain_module"]
 CONNECTIONS = 32
-# The limits that are checked.
-MOST_INSTRUCTIONS = 1.05
-LEAST_RATE = 0.97
-MOST_FIRST_US = 5
-MOST_HANDSHAKE = 1.01
+ROUNDS, SECONDS = 24, 1  # of load, four times a round
 
 SERVER = """
     ssl_certificate FOLDER/cert.pem;
@@ -163,97 +152,37 @@ def rounds(count, seconds):
     return found
 
 
-def quartiles(values):
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
-    return {"median": middle, "quartiles": [low, high]}
-
-
-def measure(options):
+def measure_requests(figures):
     by_request = {path: per_request(f"/{path}") for path in ("plain", "constant", "binding")}
+    plain, constant, binding = by_request.values()
+    figures.add("instructions of a request, plain", plain)
+    figures.add("  with a constant header", constant)
+    figures.add("  with the channel binding", binding, limit=constant)
+    figures.add("  binding to constant", binding / constant, most=1.05, limit=1.0)
+    return constant
+
+
+def measure_rates(figures):
+    """Nanoseconds of the worker for a request with a constant header."""
+    runs = rounds(figures.some(ROUNDS), SECONDS)
+
+    def ratios(name):
+        return [run[name][0] / run["constant"][0] for run in runs]
+
+    figures.add("requests, with a constant header", [run["constant"][0] for run in runs], "per s")
+    figures.add("  binding to constant", ratios("binding"), "", least=0.97, limit=1.0)
+    figures.add("  constant to itself, as the control", ratios("control"))
+    return statistics.median(run["constant"][1] for run in runs)
+
+
+def measure(figures):
+    figures.part("the nginx modules")
+    instructions_of_request = measure_requests(figures)
+    ns = measure_rates(figures) / instructions_of_request  # of an instruction of this worker
     variable, exporter = first_request()
+    figures.add("first request of a connection, the exporter", exporter * ns / 1000, "us")
+    figures.add("  beside it", (variable - exporter) * ns / 1000, "us", most=5, limit=0.0)
     off, on = per_handshake(False), per_handshake(True)
-    runs = rounds(options.rounds, options.seconds)
-
-    def each(name, index):
-        return statistics.median(run[name][index] for run in runs)
-
-    def ratio(name):
-        return quartiles([run[name][0] / run["constant"][0] for run in runs])
-
-    # How long an instruction of this worker takes, on average.
-    ns = each("constant", 1) / by_request["constant"]
-    result = {
-        "instructions per request": by_request,
-        "first request": {
-            "instructions": variable,
-            "of which exporter": exporter,
-            "exporter, us": exporter * ns / 1000,
-            "beside it, us": (variable - exporter) * ns / 1000,
-        },
-        "requests per second": {name: each(name, 0) for name in by_request},
-        "worker's CPU per request, us": {name: each(name, 1) / 1000 for name in by_request},
-        "binding to constant": ratio("binding"),
-        "constant to constant": ratio("control"),
-        "instructions per handshake": {"without live chain": off, "with live chain": on},
-        "rounds": len(runs),
-    }
-    result["limits"] = [
-        limit("instructions, binding to constant", by_request["binding"] / by_request["constant"], most=MOST_INSTRUCTIONS),
-        limit("requests per second, binding to constant", result["binding to constant"]["median"], least=LEAST_RATE),
-        limit("first request beside the exporter, us", result["first request"]["beside it, us"], most=MOST_FIRST_US),
-        limit("instructions per handshake, live chain", on / off, most=MOST_HANDSHAKE),
-    ]
-    return result
-
-
-def limit(what, value, *, most=None, least=None):
-    holds = value <= most if least is None else value >= least
-    return {"what": what, "value": value, "most": most, "least": least, "holds": holds}
-
-
-def show(result):
-    def row(what, *cells):
-        print(f"{what:<44}" + "".join(f"{cell:>14}" for cell in cells))
-
-    names = ["plain", "constant", "binding"]
-    row("", *names)
-    row("instructions per request", *(f"{result['instructions per request'][n]:.0f}" for n in names))
-    row("requests per second", *(f"{result['requests per second'][n]:.0f}" for n in names))
-    cpu = result["worker's CPU per request, us"]
-    row("worker's CPU per request, us", *(f"{cpu[n]:.2f}" for n in names))
-    print()
-    row(f"paired, {result['rounds']} rounds", "median", "quartiles")
-    for what in ("binding to constant", "constant to constant"):
-        low, high = result[what]["quartiles"]
-        row(what, f"{result[what]['median']:.3f}", f"{low:.3f}..{high:.3f}")
-    print()
-    first = result["first request"]
-    row("first request of a connection", "instructions", "us")
-    row("exporter", f"{first['of which exporter']:.0f}", f"{first['exporter, us']:.1f}")
-    row("beside it", f"{first['instructions'] - first['of which exporter']:.0f}", f"{first['beside it, us']:.1f}")
-    print()
-    row("instructions per handshake", "live chain off", "on")
-    row("", *(f"{count:.0f}" for count in result["instructions per handshake"].values()))
-    print()
-    for one in result["limits"]:
-        bound = f"<= {one['most']}" if one["least"] is None else f">= {one['least']}"
-        row(one["what"], f"{one['value']:.4f}", bound, "holds" if one["holds"] else "FAILS")
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
-    parser.add_argument("--rounds", type=int, default=24)
-    parser.add_argument("--seconds", type=int, default=1, help="of load, four times a round")
-    options = parser.parse_args()
-    began = time.monotonic()
-    result = measure(options)
-    result["seconds"] = time.monotonic() - began
-    show(result)
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
-    return 0 if all(one["holds"] for one in result["limits"]) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    figures.add("instructions of a handshake", off)
+    figures.add("  with a live chain", on, limit=off)
+    figures.add("  with to without", on / off, "", most=1.01, limit=1.0)

@@ -2,6 +2,7 @@
 
 import re
 import ssl
+import time
 from datetime import datetime, timezone
 
 import client
@@ -15,6 +16,13 @@ def answers(site):
         return client.get(site.https, "/health", site.domain, anyone).status == 200
     except OSError:
         return False
+
+
+def first_answer(site):
+    """time.monotonic() of it."""
+    while not answers(site):
+        time.sleep(0.001)
+    return time.monotonic()
 
 
 def line_of(log, pattern):
