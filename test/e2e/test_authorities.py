@@ -45,7 +45,7 @@ def test_next_ca_is_asked_at_once_when_the_main_one_is_down(new_ca, new_stack):
     other.point(stack.domain, stack.address)
     main.shut()
     leaf = stack.start().wait_for_https()
-    assert stack.log.find(
+    stack.log.wait_for(
         rf"ERROR - .*{re.escape(main.directory)}.*; {re.escape(other.directory)} is asked now\)"
     )
     assert (main.orders(), other.issued(), other.accounts()) == (0, 1, 1)
@@ -66,7 +66,7 @@ def test_next_ca_is_asked_at_once_when_the_main_one_refuses(new_ca, new_stack):
     stack = new_stack(main, settings=fallback_to(other))
     other.point(stack.domain, stack.address)
     stack.start().wait_for_https()
-    assert stack.log.find(
+    stack.log.wait_for(
         r"ERROR - .*this CA needs an external account binding: set eab_key_id and eab_key_file"
     )
     assert (main.orders(), other.issued()) == (0, 1)
@@ -214,7 +214,7 @@ def test_profile_that_the_ca_has_not_costs_a_warning(new_ca, new_stack):
     ca = new_ca(newer=True, profiles={"classic": 90 * DAY_S})
     stack = new_stack(ca, settings={"acme.profile": "shrotlived"})
     assert round(life_s(stack.start().wait_for_https()) / DAY_S) == 90
-    assert stack.log.find(r'WARNING - \S+ offers no profile "shrotlived" \(but classic\)')
+    stack.log.wait_for(r'WARNING - \S+ offers no profile "shrotlived" \(but classic\)')
 
 
 def test_certbot_that_has_no_profiles_is_told_and_the_next_ca_needs_none(new_ca, new_stack):
@@ -223,7 +223,7 @@ def test_certbot_that_has_no_profiles_is_told_and_the_next_ca_needs_none(new_ca,
     stack = new_stack(main, settings=fallback_to(other) | {"acme.profile": "shortlived"})
     other.point(stack.domain, stack.address)
     stack.start().wait_for_https()
-    assert stack.log.find(r"ERROR - .*certbot too old: a profile needs certbot 4\.0 or newer")
+    stack.log.wait_for(r"ERROR - .*certbot too old: a profile needs certbot 4\.0 or newer")
     assert (main.orders(), other.issued()) == (0, 1)
 
 

@@ -223,7 +223,7 @@ def test_agent_without_the_account_does_not_hold_https_back(new_stack):
     stack.agent.clear(fault=fault)
     wait_for_answers(stack)
     assert_answered(stack)
-    assert stack.log.find(KNOWN)
+    stack.log.wait_for(KNOWN)
     assert stack.served_leaf() == leaf and stack.agent.measured() == [pki.sha256(leaf)]
 
 
@@ -265,7 +265,7 @@ def test_mounted_template_keeps_its_own_text(new_stack):
     stack.alter_image = mount
     stack.start()
     stack.log.wait_for(SERVED)
-    assert stack.log.find(KNOWN)
+    stack.log.wait_for(KNOWN)
     assert_not_answered(stack)
     assert "acme_answer" not in (stack.folder["sites"] / SITE).read_text()
 
@@ -283,7 +283,7 @@ def test_webroot_that_nginx_does_not_serve_shows_and_is_answered_for(ca, new_sta
     stack.start()
     stack.log.wait_for(SERVED)
     told = "WARNING - pre-flight check, port 80: nginx answers challenges, but does not serve files"
-    assert stack.log.find(f"{told} out of {stack.folder['webroot']}")
+    stack.log.wait_for(f"{told} out of {stack.folder['webroot']}")
     assert ca.orders(mark) == ca.issued(mark) == 1
 
 

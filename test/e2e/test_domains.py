@@ -139,4 +139,4 @@ def test_wildcard_that_would_be_ordered_ends_the_start(new_stack):
     stack = new_stack(settings={"domains": [WILDCARD]})
     assert stack.start().wait_for_exit() == 78
     told = r"FATAL - .*: domains: \"\*\.example\.test\" is a wildcard, which HTTP-01 .* external"
-    assert stack.log.find(told)
+    stack.log.wait_for(told)

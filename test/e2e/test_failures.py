@@ -209,7 +209,7 @@ def test_ca_that_has_lost_the_account(new_ca, new_stack):
     mark = ca.log.mark()
     leaf = stack.start().wait_for_https()
     assert leaf == stack.stored_chain()[0] and pki.issuer_name(leaf).startswith("Pebble")
-    assert stack.log.find("WARNING - the CA does not accept the remembered account")
+    stack.log.wait_for("WARNING - the CA does not accept the remembered account")
     assert ca.accounts(mark) == 1
 
 
@@ -420,7 +420,7 @@ def test_promotion_that_was_cut_off_is_finished(ca, stack, point):
     mark = ca.log.mark()
     leaf = stack.start().wait_for_https()
     assert leaf == stack.stored_chain()[0] == pki.read_chain(chain)[0]
-    assert stack.log.find("finished the promotion")
+    stack.log.wait_for("finished the promotion")
     assert ca.orders(mark) == 0 and not (stack.state / "promotion").exists()
 
 

@@ -240,7 +240,7 @@ def test_a_reload_waits_for_the_hook_at_work_and_takes_the_others_along(stack, h
     hooks.wait_for("level_changed")
     stack.stop()
     assert len(hooks.told("applied")) == len(hooks.told("level_changed")) == 1
-    assert stack.log.find("hook on_issued: released")
+    stack.log.wait_for("hook on_issued: released")
     assert not stack.log.find("because the daemon stops")
 
 

@@ -229,7 +229,7 @@ def test_challenge_that_failed_twice_is_rehearsed(ca, rehearsed):
     for one in (ca, other):
         one.mend_dns(stack.domain)
     assert_recovers(stack)
-    assert stack.log.find("INFO - the rehearsal at .* has succeeded")
+    stack.log.wait_for("INFO - the rehearsal at .* has succeeded")
     assert ca.orders(mark) == 3 and ca.issued(mark) == other.issued() == 1
     metrics = metrics_of(stack)
     assert metrics["issues_total", 'result="ok"'] == metrics["rehearsals_total", 'result="ok"'] == 1

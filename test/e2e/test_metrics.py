@@ -121,7 +121,7 @@ def test_whoever_has_no_authentication_service_shows_nothing(new_stack):
     stack.start().wait_for_https()
     answer = through_nginx(stack, "GET", [RIGHT])
     assert answer.status == 403 and "cert_manager_" not in answer.text
-    assert stack.log.find("WARNING - .*metrics.nginx: true, but AUTH_ENABLED says false")
+    stack.log.wait_for("WARNING - .*metrics.nginx: true, but AUTH_ENABLED says false")
 
 
 def test_there_is_no_such_path_unless_it_is_switched_on(new_stack):

@@ -240,7 +240,7 @@ def test_certbot_that_is_killed_too_costs_one_more_order(ca, stack):
     for process in (stack.daemon(), certbot):
         os.kill(process.pid, signal.SIGKILL)
     leaf = stack.wait_until_settled()
-    assert stack.log.find("it was ended before it had a certificate")
+    stack.log.wait_for("it was ended before it had a certificate")
     assert ca.orders(mark) == 2 and ca.issued(mark) == 1
     assert stack.agent.measured() == [pki.sha256(leaf)]
     assert_nothing_left(stack)

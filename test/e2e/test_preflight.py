@@ -175,7 +175,7 @@ def test_domain_that_never_resolves_here_is_asked_for_in_the_end(ca, new_stack, 
     stack.start()
     assert_recovers(stack)
     assert len(stack.log.find_all("ERROR - the CA is not asked: dns")) == 2
-    assert stack.log.find("WARNING - pre-flight check, dns: .*the CA is asked all the same")
+    stack.log.wait_for("WARNING - pre-flight check, dns: .*the CA is asked all the same")
     assert verdicts(stack)["dns"] == "advice"
 
 

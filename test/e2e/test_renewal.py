@@ -68,7 +68,7 @@ def test_ca_decides_and_what_it_said_is_kept(new_ca, new_stack):
     mark = stack.log.mark()
     clock.set_ahead(7 * HOUR)
     leaf = stack.wait_for_leaf(lambda leaf: leaf != first, "the renewed leaf is served")
-    assert stack.log.find("INFO - the CA suggests to renew the certificate between", mark)
+    stack.log.wait_for("INFO - the CA suggests to renew the certificate between", since=mark)
     assert stack.agent.measured() == [pki.sha256(first), pki.sha256(leaf)]
     wait_until(lambda: ca.renewal_info_calls() == 3, "the CA is asked about the new leaf, too")
     assert wait_for_answer(stack)["at"] > seconds(now + 7 * HOUR)
@@ -134,4 +134,4 @@ def test_operator_who_wants_it_earlier(ca, new_stack):
     stored = stack.stored_chain()[0]
     assert stack.start().wait_for_https() == stored
     stack.wait_for_leaf(lambda leaf: leaf != stored, "the renewed leaf is served")
-    assert stack.log.find(r"the certificate expires on .*; due since .*, by acme\.renew_before")
+    stack.log.wait_for(r"the certificate expires on .*; due since .*, by acme\.renew_before")

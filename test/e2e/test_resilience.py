@@ -108,7 +108,7 @@ def test_certificate_that_is_due_at_once_is_not_renewed_at_once(new_stack):
         file.chmod(0o755)
     stack.settings["certbot.path"] = program
     stack.start().wait_until_settled()
-    assert stack.log.find("WARNING - the new certificate is due for renewal already.*clock")
+    stack.log.wait_for("WARNING - the new certificate is due for renewal already.*clock")
     stack.log.wait_for("the certificate expires on .*; after a pause")
     assert runs.read_text() == "run\n"
 
@@ -145,7 +145,7 @@ def test_wrong_url_in_the_remembered_account(ca, new_stack, url):
     assert pki.same_key(leaf, stack.tls_key) and leaf == stack.stored_chain()[0]
     assert ca.issued(mark) == 1 and ca.accounts(mark) == 0
     # It is not sealed with our key, so nobody is told of it.
-    assert stack.log.find(r"ACME account \S+ \(found by its key\)", log_mark)
+    stack.log.wait_for(r"ACME account \S+ \(found by its key\)", since=log_mark)
     assert stack.log.find(r"ACME account at \S+: (\S+)", log_mark)[1] == right
     assert json.loads(memory.read_text())["accounts"][0]["url"] == right
 
@@ -188,7 +188,7 @@ def test_killed_daemon_stays_down_with_spoilt_settings_and_nginx_goes_on(stack):
     kill(stack, stack.daemon())
     stack.log.wait_for(r"exited: cert-manager \(exit status 78; ", since=mark)
     # supervisord's word for a program that it leaves alone.
-    assert stack.log.find(r"exited: cert-manager \(exit status 78; expected\)", mark)
+    stack.log.wait_for(r"exited: cert-manager \(exit status 78; expected\)", since=mark)
     assert len(stack.log.find_all(f" - FATAL - {re.escape(str(stack.config))}:", mark)) == 1
     assert not stack.daemon()
     assert stack.served_leaf() == leaf and stack.http_get().status == 301
@@ -252,7 +252,7 @@ def test_forced_removal_that_cannot_be_remembered_does_not_act(ca, new_stack):
     stack = new_stack(volume="size=4m,ro", variables={"FORCE_RM_CERT_FILES": "true"})
     leaf, mark = put_good_pair(stack), ca.log.mark()
     assert stack.start().wait_until_settled() == leaf
-    assert stack.log.find("WARNING - FORCE_RM_CERT_FILES cannot act.*Read-only")
+    stack.log.wait_for("WARNING - FORCE_RM_CERT_FILES cannot act.*Read-only")
     assert stack.agent.measured() == [pki.sha256(leaf)] and ca.orders(mark) == 0
 
 

@@ -115,7 +115,7 @@ def test_unusable_pair_is_set_aside_and_replaced(ca, stack, name):
     assert line and stack.log.find(f"set aside.*{reason}"), line
     (kept,) = stack.set_aside()
     assert {name: kept[name] for name in stored} == stored
-    assert stack.log.find(f"{kept['reason'].decode().strip()}$")
+    stack.log.wait_for(f"{kept['reason'].decode().strip()}$")
 
 
 # Pairs that are served.
@@ -152,14 +152,14 @@ def test_expired_certificate_is_replaced_and_never_served(ca, stack):
     leaf = stack.start().wait_for_https()
     assert leaf != expired and stack.stored_chain()[0] == leaf
     assert stack.agent.measured() == [pki.sha256(leaf)] and ca.orders(mark) == 1
-    assert stack.log.find("expired on")
+    stack.log.wait_for("expired on")
 
 
 def test_staging_certificate_is_kept_in_staging(new_stack):
     stack = new_stack(variables={"LETSENCRYPT_STAGING": "true"})
     stack.put_pair(issue(stack, authority="(STAGING) Pretend Pear X1"), stack.tls_key)
     assert stack.start().wait_for_https() == stack.stored_chain()[0]
-    assert stack.log.find("DEBUG - ")  # what staging also means
+    stack.log.wait_for("DEBUG - ")  # what staging also means
 
 
 # FORCE_RM_CERT_FILES
@@ -174,7 +174,7 @@ def test_forced_removal_acts_once_in_a_day(ca, new_stack):
     assert [kept["cert.pem"] for kept in stack.set_aside()] == [stored]
     stack.restart()
     assert stack.wait_for_https() == leaf
-    assert stack.log.find("WARNING - FORCE_RM_CERT_FILES")
+    stack.log.wait_for("WARNING - FORCE_RM_CERT_FILES")
     assert ca.orders(mark) == 1 and len(stack.set_aside()) == 1
 
 
@@ -192,7 +192,7 @@ def test_development_mode_needs_neither_agent_nor_ca(ca, new_stack):
     wait_until(lambda: stack.http_get().status == 301, "HTTP redirects")
     health = stack.https_get("/health", root=pki.certificate_pem(leaf))
     assert (health.status, health.body) == (200, "healthy\n")
-    assert stack.log.find("DEBUG - ")
+    stack.log.wait_for("DEBUG - ")
     stack.restart()
     assert stack.wait_for_https(10) == leaf
 
