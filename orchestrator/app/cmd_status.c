@@ -92,10 +92,14 @@ static void on_interrupt(int number)
     interrupted = 1;
 }
 
-/* Not restarted, so that a pause ends; a second signal ends the process as usual. */
+/*
+ * What is being written goes on, for half a screen would be a failure; the pause ends all the same, it
+ * is never restarted (signal(7)). A second signal ends the process as usual.
+ */
 static void catch_interrupt(void)
 {
-    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
+    struct sigaction action = {.sa_handler = on_interrupt,
+                               .sa_flags = (int)SA_RESETHAND | SA_RESTART};
 
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);

@@ -1,6 +1,7 @@
 """cert-manager status: how things stand, for people and programs."""
 
 import contextlib
+import fcntl
 import json
 import os
 import pty
@@ -16,6 +17,7 @@ import pytest
 from commands import command, environment_in
 from conftest import logs_of
 from loopback import LoopbackAddress, wait_until
+from processes import read_proc
 from rotation import serve
 from stack import PROGRAM, Stack
 
@@ -170,6 +172,28 @@ def test_watch_into_a_pipe_tells_each_change_until_ctrl_c(served):
     watch.send_signal(signal.SIGINT)
     assert watch.wait(20) == WELL
     watch.stdout.close()
+
+
+def catches(pid, number):
+    """Whether the process has a handler for the signal."""
+    caught = re.search(rb"^SigCgt:\t([0-9a-f]+)", read_proc(pid, "status"), re.MULTILINE)[1]
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
+def test_ctrl_c_does_not_cut_what_is_being_written(served):
+    line, variables = [PROGRAM, "status", "--watch", "--json"], environment_in(served)
+    end, other_end = os.pipe()
+    size = fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, 4096)
+    os.write(other_end, b"\n" * size)  # no room is left in it
+    watch = subprocess.Popen(line, env=variables, stdout=other_end, stderr=subprocess.PIPE, text=True)
+    os.close(other_end)
+    wait_until(lambda: b"pipe_write" in read_proc(watch.pid, "wchan"), "it cannot go on writing")
+    watch.send_signal(signal.SIGINT)
+    wait_until(lambda: not catches(watch.pid, signal.SIGINT), "it has heard that, and hears no other")
+    with os.fdopen(end) as reader:
+        assert json.loads(reader.read())["domain"] == served.domain
+    assert (watch.wait(20), watch.stderr.read()) == (WELL, "")
+    watch.stderr.close()
 
 
 def test_watch_on_a_terminal_draws_the_screen_again(served):
