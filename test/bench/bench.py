@@ -1,8 +1,5 @@
 #!/usr/bin/env python3
-"""All figures, with what is aimed at: `make bench`; some of them: `make bench BENCH="start rest"`.
-
-docs/PERFORMANCE.md says what each one is, and where the time goes.
-"""
+"""All figures, with what is aimed at: `make bench`; some of them: `make bench BENCH="start rest"`."""
 
 import argparse
 import sys
@@ -18,7 +15,7 @@ import rest  # noqa: E402
 import rotations  # noqa: E402
 import sizes  # noqa: E402
 import start  # noqa: E402
-from figures import Figures, show_machine  # noqa: E402
+from figures import Figures  # noqa: E402
 
 PARTS = {
     "sizes": sizes.measure,
@@ -39,7 +36,6 @@ def main():
     options = parser.parse_args()
     if unknown := set(options.parts) - PARTS.keys():
         parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    show_machine()
     figures = Figures(quick=options.quick)
     for name, measure in PARTS.items():
         if name in (options.parts or PARTS):

@@ -18,6 +18,10 @@ class Figures:
 
     def __init__(self, *, quick=False):
         self.rows, self._part, self._began, self._quick = [], "", time.monotonic(), quick
+        self._machine = machine()
+        print(", ".join(f"{name} {value}" for name, value in self._machine.items()))
+        if self._machine["load when it began"] > 0.5:
+            print("this machine has other things to do: times will be longer than they are", file=sys.stderr)
 
     def some(self, count):
         """As many, or a few when it has to be quick."""
@@ -30,7 +34,7 @@ class Figures:
         self._print(name, "median", "least", "most", "", "target", "limit")
 
     def add(self, what, values, unit="", *, most=None, least=None, limit=None):
-        """`values` is a number or several; `limit` a number, with or without what it is, or a text."""
+        """`values` is a number or several; `limit` a number or a text."""
         values = [values] if isinstance(values, int | float) else list(values)
         row = {
             "part": self._part,
@@ -73,7 +77,7 @@ class Figures:
 
     def write(self, path):
         found = {
-            "machine": machine(),
+            "machine": self._machine,
             "seconds": round(time.monotonic() - self._began),
             "figures": self.rows,
         }
@@ -100,9 +104,3 @@ def machine():
         "system": platform.freedesktop_os_release().get("PRETTY_NAME", ""),
         "load when it began": round(os.getloadavg()[0], 2),
     }
-
-
-def show_machine():
-    print(", ".join(f"{name} {value}" for name, value in machine().items()))
-    if os.getloadavg()[0] > 0.5:
-        print("this machine has other things to do: times will be longer than they are", file=sys.stderr)

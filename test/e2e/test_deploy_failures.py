@@ -13,7 +13,15 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from deploying import begin, deploy, end, refused, served, start_daemon, stop_daemon
 from loopback import wait_until
-from rotation import SETTLED, LeafWatch, Rotation, assert_at_rest, assert_measured, serve
+from rotation import (
+    SETTLED,
+    LeafWatch,
+    Rotation,
+    assert_at_rest,
+    assert_measured,
+    serve,
+    wait_until_nothing_is_pending,
+)
 from stack import yaml_of
 from test_control import control_of, send
 from test_failures import needs_root, put_due_pair
@@ -263,7 +271,7 @@ def test_without_nginx_it_is_kept_until_there_is_one(new_stack, tmp_path, with_d
     assert_measured(stack, rotation.names)
     start_daemon(stack)
     wait_until(lambda: stack.served_leaf() == leaf, "it is served", 60)
-    wait_until(lambda: not (stack.state / "previous-cert.pem").exists(), "it has come to rest")
+    wait_until_nothing_is_pending(stack)
     assert_at_rest(stack, leaf, next_key)
 
 

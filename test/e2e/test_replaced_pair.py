@@ -20,6 +20,7 @@ from rotation import (
     assert_measured,
     replace,
     serve,
+    wait_until_nothing_is_pending,
 )
 from test_failures import STARTING, needs_root
 from test_resilience import KILLED, kill_nginx
@@ -345,6 +346,7 @@ def test_external_pair_of_another_key_that_cannot_be_measured_waits(external):
         assert second not in watch.seen
         stack.agent.clear(fault=fault)
         wait_until(lambda: watch.seen[-1] == second, "the second one is served", 40)
+    wait_until_nothing_is_pending(stack)
     assert_at_rest(stack, second, second_key)
     assert_measured(stack, [pki.sha256(first), pki.sha256(second)])
 

@@ -79,16 +79,25 @@ def assert_adds_up(stack):
     assert replay(state["event_log"]).hex() == state["rtmr"][3]
 
 
+def pending(stack):
+    """What is on disk of a rotation that has not come to its end."""
+    left = {path.name for path in stack.state.iterdir()} if stack.state.exists() else set()
+    return left & {"intent.json", "promotion", "previous-cert.pem", "previous-key.pem"}
+
+
+def wait_until_nothing_is_pending(stack):
+    """Its files go one after the other, behind the first handshake with the leaf."""
+    wait_until(lambda: not pending(stack), "it has come to rest")
+
+
 def assert_at_rest(stack, leaf, key=None):
     """This leaf is what clients get, what was measured last and what is stored; nothing is pending."""
-    # They go one after the other, behind the first handshake with the leaf.
-    pending = [stack.state / name for name in ("intent.json", "promotion", "previous-cert.pem", "previous-key.pem")]
-    wait_until(lambda: not any(path.exists() for path in pending), f"of {stack.state} all is gone that waits")
     assert stack.served_leaf() == leaf
     assert stack.agent.measured()[-1] == pki.sha256(leaf)
     assert_adds_up(stack)
     assert stack.stored_chain()[0] == leaf
     assert stack.key_file.read_text() == pki.key_pem(key or stack.tls_key)
+    assert not pending(stack), pending(stack)
 
 
 class LeafWatch:

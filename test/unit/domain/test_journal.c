@@ -15,7 +15,6 @@
 #define OTHER "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210"
 #define BOOT "6ab6bff2-2e5c-4d6b-9d4c-2b6c1d8b9a10"
 
-/* As in the program: JSON texts come from the wiping allocator. */
 static void intent_comes_back_as_it_was_written(const struct journal_intent *intent,
                                                 const char *wanted)
 {
