@@ -83,6 +83,7 @@ struct daemon {
     struct timer settle;    /* the TLS folder was touched: judged when that has rested */
     uint64_t touched_at_ms; /* first, since the pair there was judged */
     bool judged;            /* the pair there, as it is */
+    uint64_t unfinished_since_ms; /* the pair that is to be examined; 0: it is not */
     struct challenges challenges;
     struct watch
         site_folder; /* of default.conf, which `prestart` or a person may change */

@@ -275,6 +275,15 @@ static const char *why_no_order(const struct daemon *d)
                                                           : NULL;
 }
 
+static void await_rest(struct daemon *d)
+{
+    uint64_t now_ms = daemon_uptime_ms(d);
+
+    if (d->unfinished_since_ms == 0)
+        d->unfinished_since_ms = now_ms;
+    d->plan_facts.retry_at_ms[PLAN_EXAMINING] = now_ms + DAEMON_SETTLE_MS;
+}
+
 void daemon_examine(struct daemon *d)
 {
     struct journal_intent intent;
@@ -291,6 +300,9 @@ void daemon_examine(struct daemon *d)
     struct err err = ERR_INIT;
     int failed;
 
+    if (d->unfinished_since_ms == 0 ||
+        daemon_uptime_ms(d) - d->unfinished_since_ms < UNREST_MAX_MS)
+        request.rest_ms = DAEMON_SETTLE_MS;
     d->looks_for_staged = true;
     if (journal_load_intent(&d->store, &intent)) {
         request.preferred = journal_wanted(&intent);
@@ -298,6 +310,11 @@ void daemon_examine(struct daemon *d)
                  request.preferred);
     }
     failed = examine_stored(&request, &examined, &err);
+    if (failed == 0 && examined.unfinished) {
+        await_rest(d);
+        return;
+    }
+    d->unfinished_since_ms = 0;
     if (failed == 0)
         take_examined(d, &examined);
     if (failed == 0 && d->candidate == NULL)
@@ -439,18 +456,25 @@ void daemon_folder_touched(struct daemon *d)
         timer_set(&d->settle, 0);
 }
 
-/* Somebody who touches it is noticed by the watch, unless the folder itself was replaced. */
+/*
+ * Somebody who touches it is noticed by the watch, unless the folder itself was replaced, but not before
+ * the loop comes to it. While nothing is served, what has rested was judged, or is missing.
+ */
 void daemon_look_at_folder(struct daemon *d)
 {
-    if (d->served != NULL && !timer_is_set(&d->settle) && !is_known_pair(d))
+    bool is_news =
+        d->served != NULL || fs_unchanged_ms(d->store.chain) < DAEMON_SETTLE_MS;
+
+    if (is_news && !timer_is_set(&d->settle) && !is_known_pair(d))
         daemon_folder_touched(d);
 }
 
 bool daemon_has_unjudged_pair(struct daemon *d)
 {
     daemon_look_at_folder(d);
-    return timer_is_set(&d->settle) && !d->judged && d->served != NULL &&
-           !is_known_pair(d);
+    /* While nothing is served its absence is no news. */
+    return timer_is_set(&d->settle) && !d->judged &&
+           (d->served != NULL || fs_exists(d->store.chain)) && !is_known_pair(d);
 }
 
 void daemon_on_folder_settled(void *owner)

@@ -13,6 +13,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 #include <time.h>
 
@@ -23,6 +24,12 @@ int fs_join(char *ret, const char *folder, const char *name, struct err *err);
 
 /* Of any type; a dangling link counts, and so does what cannot be looked at. */
 bool fs_exists(const char *path);
+
+/*
+ * How long ago what is there, or the link, was written, renamed or given another mode last, in ms (st_ctim,
+ * which nobody can set); negative when the clock was set back since. INT64_MAX when nothing is there.
+ */
+int64_t fs_unchanged_ms(const char *path);
 
 /*
  * The whole of a regular file of at most `max` bytes; links are followed, FIFOs and

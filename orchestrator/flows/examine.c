@@ -244,6 +244,20 @@ static void take_pair(struct loaded *loaded, bool external, struct examined *ret
     }
 }
 
+/* A pair is two files, and whoever brings one writes them one after the other. */
+static bool may_be_unfinished(const struct examine_request *request)
+{
+    const char *const files[] = {request->store->chain, request->store->key};
+
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        int64_t unchanged_ms = fs_unchanged_ms(files[i]);
+
+        if (unchanged_ms >= 0 && unchanged_ms < request->rest_ms)
+            return true;
+    }
+    return false;
+}
+
 /* Judges what `loaded` holds; sets it aside when it must not stay. */
 static int judge(const struct examine_request *request, struct stored_rules *rules,
                  struct loaded *loaded, int64_t now, struct examined *ret,
@@ -258,6 +272,15 @@ static int judge(const struct examine_request *request, struct stored_rules *rul
     verdict = stored_judge(&loaded->pair, rules, now, reason);
     if (verdict == STORED_UNKNOWN)
         return err_sys(err, ENOMEM, "%s", reason);
+    if (verdict == STORED_SET_ASIDE && !stored_force_acts(rules, now) &&
+        may_be_unfinished(request)) {
+        log_info(
+            "the stored pair has just been changed, and is judged when it has "
+            "rested: %s",
+            reason);
+        ret->unfinished = true;
+        return 0;
+    }
     if (verdict != STORED_SET_ASIDE)
         log_info("%s", reason);
     else if (set_aside(request, reason, now, err) < 0) {

@@ -16,6 +16,8 @@
 struct examined {
     struct chain *chain; /* NULL: one has to be obtained */
     EVP_PKEY *key;       /* with tls.key: external, that of the pair; else NULL */
+    /* Not judged: somebody may be about to write the rest of it. */
+    bool unfinished;
 };
 
 struct examine_request {
@@ -26,6 +28,8 @@ struct examine_request {
     const char *preferred;
     const char
         *no_order; /* why FORCE_RM_CERT_FILES could not lead to an order now, or NULL */
+    /* What must not stay, and has been changed more lately than that, is not set aside yet. */
+    int64_t rest_ms;
     /* Called before the pair is moved: an nginx that starts must not need it any more. */
     int (*withdraw)(void *owner, struct err *err);
     void *owner;

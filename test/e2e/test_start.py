@@ -1,5 +1,8 @@
 """What becomes of the pair that a container finds on its volume, and of settings it cannot use."""
 
+import contextlib
+import os
+
 import pki
 import pytest
 from loopback import is_listening, wait_until
@@ -116,6 +119,36 @@ def test_unusable_pair_is_set_aside_and_replaced(ca, stack, name):
     (kept,) = stack.set_aside()
     assert {name: kept[name] for name in stored} == stored
     stack.log.wait_for(f"{kept['reason'].decode().strip()}$")
+
+
+def test_pair_that_is_still_being_written_is_waited_for(ca, stack):
+    chain = issue(stack)
+    key_file = stack.put("key.pem", pki.key_pem(stack.tls_key), 0o600)
+
+    def is_waited_for():
+        key_file.touch()
+        return stack.log.find("is judged when it has rested: the certificate is missing")
+
+    mark = ca.log.mark()
+    stack.start()
+    wait_until(is_waited_for, "the pair is left alone while it changes")
+    stack.put("cert.pem", chain)
+    assert stack.wait_for_https() == stack.stored_chain()[0] == pki.read_chain(chain)[0]
+    assert (stack.set_aside(), ca.orders(mark)) == ([], 0)
+
+
+def test_who_never_stops_writing_a_pair_does_not_keep_https_away(stack):
+    key_file = stack.put("key.pem", "garbage", 0o600)
+
+    def is_set_aside():
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(key_file)
+        return stack.log.find("WARNING - the stored pair is set aside")
+
+    stack.start()
+    wait_until(is_set_aside, "it is judged all the same", 30.0)
+    assert stack.log.find("is judged when it has rested: key.pem cannot be used")
+    assert stack.wait_for_https() == stack.stored_chain()[0]
 
 
 # Pairs that are served.
