@@ -142,6 +142,14 @@ static int load_if_there(const char *path, size_t max, struct buf *ret, struct e
     return -1;
 }
 
+int64_t store_changed_ns(const struct store *store)
+{
+    int64_t chain_ns = fs_changed_ns(store->chain);
+    int64_t key_ns = fs_changed_ns(store->key);
+
+    return chain_ns > key_ns ? chain_ns : key_ns;
+}
+
 int store_load_chain(const struct store *store, struct buf *ret, struct err *err)
 {
     return load_if_there(store->chain, CHAIN_PEM_MAX_BYTES, ret, err);

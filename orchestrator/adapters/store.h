@@ -54,6 +54,9 @@ int store_check_writable(const struct store *store, struct err *err);
  */
 void store_clean_up(const struct store *store, time_t now);
 
+/* When one of cert.pem and key.pem was changed last, as fs_changed_ns has it. */
+int64_t store_changed_ns(const struct store *store);
+
 /*
  * What is there; a missing file leaves an empty buffer or NULL. Other failures are
  * errors.

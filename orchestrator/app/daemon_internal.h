@@ -84,6 +84,7 @@ struct daemon {
     uint64_t touched_at_ms; /* first, since the pair there was judged */
     bool judged;            /* the pair there, as it is */
     uint64_t unfinished_since_ms; /* the pair that is to be examined; 0: it is not */
+    int64_t examined_ns; /* when the pair that was judged last had been changed */
     struct challenges challenges;
     struct watch
         site_folder; /* of default.conf, which `prestart` or a person may change */

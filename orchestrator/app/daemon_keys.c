@@ -303,6 +303,7 @@ void daemon_examine(struct daemon *d)
     if (d->unfinished_since_ms == 0 ||
         daemon_uptime_ms(d) - d->unfinished_since_ms < UNREST_MAX_MS)
         request.rest_ms = DAEMON_SETTLE_MS;
+    d->examined_ns = store_changed_ns(&d->store);
     d->looks_for_staged = true;
     if (journal_load_intent(&d->store, &intent)) {
         request.preferred = journal_wanted(&intent);
@@ -419,6 +420,7 @@ static void judge_replaced(struct daemon *d)
     struct err err = ERR_INIT;
 
     d->judged = true;
+    d->examined_ns = store_changed_ns(&d->store);
     if (examine_replaced(&d->store, d->config, daemon_required_key(d), &examined, reason,
                          &err) < 0) {
         log_failed(LOG_WARNING, &err,
@@ -456,25 +458,30 @@ void daemon_folder_touched(struct daemon *d)
         timer_set(&d->settle, 0);
 }
 
+/* While nothing is served the pair there was judged, and is not served, or is not there. */
+static bool has_other_pair(const struct daemon *d)
+{
+    int64_t changed_ns = store_changed_ns(&d->store);
+    bool may_be_news = d->served != NULL || (d->plan_facts.examined && changed_ns != 0 &&
+                                             changed_ns != d->examined_ns);
+
+    return may_be_news && !is_known_pair(d);
+}
+
 /*
  * Somebody who touches it is noticed by the watch, unless the folder itself was replaced, but not before
- * the loop comes to it. While nothing is served, what has rested was judged, or is missing.
+ * the loop comes to it.
  */
 void daemon_look_at_folder(struct daemon *d)
 {
-    bool is_news =
-        d->served != NULL || fs_unchanged_ms(d->store.chain) < DAEMON_SETTLE_MS;
-
-    if (is_news && !timer_is_set(&d->settle) && !is_known_pair(d))
+    if (!timer_is_set(&d->settle) && has_other_pair(d))
         daemon_folder_touched(d);
 }
 
 bool daemon_has_unjudged_pair(struct daemon *d)
 {
     daemon_look_at_folder(d);
-    /* While nothing is served its absence is no news. */
-    return timer_is_set(&d->settle) && !d->judged &&
-           (d->served != NULL || fs_exists(d->store.chain)) && !is_known_pair(d);
+    return timer_is_set(&d->settle) && !d->judged && has_other_pair(d);
 }
 
 void daemon_on_folder_settled(void *owner)

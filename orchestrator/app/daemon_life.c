@@ -284,6 +284,7 @@ static int set_up(struct daemon *d, struct err *err)
 {
     if (store_init(&d->store, d->config, err) < 0 || claim_folder(d, err) < 0)
         return -1;
+    snprintf(d->last_reason, sizeof d->last_reason, "the daemon has just started");
     d->http = http_new_loop(&d->loop, err);
     if (d->http == NULL)
         return -1;

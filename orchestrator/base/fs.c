@@ -31,16 +31,13 @@ bool fs_exists(const char *path)
     return lstat(path, &status) == 0 || (errno != ENOENT && errno != ENOTDIR);
 }
 
-int64_t fs_unchanged_ms(const char *path)
+int64_t fs_changed_ns(const char *path)
 {
-    struct timespec now;
     struct stat status;
 
-    if (lstat(path, &status) < 0)
-        return INT64_MAX;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (now.tv_sec - status.st_ctim.tv_sec) * INT64_C(1000) +
-           (now.tv_nsec - status.st_ctim.tv_nsec) / 1000000;
+    return lstat(path, &status) < 0
+               ? 0
+               : status.st_ctim.tv_sec * INT64_C(1000000000) + status.st_ctim.tv_nsec;
 }
 
 static int open_regular(const char *path, int flags, size_t max, size_t *ret_size,

@@ -26,10 +26,10 @@ int fs_join(char *ret, const char *folder, const char *name, struct err *err);
 bool fs_exists(const char *path);
 
 /*
- * How long ago what is there, or the link, was written, renamed or given another mode last, in ms (st_ctim,
- * which nobody can set); negative when the clock was set back since. INT64_MAX when nothing is there.
+ * When what is there, or the link, was written, renamed or given another mode last (st_ctim, which nobody
+ * can set): ns since the epoch, 0 when nothing is there.
  */
-int64_t fs_unchanged_ms(const char *path);
+int64_t fs_changed_ns(const char *path);
 
 /*
  * The whole of a regular file of at most `max` bytes; links are followed, FIFOs and

@@ -247,15 +247,13 @@ static void take_pair(struct loaded *loaded, bool external, struct examined *ret
 /* A pair is two files, and whoever brings one writes them one after the other. */
 static bool may_be_unfinished(const struct examine_request *request)
 {
-    const char *const files[] = {request->store->chain, request->store->key};
+    struct timespec now;
+    int64_t rested_ms;
 
-    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
-        int64_t unchanged_ms = fs_unchanged_ms(files[i]);
-
-        if (unchanged_ms >= 0 && unchanged_ms < request->rest_ms)
-            return true;
-    }
-    return false;
+    clock_gettime(CLOCK_REALTIME, &now);
+    rested_ms = now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000 -
+                store_changed_ns(request->store) / 1000000;
+    return rested_ms >= 0 && rested_ms < request->rest_ms; /* else the clock was set */
 }
 
 /* Judges what `loaded` holds; sets it aside when it must not stay. */

@@ -60,6 +60,7 @@ def test_without_a_certificate_it_lives_and_is_not_healthy(stack):
     stack.agent.fault(status=500, method="GetKey")
     stack.start()
     wait_until(lambda: command(stack, "health", "--live").code == HEALTHY, "it lives")
+    wait_until(lambda: "the keys are not at hand yet" in health(stack).err, "it has tried")
     said = health(stack)
     assert said.code == UNHEALTHY
     assert said.err.startswith("cert-manager health: unhealthy: HTTPS does not answer: ")
