@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include "domain/jose.h"
 
+#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
@@ -201,7 +202,9 @@ static int add_binding(const struct acme_account *a, json_t *payload, struct err
     if (jose_external_binding(a->request.key, authority->eab_key_id, key,
                               a->directory.new_account, &binding, err) < 0)
         return -1;
-    return json_object_set_new(payload, "externalAccountBinding", binding);
+    return json_object_set_new(payload, "externalAccountBinding", binding) == 0
+               ? 0
+               : err_sys(err, ENOMEM, "cannot bind the account");
 }
 
 static int begin_create(void *flow, struct err *err)

@@ -8,11 +8,13 @@
 #include "base/random.h"
 #include "domain/pace.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 
 enum {
     LOOK_PERIOD_MS = 60 * 1000,
+    LOOK_EARLY_MS = 1000,
     VERSION_PERIOD_MS = 60 * 60 * 1000, /* agents are updated */
     VERSION_RETRY_MS = 10 * 60 * 1000,
     /* Events cannot be taken back: with a program that makes its own again and again there is no race. */
@@ -103,6 +105,7 @@ static void on_look_done(void *owner, const struct err *err)
     struct daemon *d = owner;
 
     d->look_at_ms = daemon_uptime_ms(d) + LOOK_PERIOD_MS;
+    malloc_trim(0); /* the agent's log was read whole, and each event makes it longer */
     if (err == NULL) {
         tell(d, &d->flow.look);
         judge_presented(d, &d->flow.look);
@@ -111,9 +114,10 @@ static void on_look_done(void *owner, const struct err *err)
     daemon_flow_ended(d);
 }
 
+/* One that is all but due is not worth another awakening. */
 bool daemon_is_look_due(struct daemon *d)
 {
-    return d->served != NULL && daemon_uptime_ms(d) >= d->look_at_ms;
+    return d->served != NULL && daemon_uptime_ms(d) + LOOK_EARLY_MS >= d->look_at_ms;
 }
 
 void daemon_start_look(struct daemon *d)

@@ -202,7 +202,7 @@ void daemon_publish_status(struct daemon *d)
         return;
     if (err.kind == ERR_NONE &&
         fs_join(path, d->config->run_dir, "status.json", &err) == 0)
-        (void)fs_replace(path, text.data, text.len, 0644, &err);
+        (void)fs_replace_now(path, text.data, text.len, 0644, &err);
     /* Told once: it changes all the time. */
     if (err.kind != ERR_NONE && !d->unpublished)
         log_failed(LOG_WARNING, &err,

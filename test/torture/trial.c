@@ -25,9 +25,11 @@ enum {
 
 /*
  * Who may call abort(): libuv and OpenSSL, which nobody can do anything about, and those of us who have not even the
- * memory to promise that a failure will be told.
+ * memory to promise that a failure will be told. libcurl divides by zero in its table of sockets (trhash) when
+ * there was no memory for an entry before.
  */
-static const char *const hopeless[] = {"libuv.so", "libcrypto.so", "(process_start+",
+static const char *const hopeless[] = {"libuv.so",     "libcrypto.so",
+                                       "libcurl.so",   "(process_start+",
                                        "(http_start+", "(watch_close+"};
 
 struct run {
@@ -119,6 +121,7 @@ static _Noreturn void do_it(const struct run *run, const struct fault *fault, in
     sigaction(SIGALRM, &(struct sigaction){.sa_handler = on_limit}, NULL);
     alarm(LIMIT_S);
     sigaction(SIGABRT, &(struct sigaction){.sa_handler = on_abort}, NULL);
+    sigaction(SIGFPE, &(struct sigaction){.sa_handler = on_abort}, NULL);
     current = run;
     went_wrong = run->run(run->owner, fault, run->report);
     faults_disarm();
@@ -144,7 +147,8 @@ static bool is_hopeless(int status, const char *output)
 {
     const char *at = strstr(output, "aborted by\n");
 
-    if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGABRT || at == NULL)
+    if (!WIFSIGNALED(status) ||
+        (WTERMSIG(status) != SIGABRT && WTERMSIG(status) != SIGFPE) || at == NULL)
         return false;
     for (size_t i = 0; i < sizeof hopeless / sizeof *hopeless; i++) {
         size_t len = strlen(hopeless[i]);
