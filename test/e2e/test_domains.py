@@ -3,6 +3,7 @@
 import pki
 import pytest
 from conftest import logs_of
+from loopback import wait_until
 from stack import Stack
 from test_failures import wait_for_failure
 
@@ -78,7 +79,8 @@ def test_leaf_that_lacks_a_name_is_served_while_it_is_issued_again(ca, new_stack
     assert stack.wait_for_https() == stored
     stack.log.wait_for(f"the stored certificate is valid until .*, but not for {missing}")
     wait_for_failure(stack, f"challenge failed for {missing}")
-    assert stack.status()["next"].startswith(f"the certificate is not for {missing} yet")
+    reason = f"the certificate is not for {missing} yet"
+    wait_until(lambda: stack.status()["next"].startswith(reason), "the status says so")
     assert stack.served_leaf() == stored and stack.set_aside() == []
     ca.mend_dns(missing)
     leaf = stack.wait_for_leaf(lambda leaf: leaf != stored, "a leaf with all names is served")

@@ -126,8 +126,8 @@ def test_fragment_whose_name_does_not_resolve_costs_only_the_application(new_dep
     found = stack.log.wait_for(f"{REDUCED}.*{reason}.*tried again every 5 s")
     assert_refused_line(stack, found, f"server {place};")
     assert_reduced(stack)
+    wait_until(lambda: stack.status()["nginx"]["configuration"] == "reduced", "the status says so")
     nginx = stack.status()["nginx"]
-    assert nginx["configuration"] == "reduced"
     assert f'host not found in upstream "{place}"' in nginx["reason"]
     answer = get(stack, "/extra", [("Origin", ORIGIN)])
     assert answer.values("access-control-allow-origin") == [ORIGIN]

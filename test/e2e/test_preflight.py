@@ -126,7 +126,7 @@ def test_domain_that_leads_elsewhere_is_advice(new_ca, new_stack, tmp_path):
     )
     assert "lead here" in advice["hint"]
     stack.log.wait_for("ERROR - .*challenge failed")
-    assert stack.status()["challenges"]["failed"] == 1
+    wait_until(lambda: stack.status()["challenges"]["failed"] == 1, "it is counted")
 
 
 # The domain comes later

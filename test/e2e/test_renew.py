@@ -54,7 +54,8 @@ def test_limits_of_the_ca_are_kept_by_force_as_well(ca):
         assert result.code == 1 and "no order before" in result.err, result
         assert stack.served_leaf() == leaf and len(stack.ledger_outcomes()) == 1
         # What comes next is what would have come without that.
-        assert stack.status()["next_action"]["why"].startswith("the next renewal is due on")
+        reason = "the next renewal is due on"
+        wait_until(lambda: stack.status()["next_action"]["why"].startswith(reason), "it is planned again")
 
 
 def test_what_fails_is_told(served):
