@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""All figures, with what is aimed at: `make bench`; some of them: `make bench BENCH="start rest"`."""
+"""All figures, with what is aimed at: `make bench`; some of them: `make bench BENCH="start rest"`.
+
+docs/PERFORMANCE.md says how each is measured, and what came out.
+"""
 
 import argparse
 import sys
