@@ -19,7 +19,9 @@ GROWTH_KIB = 128
 
 def programs_of(stack):
     """The daemon, and the helper that starts programs for it."""
-    return [one.pid for one in stack.processes() if re.search(r"/cert-manager run\b", one.line)]
+    found = [one.pid for one in stack.processes() if re.search(r"/cert-manager run\b|^cert-manager: ", one.line)]
+    assert len(found) == 2, found
+    return found
 
 
 def memory_of(pids):

@@ -109,7 +109,7 @@ def test_account_is_bound_where_the_ca_wants_it(new_ca, new_stack):
     stack.start().wait_for_https()
     assert ca.accounts() == 1
     assert HMAC_KEY not in stack.log.text() and HMAC_KEY not in json.dumps(stack.status())
-    assert not holders_of({HMAC_KEY}, stack.processes())
+    assert not holders_of({HMAC_KEY}, stack.session())
 
 
 def test_wrong_hmac_key_is_told_and_may_be_replaced(new_ca, new_stack):

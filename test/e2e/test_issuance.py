@@ -124,7 +124,7 @@ def test_no_secret_is_in_log_processes_or_files(served):
     for use, material in served.secrets().items():
         texts = pki.traces(material)
         assert not [text for text in texts if text in served.log.text()], use
-        assert not holders_of(texts, served.processes()), use
+        assert not holders_of(texts, served.session()), use
         holders = [
             path.relative_to(served.root)
             for path in served.root.rglob("*")
@@ -146,7 +146,7 @@ def test_certbot_is_unprivileged_and_sees_no_secret(new_stack):
     }
     assert "--account" in certbot.command and "--agree-tos" not in certbot.command
     for use, material in stack.secrets().items():
-        assert not holders_of(pki.traces(material), stack.processes()), use
+        assert not holders_of(pki.traces(material), stack.session()), use
     work = stack.shared_memory
     # Only ours to change: what lies beside certbot's own folders is believed after a crash.
     assert stat.S_IMODE(work.stat().st_mode) == (0o710 if IS_ROOT else 0o700)

@@ -33,6 +33,7 @@ def kind_of(process):
         ("certbot", "certbot certonly"),
         ("nginx", "nginx: "),
         ("supervisord", "supervisord"),
+        ("log prefix", "--log-prefix"),
     ):
         if mark in process.line:
             return kind
@@ -63,7 +64,8 @@ class Search:
             for use, material in stack.secrets().items()
             for form, text in memory.pieces(material)
         ]
-        for process in stack.processes():
+        self.kinds = set()
+        for process in stack.session():
             try:
                 found = memory.find(process.pid, pieces)
             except (FileNotFoundError, ProcessLookupError):
@@ -72,6 +74,7 @@ class Search:
                 region = memory.Region(0, 0, name, frozenset())
                 content = read_proc(process.pid, name)
                 found += [memory.Find(form, region) for form, text in pieces if text in content]
+            self.kinds.add(kind_of(process))
             self._found += [
                 (kind_of(process), process.pid, one.form.split(":")[0], one) for one in found
             ]
@@ -123,6 +126,7 @@ def test_secrets_are_only_where_they_are_documented(told, ca):
         search = Search(stack, ordering=True)
         assert search.misplaced() == []
         # A search that finds nothing anywhere is none.
+        assert search.kinds >= {"cert-manager", "certbot", "nginx", "supervisord"}
         assert "certbot" in search.holders("account key")
         assert open_files(stack.daemon().pid) & open_files(certbot.pid) == set()
     finally:
@@ -166,5 +170,6 @@ def test_commands_and_another_life_leave_no_secret_behind(told):
     wait_for_rest(stack)
     search = Search(stack)
     assert search.misplaced() == []
+    assert search.kinds >= {"cert-manager", "log prefix", "nginx", "supervisord"}
     assert search.holders("TLS key") == {"cert-manager", "nginx"}
     assert search.holders("account key") == set()

@@ -6,7 +6,7 @@ import re
 import client
 import pki
 from loopback import is_listening, wait_until
-from processes import descendants
+from processes import all_processes, descendants
 
 # What must never be in a log: crashes, findings of sanitizers, and nginx in trouble.
 TROUBLE = re.compile(
@@ -73,6 +73,12 @@ class Running:
 
     def processes(self):
         return descendants(self.pid) if self.is_running else []
+
+    def session(self):
+        """All of its processes: also supervisord itself, and those whose parent has ended."""
+        below = self.processes()
+        known = {process.pid for process in below}
+        return below + [one for one in all_processes() if one.session == self.pid and one.pid not in known]
 
     def find_process(self, pattern):
         """The first process whose command line matches, or None."""

@@ -30,6 +30,9 @@ BEHIND_S = 5.0
 WARM_UP_S = 60.0
 MOST_GROWTH_KIB = 2048
 MOST_MORE_FILES = 6
+LEAST_LOOKS = 80
+
+KILL = "the daemon is killed"
 
 # What becomes of calls of the agent. One that ignores events or derives other keys is another story.
 AGENT_FAULTS = (
@@ -58,7 +61,7 @@ class Life:
             "a worker of nginx is killed": self._worker_is_killed,
             "nginx is killed": self._nginx_is_killed,
             "nginx stands still": self._nginx_stands_still,
-            "the daemon is killed": self._daemon_is_killed,
+            KILL: self._daemon_is_killed,
             "the settings are read again": self._settings_are_read,
         }
 
@@ -70,13 +73,17 @@ class Life:
         self.watch.end()
 
     def go_on(self, seconds):
-        """One trouble after the other, with a rest behind each."""
-        end = time.monotonic() + seconds
-        names = []
-        while time.monotonic() < end:
+        """One trouble after the other, with a rest behind each.
+
+        In the second half of the time the daemon lives, so that it can be seen whether it grows.
+        """
+        begin, names = time.monotonic(), []
+        while (passed := time.monotonic() - begin) < seconds:
             # Each of them comes, in an order of its own each time.
             names = names or self.random.sample(sorted(self._troubles), len(self._troubles))
             name = names.pop()
+            if name == KILL and passed > seconds / 2:
+                continue
             self.told.append(name)
             self.watch.trouble = name
             self._troubles[name](self.random.uniform(0.5, 5.0))
@@ -233,17 +240,24 @@ class Watch:
             looks.append((now - begun, int(resident[1]), files))
 
     def assert_flat(self):
-        """Medians of the time after the warm-up and of the end, of each daemon that lived for long enough."""
+        """Medians of the time after the warm-up and of the end, of each daemon that lived for long enough.
+
+        How many those were.
+        """
+        judged = 0
         for pid, (_, looks) in self.memory.items():
             warm = [look for look in looks if look[0] > WARM_UP_S]
-            if len(warm) < 80:
+            if len(warm) < LEAST_LOOKS:
                 continue
+            judged += 1
             part = len(warm) // 4
             first, last = warm[:part], warm[-part:]
             grown = _median(last, 1) - _median(first, 1)
             assert grown <= MOST_GROWTH_KIB, f"daemon {pid} has grown by {grown} KiB"
             more = _median(last, 2) - _median(first, 2)
             assert more <= MOST_MORE_FILES, f"daemon {pid} has {more} more open files"
+            print(f"daemon {pid}: {len(warm)} looks, {grown} KiB and {more} open files more at the end")
+        return judged
 
 
 def _median(looks, index):
