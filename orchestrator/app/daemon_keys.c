@@ -315,7 +315,8 @@ void daemon_examine(struct daemon *d)
         await_rest(d);
         return;
     }
-    d->unfinished_since_ms = 0;
+    if (failed == 0)
+        d->unfinished_since_ms = 0;
     if (failed == 0)
         take_examined(d, &examined);
     if (failed == 0 && d->candidate == NULL)

@@ -284,7 +284,9 @@ static int set_up(struct daemon *d, struct err *err)
 {
     if (store_init(&d->store, d->config, err) < 0 || claim_folder(d, err) < 0)
         return -1;
-    snprintf(d->last_reason, sizeof d->last_reason, "the daemon has just started");
+    snprintf(d->last_reason, sizeof d->last_reason, "%s",
+             d->goes_on ? "the settings have just been read again"
+                        : "the daemon has just started");
     d->http = http_new_loop(&d->loop, err);
     if (d->http == NULL)
         return -1;

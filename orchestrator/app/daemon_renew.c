@@ -79,6 +79,12 @@ bool daemon_follow_renew(struct daemon *d, const struct plan *plan)
 
     if (!daemon_request_is_open(request))
         return true;
+    /* Somebody writes the stored pair, for some seconds more. */
+    if (plan->action == PLAN_WAIT && d->unfinished_since_ms != 0 &&
+        d->failures[PLAN_EXAMINING] == 0) {
+        daemon_request_set(request, REQUEST_WAITING, "%s", plan->reason);
+        return true;
+    }
     if (plan->action == PLAN_WAIT) {
         d->plan_facts.forced = d->renew_repeats;
         daemon_request_set(request, REQUEST_FAILED, "%s", plan->reason);

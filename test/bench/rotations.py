@@ -60,6 +60,7 @@ class Rotations:
 def add(figures, what, rotations, load):
     figures.add(f"{what}: requests answered", load["requests"] - load["failed"])
     figures.add(f"{what}: requests failed", load["failed"], most=0)
+    figures.add(f"{what}: requests asked again", load["crossed"])
     figures.add(f"{what}: connections refused", load["refused"], most=0)
     figures.add(f"{what}: streams lost", rotations.lost, most=0)
 

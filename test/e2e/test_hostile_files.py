@@ -15,8 +15,10 @@ import subprocess
 import pki
 import pytest
 from commands import command
+from conftest import logs_of
 from loopback import wait_until
-from stack import IS_ROOT
+from rotation import serve
+from stack import IS_ROOT, Stack
 
 pytestmark = pytest.mark.skipif(not IS_ROOT, reason="makes devices, and files of others")
 
@@ -170,6 +172,42 @@ def test_in_place_of_our_files(stack, hostile):
         stack.log.wait_for("control.sock is there, and is no socket")
 
 
+def each_with_some(names, kinds, count):
+    """Of each name `count` kinds, and of each kind some names."""
+    chosen = [(name, kinds[(3 * at + k * 2) % len(kinds)]) for at, name in enumerate(names) for k in range(count)]
+    assert {kind for _, kind in chosen} == set(kinds)
+    return chosen
+
+
+@pytest.fixture(name="stored", scope="module")
+def fixture_stored(request, ca):
+    """A container that has served, and has stopped."""
+    with Stack(ca) as stack:
+        logs_of(request.node)["a container that is started again"] = stack.log
+        serve(stack)
+        stack.stop()
+        yield stack
+
+
+@pytest.mark.parametrize(("name", "kind"), each_with_some((*STATE, "promotion.lock"), KINDS, 3))
+def test_in_place_of_one_file_of_the_state_beside_good_ones(stored, tmp_path, name, kind):
+    hostile, path = Hostile(tmp_path, kind), stored.state / name
+    former, orders = stored.stored_chain()[0], stored.ledger_outcomes()
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    hostile.put(path)
+    mark = stored.log.mark()
+    try:
+        assert stored.start().wait_until_settled(mark) == former == stored.stored_chain()[0]
+        hostile.check(stored)
+        assert stored.agent.measured() == [pki.sha256(former)]
+    finally:
+        stored.stop()
+        for one in hostile.sockets:
+            one.close()
+    assert stored.ledger_outcomes() == orders
+
+
 @pytest.mark.parametrize("kind", ["fifo", "socket", "folder"])
 def test_in_place_of_the_ledger_one_order_is_left(stack, tmp_path, kind):
     hostile = Hostile(tmp_path, kind)
@@ -206,6 +244,22 @@ def test_the_pid_file_cannot_turn_signals_on_others(stack):
     finally:
         bystander.kill()
         bystander.wait()
+
+
+@pytest.mark.parametrize("kind", ["link", "hard_link", "fifo", "device", "socket", "folder", "large", "of_others"])
+def test_in_place_of_the_pid_file_nginx_is_waited_for(stack, tmp_path, kind):
+    hostile = Hostile(tmp_path, kind)
+    leaf = stack.start().wait_for_https()
+    hostile.put(stack.pid_file)
+    stack.config.write_text(stack.config.read_text().replace("nginx:", "nginx:\n  hsts_days: 3", 1))
+    os.kill(stack.daemon().pid, signal.SIGHUP)
+    stack.log.wait_for("with other settings")
+    hostile.check(stack)
+    hostile.remove(stack.pid_file)
+    stack.pid_file.write_text(f"{stack.nginx_master().pid}\n")
+    header = "strict-transport-security"
+    wait_until(lambda: header in stack.https_get("/health").headers, "nginx has been reloaded", 40)
+    assert stack.served_leaf() == leaf
 
 
 def test_a_link_in_the_webroot_shows_no_secret(served):
