@@ -253,7 +253,8 @@ static bool may_be_unfinished(const struct examine_request *request)
     clock_gettime(CLOCK_REALTIME, &now);
     rested_ms = now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000 -
                 store_changed_ns(request->store) / 1000000;
-    return rested_ms >= 0 && rested_ms < request->rest_ms; /* else the clock was set */
+    /* A server of files may have a clock that is a little ahead; else ours was set. */
+    return rested_ms > -request->rest_ms && rested_ms < request->rest_ms;
 }
 
 /* Judges what `loaded` holds; sets it aside when it must not stay. */
