@@ -30,13 +30,14 @@ static struct {
     const char *mark;
     unsigned long *count; /* one that others see, or this one's own */
     unsigned long own_count;
-    unsigned long happened;
+    unsigned long *happened; /* like count */
+    unsigned long own_happened;
     bool is_armed;
     struct fault_path *paths;
     const char *call; /* the first that failed, and its callers */
     void *frames[FRAMES_MAX];
     int frame_count;
-} faults = {.count = &faults.own_count};
+} faults = {.count = &faults.own_count, .happened = &faults.own_happened};
 
 /* What is called in here is nobody's. */
 static __thread bool is_inside __attribute__((tls_model("initial-exec")));
@@ -152,7 +153,7 @@ static bool leave_mark(const char *call)
 
     if (faults.mark == NULL)
         return true;
-    if (faults.happened > 0)
+    if (*faults.happened > 0)
         return true;
     fd = open(faults.mark, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0) {
@@ -178,13 +179,13 @@ static bool decide(const char *call, const void *caller)
     if (faults.fault.at == 0 || number < faults.fault.at ||
         (number > faults.fault.at && !faults.fault.lasting))
         return false;
-    if (faults.happened == 0) {
+    if (*faults.happened == 0) {
         faults.call = call;
         faults.frame_count = backtrace(faults.frames, FRAMES_MAX);
     }
     if (!leave_mark(call))
         return false;
-    faults.happened++;
+    ++*faults.happened;
     return true;
 }
 
@@ -226,9 +227,13 @@ void faults_arm(const struct fault *fault)
     if (faults.paths == NULL && fault->at == 0)
         faults.paths = mmap(NULL, size, PROT_READ | PROT_WRITE,
                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    /* Shared with processes that a test makes: what fails there is no failure without a reason. */
+    if (faults.happened == &faults.own_happened)
+        faults.happened = mmap(NULL, sizeof *faults.happened, PROT_READ | PROT_WRITE,
+                               MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     faults.fault = *fault;
     faults.own_count = 0;
-    faults.happened = 0;
+    *faults.happened = 0;
     faults.is_armed = true;
 }
 
@@ -254,12 +259,12 @@ unsigned long faults_counted(void)
 
 unsigned long faults_happened(void)
 {
-    return faults.happened;
+    return *faults.happened;
 }
 
 void faults_describe(int fd)
 {
-    if (faults.happened == 0)
+    if (*faults.happened == 0)
         return;
     dprintf(fd, "failed: %s, called by\n", faults.call);
     backtrace_symbols_fd(faults.frames, faults.frame_count, fd);

@@ -60,6 +60,8 @@ static void test_equal(void **state)
     SECRET_SCOPED nothing = secret_new(0);
 
     (void)state;
+    assert_true(a != NULL && same != NULL && other != NULL && shorter != NULL &&
+                nothing != NULL);
     assert_true(secret_equal(a, same));
     assert_false(secret_equal(a, other));
     assert_false(secret_equal(a, shorter));

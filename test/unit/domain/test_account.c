@@ -136,6 +136,7 @@ static void an_entry_without_our_seal_counts_as_none(void **state)
         json_object_set_new(json_array_get(json_object_get(root, "accounts"), 0),
                             members[i], json_string("https://ca.test/attacker"));
         text = json_dumps(root, 0);
+        assert_non_null(text);
         buf_clear(&f->json);
         assert_int_equal(buf_append_str(&f->json, text, &err), 0);
         expect(f, ACCOUNT_NOT_REMEMBERED, "");
