@@ -315,10 +315,10 @@ void daemon_examine(struct daemon *d)
         await_rest(d);
         return;
     }
-    if (failed == 0)
+    if (failed == 0) {
         d->unfinished_since_ms = 0;
-    if (failed == 0)
         take_examined(d, &examined);
+    }
     if (failed == 0 && d->candidate == NULL)
         failed = daemon_serve_http_only(d, &err);
     daemon_count(d, PLAN_EXAMINING, failed != 0);

@@ -115,6 +115,9 @@ class Hostile:
             shutil.rmtree(path)
         else:
             path.unlink()
+        self.close()
+
+    def close(self):
         for one in self.sockets:
             one.close()
 
@@ -133,8 +136,7 @@ KINDS = ("link", "dangling_link", "hard_link", "fifo", "device", "socket", "fold
 def fixture_hostile(request, tmp_path):
     hostile = Hostile(tmp_path, request.param)
     yield hostile
-    for one in hostile.sockets:
-        one.close()
+    hostile.close()
 
 
 def assert_ours(path, mode):
@@ -203,8 +205,7 @@ def test_in_place_of_one_file_of_the_state_beside_good_ones(stored, tmp_path, na
         assert stored.agent.measured() == [pki.sha256(former)]
     finally:
         stored.stop()
-        for one in hostile.sockets:
-            one.close()
+        hostile.close()
     assert stored.ledger_outcomes() == orders
 
 
@@ -229,17 +230,25 @@ def test_in_place_of_templates_our_own_serve(stack, tmp_path, kind):
     stack.log.wait_for("port 80 is served by our own template")
 
 
+def ask_for_a_reload_of_nginx(stack):
+    stack.config.write_text(stack.config.read_text().replace("nginx:", "nginx:\n  hsts_days: 3", 1))
+    os.kill(stack.daemon().pid, signal.SIGHUP)
+    stack.log.wait_for("with other settings")
+
+
+def go_on_with_the_pid_of_nginx(stack, timeout=20.0):
+    stack.pid_file.write_text(f"{stack.nginx_master().pid}\n")
+    header = "strict-transport-security"
+    wait_until(lambda: header in stack.https_get("/health").headers, "nginx has been reloaded", timeout)
+
+
 def test_the_pid_file_cannot_turn_signals_on_others(stack):
     stack.start().wait_for_https()
     bystander = subprocess.Popen(["sleep", "600"])
     try:
         stack.pid_file.write_text(f"{bystander.pid}\n")
-        stack.config.write_text(stack.config.read_text().replace("nginx:", "nginx:\n  hsts_days: 3", 1))
-        os.kill(stack.daemon().pid, signal.SIGHUP)
-        stack.log.wait_for("with other settings")
-        stack.pid_file.write_text(f"{stack.nginx_master().pid}\n")
-        header = "strict-transport-security"
-        wait_until(lambda: header in stack.https_get("/health").headers, "nginx has been reloaded")
+        ask_for_a_reload_of_nginx(stack)
+        go_on_with_the_pid_of_nginx(stack)
         assert bystander.poll() is None
     finally:
         bystander.kill()
@@ -251,14 +260,10 @@ def test_in_place_of_the_pid_file_nginx_is_waited_for(stack, tmp_path, kind):
     hostile = Hostile(tmp_path, kind)
     leaf = stack.start().wait_for_https()
     hostile.put(stack.pid_file)
-    stack.config.write_text(stack.config.read_text().replace("nginx:", "nginx:\n  hsts_days: 3", 1))
-    os.kill(stack.daemon().pid, signal.SIGHUP)
-    stack.log.wait_for("with other settings")
+    ask_for_a_reload_of_nginx(stack)
     hostile.check(stack)
     hostile.remove(stack.pid_file)
-    stack.pid_file.write_text(f"{stack.nginx_master().pid}\n")
-    header = "strict-transport-security"
-    wait_until(lambda: header in stack.https_get("/health").headers, "nginx has been reloaded", 40)
+    go_on_with_the_pid_of_nginx(stack, 40.0)
     assert stack.served_leaf() == leaf
 
 

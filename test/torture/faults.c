@@ -179,7 +179,7 @@ static bool decide(const char *call, const void *caller)
     if (faults.fault.at == 0 || number < faults.fault.at ||
         (number > faults.fault.at && !faults.fault.lasting))
         return false;
-    if (*faults.happened == 0) {
+    if (faults.call == NULL) {
         faults.call = call;
         faults.frame_count = backtrace(faults.frames, FRAMES_MAX);
     }
@@ -234,6 +234,7 @@ void faults_arm(const struct fault *fault)
     faults.fault = *fault;
     faults.own_count = 0;
     *faults.happened = 0;
+    faults.call = NULL;
     faults.is_armed = true;
 }
 
@@ -264,7 +265,7 @@ unsigned long faults_happened(void)
 
 void faults_describe(int fd)
 {
-    if (*faults.happened == 0)
+    if (faults.call == NULL) /* or not in this process */
         return;
     dprintf(fd, "failed: %s, called by\n", faults.call);
     backtrace_symbols_fd(faults.frames, faults.frame_count, fd);
