@@ -33,10 +33,11 @@ const char *dstack_endpoint(const struct dstack *agent)
     return well_known_sockets[0]; /* so that the error names it */
 }
 
-/* An empty body or any JSON: whoever answers otherwise is not the agent. */
+/* An empty body, an empty object, or the null of an empty message: all others are not the agent's. */
 static int read_emitted(struct dstack_call *call, const char *body, struct err *err)
 {
     json_t *root;
+    bool is_taken;
 
     (void)call;
     if (body[0] == '\0')
@@ -44,8 +45,9 @@ static int read_emitted(struct dstack_call *call, const char *body, struct err *
     root = json_loads(body, JSON_DECODE_ANY, NULL);
     if (root == NULL)
         return err_set(err, ERR_PEER, "the answer is not JSON");
+    is_taken = json_is_object(root) || json_is_null(root);
     json_decref(root);
-    return 0;
+    return is_taken ? 0 : err_set(err, ERR_PEER, "the answer is JSON, but not an object");
 }
 
 /* The string member `name` of the JSON object `body`; the caller releases *ret_root. */

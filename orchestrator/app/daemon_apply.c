@@ -179,7 +179,7 @@ static void note_served(struct daemon *d, const struct apply_flow *flow)
     d->served_secret = secret;
     d->nginx_master = nginx_master(d->config);
     if (flow->emitted)
-        d->look_at_ms = 0; /* an agent may take an event and not keep it */
+        daemon_look_closely(d);
     d->plan_facts.disturbed = false;
     d->plan_facts.repair = false;
     memcpy(d->live_chain, flow->live_chain, sizeof d->live_chain);
@@ -219,8 +219,7 @@ static void note_failure(struct daemon *d, const struct apply_flow *flow,
                          const struct err *err)
 {
     daemon_retry_later(d, activity_of(d), err, pace_of(d, flow));
-    d->look_at_ms =
-        0; /* of an event that is not ours it has heard, and could not say so */
+    daemon_look_closely(d); /* of an event that is not ours it may have heard */
     if (d->served != NULL && flow->outcome != APPLY_NOTHING)
         note_attestation(d, flow, err);
     else if (flow->outcome == APPLY_BACK)

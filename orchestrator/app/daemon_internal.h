@@ -111,6 +111,7 @@ struct daemon {
     char last_event[JOURNAL_LEAF_SIZE]; /* by our own record of this boot, "" for none */
     pid_t nginx_master;                 /* when it was applied last */
     uint64_t look_at_ms;                /* whether that is still so */
+    unsigned looks_close;               /* since an event of ours */
     unsigned outdone;                   /* how often by another program's event */
     uint64_t outdone_at_ms;
     char outdone_by[JOURNAL_LEAF_SIZE];
@@ -445,6 +446,8 @@ void daemon_lose_attestation(struct daemon *d);
 /* ---- daemon_look.c ---- */
 
 bool daemon_is_look_due(struct daemon *d);
+/* At once, and again soon. */
+void daemon_look_closely(struct daemon *d);
 void daemon_start_look(struct daemon *d);
 
 /* ---- daemon_issue.c ---- */

@@ -15,6 +15,8 @@
 enum {
     LOOK_PERIOD_MS = 60 * 1000,
     LOOK_EARLY_MS = 1000,
+    LOOK_AGAIN_MS = 2 * 1000,
+    LOOKS_CLOSE = 5,                    /* each after twice the time: 2, 4, 8, 16, 32 s */
     VERSION_PERIOD_MS = 60 * 60 * 1000, /* agents are updated */
     VERSION_RETRY_MS = 10 * 60 * 1000,
     /* Events cannot be taken back: with a program that makes its own again and again there is no race. */
@@ -78,7 +80,9 @@ static void judge_event(struct daemon *d, const struct look_flow *look)
         err_set(&d->why_not, ERR_PEER,
                 "the agent's event log has none, or its last one names no leaf");
     else
-        err_set(&d->why_not, ERR_PEER, "another program has made one for leaf %s",
+        err_set(&d->why_not, ERR_PEER,
+                "the last one names leaf %s; another program has made it, or the agent "
+                "has not kept ours",
                 look->last);
     memcpy(d->last_event, look->last, sizeof d->last_event);
     d->plan_facts.retry_at_ms[PLAN_MEASURING] = answer_at_ms(d, look->last);
@@ -100,11 +104,28 @@ static void tell(struct daemon *d, const struct look_flow *look)
         daemon_uptime_ms(d) + (look->told_version ? VERSION_PERIOD_MS : VERSION_RETRY_MS);
 }
 
+/*
+ * Behind an event of ours soon again: an agent may take one and not keep it, or make one late that was
+ * given up, and may not show its log just then.
+ */
+static uint64_t next_look_ms(struct daemon *d)
+{
+    if (d->looks_close == LOOKS_CLOSE)
+        return LOOK_PERIOD_MS;
+    return (uint64_t)LOOK_AGAIN_MS << d->looks_close++;
+}
+
+void daemon_look_closely(struct daemon *d)
+{
+    d->look_at_ms = 0;
+    d->looks_close = 0;
+}
+
 static void on_look_done(void *owner, const struct err *err)
 {
     struct daemon *d = owner;
 
-    d->look_at_ms = daemon_uptime_ms(d) + LOOK_PERIOD_MS;
+    d->look_at_ms = daemon_uptime_ms(d) + next_look_ms(d);
     malloc_trim(0); /* the agent's log was read whole, and each event makes it longer */
     if (err == NULL) {
         tell(d, &d->flow.look);

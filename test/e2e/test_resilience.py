@@ -26,6 +26,7 @@ from test_failures import (
 )
 
 STOP_LIMIT_S = 8  # docker stop gives 10
+SOON_S = 20  # well before the next look that is taken every minute
 # Workers of a master that was killed give its ports back a moment later; nginx tries again until then.
 KILLED = (
     r"exited: (nginx|cert-manager) \(terminated by SIGKILL; not expected\)"
@@ -327,6 +328,18 @@ def test_agent_slow_to_emit_is_not_asked_again_meanwhile(stack):
     assert stack.start().wait_until_settled() == leaf
     assert stack.agent.state()["emit_peak_abandoned"] == 1
     assert stack.agent.measured() == [pki.sha256(leaf)]
+
+
+def test_event_that_an_agent_says_to_have_made_and_has_not(stack):
+    """Found out soon, also by a log that is not shown in the first moments, and made good."""
+    leaf = put_good_pair(stack)
+    stack.agent.fault(preset="emit-ignored", times=1)
+    unseen = stack.agent.fault(preset="unavailable", method="Info")
+    assert stack.start().wait_until_settled() == leaf
+    assert stack.agent.measured() == []
+    stack.agent.clear(fault=unseen)
+    wait_until(lambda: stack.agent.measured() == [pki.sha256(leaf)], "it is measured", SOON_S)
+    wait_until(lambda: stack.status()["measurement"]["attested"], "the status tells it")
 
 
 def test_event_that_comes_about_after_it_was_given_up_is_not_emitted_twice(stack):

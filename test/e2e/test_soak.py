@@ -22,7 +22,7 @@ def test_invariants_hold_whatever_fails(new_ca, new_stack):
     print(f"SOAK_SEED={seed}")
     ca = new_ca(newer=True, validity_s=LIFE_S, has_door=True, rejected_nonces=2)
     ca.hurry(after_s=RENEWED_AFTER_S)
-    # With a limit the ledger keeps what counts against it.
+    # More than the hour brings.
     settings = {"acme.limit_certificates": "5000/1h", "acme.limit_failures": "5000/1h"}
     stack = new_stack(ca, certbot=NEWER_CERTBOT, settings=settings)
     stack.expected_trouble = EXPECTED

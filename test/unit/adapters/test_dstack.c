@@ -290,6 +290,14 @@ static void serve(struct fixture *f, const struct server_script *scripts)
     f->server = server_start(&options);
 }
 
+/* Before another one takes its place. */
+static void serve_no_more(struct fixture *f)
+{
+    dstack_call_done(&f->call);
+    server_stop(f->server);
+    f->server = NULL;
+}
+
 static void get_key(struct fixture *f)
 {
     f->ended = (struct ended){0};
@@ -342,20 +350,32 @@ static void a_key_is_asked_for(void **state)
     assert_int_equal(server_requests(f->server), 1);
 }
 
+/* As agents of several versions answer. */
 static void an_event_is_emitted(void **state)
 {
-    static const struct server_script scripts[] = {
-        {.path = "/EmitEvent", .answer = ANSWER_OK("0")}, {0}};
+    static const struct server_script scripts[][2] = {
+        {{.path = "/EmitEvent", .answer = ANSWER_OK("0")}},
+        {{.path = "/EmitEvent",
+          .answer = ANSWER_TO_END("200 OK", "{}"),
+          .ending = SERVER_CLOSES}},
+        {{.path = "/EmitEvent",
+          .answer = ANSWER_TO_END("200 OK", "null"),
+          .ending = SERVER_CLOSES}},
+    };
     struct fixture *f = *state;
 
-    serve(f, scripts);
-    dstack_emit_event(&f->call, &f->agent, "New TLS Certificate", "3031", ended_done,
-                      &f->ended);
-    loop_run_until(f->loop, ended_once, &f->ended);
-    ended_assert_ok(&f->ended);
-    assert_last_request(f, "POST /EmitEvent HTTP/1.1\r\n",
-                        "{\"event\":\"New TLS Certificate\",\"payload\":\"3031\"}");
-    assert_int_equal(server_requests(f->server), 1);
+    for (size_t i = 0; i < sizeof scripts / sizeof scripts[0]; i++) {
+        f->ended = (struct ended){0};
+        serve(f, scripts[i]);
+        dstack_emit_event(&f->call, &f->agent, "New TLS Certificate", "3031", ended_done,
+                          &f->ended);
+        loop_run_until(f->loop, ended_once, &f->ended);
+        ended_assert_ok(&f->ended);
+        assert_last_request(f, "POST /EmitEvent HTTP/1.1\r\n",
+                            "{\"event\":\"New TLS Certificate\",\"payload\":\"3031\"}");
+        assert_int_equal(server_requests(f->server), 1);
+        serve_no_more(f);
+    }
 }
 
 /* Sent twice it would be in the log twice. */
@@ -391,18 +411,30 @@ static void an_event_has_more_patience(void **state)
 /* Whoever listens there instead of the agent has not measured anything. */
 static void an_event_is_not_taken_for_emitted_by_any_answer(void **state)
 {
-    static const struct server_script scripts[] = {
-        {.path = "/EmitEvent",
-         .answer = ANSWER_TO_END("200 OK", "<html>welcome</html>"),
-         .ending = SERVER_CLOSES},
-        {0}};
+    static const struct {
+        struct server_script scripts[2];
+        const char *problem;
+    } cases[] = {
+        {{{.path = "/EmitEvent",
+           .answer = ANSWER_TO_END("200 OK", "<html>welcome</html>"),
+           .ending = SERVER_CLOSES}},
+         ": EmitEvent: the answer is not JSON"},
+        {{{.path = "/EmitEvent",
+           .answer = ANSWER_TO_END("200 OK", "[\"welcome\"]"),
+           .ending = SERVER_CLOSES}},
+         ": EmitEvent: the answer is JSON, but not an object"},
+    };
     struct fixture *f = *state;
 
-    serve(f, scripts);
-    dstack_emit_event(&f->call, &f->agent, "New TLS Certificate", "3031", ended_done,
-                      &f->ended);
-    loop_run_until(f->loop, ended_once, &f->ended);
-    ended_assert_failed(&f->ended, ERR_PEER, ": EmitEvent: the answer is not JSON");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        f->ended = (struct ended){0};
+        serve(f, cases[i].scripts);
+        dstack_emit_event(&f->call, &f->agent, "New TLS Certificate", "3031", ended_done,
+                          &f->ended);
+        loop_run_until(f->loop, ended_once, &f->ended);
+        ended_assert_failed(&f->ended, ERR_PEER, cases[i].problem);
+        serve_no_more(f);
+    }
 }
 
 static void the_information_is_asked_for(void **state)
