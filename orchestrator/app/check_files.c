@@ -5,6 +5,7 @@
 #include "app/sandbox.h"
 #include "base/fs.h"
 #include "base/text.h"
+#include "domain/nginx_conf.h"
 #include "domain/preflight.h"
 #include "flows/examine.h"
 
@@ -171,10 +172,10 @@ static void check_private(struct check *check, const char *what, const char *pat
     verdicts_advise(check->verdicts, "chmod 600 %s", path);
 }
 
-/* It names programs that run as root, hooks among them. */
-static void check_settings_file(struct check *check)
+/* Who can change it can have root do what it `says`. */
+static void check_unchangeable(struct check *check, const char *what, const char *path,
+                               const char *says)
 {
-    const char *path = check->config->file;
     struct stat status;
     bool others_own;
     bool others_write;
@@ -187,11 +188,26 @@ static void check_settings_file(struct check *check)
     if (!others_own && !others_write)
         return;
     verdicts_add(check->verdicts, VERDICT_WARNING, "files",
-                 "the settings: others than root can change %s (user %u, group %u, mode "
-                 "%04o), which names programs that run as root",
-                 path, (unsigned)status.st_uid, (unsigned)status.st_gid,
-                 (unsigned)(status.st_mode & 07777));
+                 "%s: others than root can change %s (user %u, group %u, mode %04o), "
+                 "which says what root %s",
+                 what, path, (unsigned)status.st_uid, (unsigned)status.st_gid,
+                 (unsigned)(status.st_mode & 07777), says);
     verdicts_advise(check->verdicts, "chown root %s; chmod go-w %s", path, path);
+}
+
+static void check_what_root_obeys(struct check *check)
+{
+    const struct config *config = check->config;
+    const char *const templates[] = {"base.conf.tmpl", nginx_conf_https_template(config)};
+    char path[FS_PATH_MAX];
+    struct err ignored = ERR_INIT;
+
+    check_unchangeable(check, "the settings", config->file, "runs, as hooks");
+    check_unchangeable(check, "nginx.conf", config->nginx.conf, "does as nginx's master");
+    for (size_t i = 0; i < sizeof templates / sizeof templates[0]; i++) {
+        if (fs_join(path, config->nginx.templates, templates[i], &ignored) == 0)
+            check_unchangeable(check, "nginx.templates", path, "does as nginx's master");
+    }
 }
 
 static void check_named_files(struct check *check)
@@ -278,7 +294,7 @@ void check_files(struct check *check)
     if (clock.hint[0] != '\0')
         verdicts_advise(check->verdicts, "%s", clock.hint);
     check_folders(check);
-    check_settings_file(check);
+    check_what_root_obeys(check);
     check_named_files(check);
     check_health_file(check);
     check_hooks(check);

@@ -245,13 +245,16 @@ def test_foreign_pair_and_readable_key_are_warnings(stack):
     assert state_of(stack.tls) == before
 
 
-def test_settings_that_others_may_change_are_a_warning(served):
+@pytest.mark.parametrize("name", ["settings", "nginx.conf", "base.conf.tmpl", "https.conf.tmpl"])
+def test_what_root_obeys_and_others_may_change_is_a_warning(served, name):
+    path = {"settings": served.config, "nginx.conf": served.folder["nginx"] / "nginx.conf"}.get(name)
+    path = path or served.folder["templates"] / name
     assert "files" not in check(served, "--offline")[1]
-    served.config.chmod(0o666)
+    path.chmod(0o666)
     code, rows = check(served, "--offline")
-    served.config.chmod(0o644)
+    path.chmod(0o644)
     assert code == OK and verdicts(rows, "files") == ["warning"]
-    assert f"others than root can change {served.config}" in rows["files"][0]["text"]
+    assert f"others than root can change {path}" in rows["files"][0]["text"]
     assert "chmod go-w" in rows["files"][0]["hint"]
 
 

@@ -6,6 +6,7 @@ bytes, mode and owner.
 """
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -220,14 +221,13 @@ def test_in_place_of_the_ledger_one_order_is_left(stack, tmp_path, kind):
     assert stack.ledger_outcomes() == ["issued"]
 
 
-@pytest.mark.parametrize("kind", ["fifo", "device", "socket", "folder", "large", "dangling_link"])
-def test_in_place_of_templates_our_own_serve(stack, tmp_path, kind):
-    hostile = Hostile(tmp_path, kind)
+def test_in_place_of_templates_our_own_serve(stack, hostile):
     names = ("base.conf.tmpl", "https.conf.tmpl")
     stack.alter_image = lambda: [hostile.put(stack.folder["templates"] / name) for name in names]
     stack.start().wait_for_https()
     assert stack.https_get("/health").status == 200
     stack.log.wait_for("port 80 is served by our own template")
+    hostile.check(stack)
 
 
 def ask_for_a_reload_of_nginx(stack):
@@ -286,16 +286,44 @@ def test_a_link_in_the_webroot_shows_no_secret(served):
         assert answer.status in (403, 404), name
 
 
-@pytest.mark.parametrize("kind", ["fifo", "device", "socket", "folder", "dangling_link"])
-def test_in_place_of_the_settings_file_the_start_is_refused(stack, tmp_path, kind):
-    hostile = Hostile(tmp_path / "victims", kind)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("link", "folder")])
+@pytest.mark.parametrize("name", [".well-known", ".well-known/acme-challenge"])
+def test_in_place_of_the_challenge_folder_orders_wait(stack, ca, tmp_path, name, kind):
+    """Links to a folder: test_resilience.py."""
+    hostile, path, mark = Hostile(tmp_path, kind), stack.folder["webroot"] / name, ca.log.mark()
+    stack.alter_image = lambda: hostile.put(path)
+    stack.start().wait_for_http()
+    stack.log.wait_for(f"ERROR - .*{re.escape(str(path))}.*not a folder")
+    hostile.check(stack)
+    assert ca.orders(mark) == 0 and stack.served_leaf() is None
+    hostile.remove(path)
+    stack.wait_for_https()
+    assert ca.orders(mark) == 1
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o700, 0])
+def test_challenge_folder_of_others_serves_all_the_same(stack, mode):
+    folder = stack.folder["webroot"] / ".well-known/acme-challenge"
+
+    def put():
+        folder.mkdir(parents=True)
+        for path in (folder, folder.parent):
+            os.chown(path, 4711, 4712)
+            path.chmod(mode)
+
+    stack.alter_image = put
+    stack.start().wait_for_https()
+
+
+def test_in_place_of_the_settings_file_the_start_is_refused(stack, tmp_path, hostile):
+    hostile.folder = tmp_path / "victims"
     hostile.folder.mkdir()
     path = tmp_path / "config.yaml"
     hostile.put(path)
     said = command(stack.prepare(), "run", "--config", path)
-    assert said.code == UNUSABLE_SETTING and f"settings file {path}" in said.out
-    if kind == "socket":
-        hostile.sockets[0].close()
+    assert said.code == UNUSABLE_SETTING and str(path) in said.out
+    assert SECRET_TEXT.split()[-1] not in said.out + said.err
+    hostile.check(stack)
 
 
 @pytest.mark.parametrize("kind", ["fifo", "device", "socket", "folder", "large"])
