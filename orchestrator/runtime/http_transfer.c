@@ -386,10 +386,15 @@ static int check_ca_bundle(struct transfer *transfer, const char *path)
 {
     struct stat status;
 
-    if (path == NULL || stat(path, &status) < 0 || S_ISREG(status.st_mode))
-        return 0; /* what is missing, libcurl says */
-    return err_set(&transfer->err, ERR_CONFIG, "%s: %s: not a regular file",
-                   transfer->target, path);
+    if (path == NULL)
+        return 0;
+    if (stat(path, &status) < 0)
+        return err_set(&transfer->err, ERR_CONFIG, "%s: %s: %s", transfer->target, path,
+                       strerror(errno));
+    if (!S_ISREG(status.st_mode))
+        return err_set(&transfer->err, ERR_CONFIG, "%s: %s: not a regular file",
+                       transfer->target, path);
+    return 0;
 }
 
 int transfer_prepare(struct transfer *transfer, const struct http_request *request)

@@ -21,6 +21,7 @@
 enum {
     STAT_MAX_BYTES = 4096,
     POLL_MS = 50,
+    BLIND_MAX = 100,     /* looks */
     KILL_WAIT_MS = 5000, /* SIGKILL needs no time, unless it was not allowed */
 };
 
@@ -199,6 +200,11 @@ static void on_timer(void *owner)
 
     if (!find(&orphan->name, &status)) {
         on_gone(orphan);
+        return;
+    }
+    /* Without it only its first process would be told. It is shown again soon, or never. */
+    if (status.state == '?' && orphan->blind++ < BLIND_MAX) {
+        timer_set(&orphan->timer, POLL_MS);
         return;
     }
     /* A group that it does not lead is not its own: then a signal is for it alone. */

@@ -47,6 +47,7 @@ struct orphan {
     int state;
     uint64_t deadline_ms; /* of the state, on the loop's clock */
     pid_t group;          /* that it leads; 0 when it leads none, or was not seen alive */
+    unsigned blind;       /* how often it could not be looked at */
     bool running;
     bool canceled;
     bool timed_out;

@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
@@ -164,11 +165,22 @@ int close(int fd)
     return result;
 }
 
+/* It is handed back through a pipe from which libuv has just read, so that there is room: what cannot fail. */
+static bool hands_back_lock_of_libuv(size_t len, void *caller)
+{
+    Dl_info info;
+
+    return len == 1 && dladdr(caller, &info) != 0 &&
+           strstr(info.dli_fname, "/libuv.so") != NULL;
+}
+
 ssize_t write(int fd, const void *bytes, size_t len)
 {
     static ssize_t (*real)(int, const void *, size_t);
 
     FIND_REAL(write);
+    if (hands_back_lock_of_libuv(len, CALLER))
+        return real(fd, bytes, len);
     faults_note_written(bytes, len);
     FAIL_WHEN_DUE(FAULT_SYSTEM, "write", -1, ENOSPC);
     FAIL_WHEN_DUE(FAULT_INTERRUPTED, "write", -1, EINTR);

@@ -1,5 +1,6 @@
 #include "adapters/certbot_internal.h"
 
+#include "support/child.h"
 #include "support/loop.h"
 #include "support/names.h"
 #include "support/pki.h"
@@ -18,7 +19,6 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -171,14 +171,6 @@ static struct process_name start_shell(const char *script)
 }
 
 /* Which signal ended it. */
-static int end_of(const struct process_name *name)
-{
-    int status = 0;
-
-    assert_int_equal(waitpid(name->pid, &status, 0), name->pid);
-    return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
-}
-
 /* ---- taking over ---- */
 
 static void begin(struct fixture *f)
@@ -324,7 +316,7 @@ static void test_running_one_is_waited_for(void **state)
     name = start_shell(script);
     put_run(f->work, &name);
     take_over(f);
-    assert_int_equal(end_of(&name), 0);
+    assert_int_equal(child_end(name.pid), 0);
     assert_taken_over(f, f->work);
 }
 
@@ -337,7 +329,7 @@ static void test_hanging_one_is_ended(void **state)
     put_run(f->work, &name);
     take_over(f);
     ended_assert_failed(&f->ended, ERR_TIMEOUT, "not finished within 200 ms");
-    assert_int_equal(end_of(&name), SIGTERM);
+    assert_int_equal(child_end(name.pid), SIGTERM);
     assert_false(f->certbot.ran);
     assert_false(fs_exists(f->work));
 }
@@ -351,7 +343,7 @@ static void test_hanging_one_that_has_the_chain(void **state)
     put_run(f->work, &name);
     put_chain(f->work);
     take_over(f);
-    assert_int_equal(end_of(&name), SIGTERM);
+    assert_int_equal(child_end(name.pid), SIGTERM);
     assert_taken_over(f, f->work);
 }
 
@@ -400,7 +392,7 @@ static void test_cancel_ends_it(void **state)
     certbot_cancel(&f->certbot);
     loop_run(f->loop);
     ended_assert_failed(&f->ended, ERR_CANCELED, "canceled");
-    assert_int_equal(end_of(&name), SIGTERM);
+    assert_int_equal(child_end(name.pid), SIGTERM);
     assert_int_equal(f->certbot.chain_pem.len, 0);
     assert_false(fs_exists(f->work));
 }
@@ -417,7 +409,7 @@ static void test_cancel_keeps_a_chain(void **state)
     certbot_cancel(&f->certbot);
     loop_run(f->loop);
     ended_assert_failed(&f->ended, ERR_CANCELED, "canceled");
-    assert_int_equal(end_of(&name), SIGTERM);
+    assert_int_equal(child_end(name.pid), SIGTERM);
     assert_string_equal(buf_str(&f->certbot.chain_pem), LEAF REST);
     assert_true(fs_exists(f->work));
 }
@@ -433,7 +425,7 @@ static void test_run_for_something_else_is_ended(void **state)
     put_chain(f->work);
     put_record(f->work, &name, "other.example.test");
     take_over(f);
-    assert_int_equal(end_of(&name), SIGTERM);
+    assert_int_equal(child_end(name.pid), SIGTERM);
     assert_nothing_of_use(f);
 }
 
@@ -455,7 +447,7 @@ static void test_number_of_another_process(void **state)
     assert_nothing_of_use(f);
     assert_true(process_name_lives(&other));
     kill(other.pid, SIGKILL);
-    assert_int_equal(end_of(&other), SIGKILL);
+    assert_int_equal(child_end(other.pid), SIGKILL);
 }
 
 static void test_records_that_are_none(void **state)
@@ -591,7 +583,7 @@ static void test_folder_of_somebody_else(void **state)
         assert_true(process_name_lives(&name));
     }
     kill(name.pid, SIGKILL);
-    assert_int_equal(end_of(&name), SIGKILL);
+    assert_int_equal(child_end(name.pid), SIGKILL);
     if (geteuid() != 0)
         skip();
 }
@@ -693,7 +685,7 @@ static void test_clean_up_leaves_the_rest(void **state)
     assert_true(fs_exists(f->memory)); /* it still runs */
     assert_true(process_name_lives(&name));
     kill(name.pid, SIGKILL);
-    assert_int_equal(end_of(&name), SIGKILL);
+    assert_int_equal(child_end(name.pid), SIGKILL);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)

@@ -168,6 +168,7 @@ static void secrets_are_not_shown(void **state)
         show(&config, false, &text);
         shown = config_show_json(&config, false);
         json = json_dumps(shown, 0);
+        assert_non_null(json);
         assert_null(strstr(buf_str(&text), "do-not-show-me"));
         assert_null(strstr(json, "do-not-show-me"));
         assert_non_null(strstr(buf_str(&text), i == 0 ? "# EKM_SHARED_SECRET: not shown"

@@ -136,6 +136,7 @@ static void assert_refused(const char *pem, const char *says)
     struct err err = ERR_INIT;
     EVP_PKEY *key = NULL;
 
+    assert_non_null(secret);
     assert_int_equal(keys_from_pem(secret, &key, &err), -1);
     assert_null(key);
     assert_int_equal(err.kind, ERR_CRYPTO);
@@ -151,6 +152,7 @@ static void assert_accepted(const char *pem, const EVP_PKEY *wanted)
     struct err err = ERR_INIT;
     EVP_PKEY *key = NULL;
 
+    assert_non_null(secret);
     if (keys_from_pem(secret, &key, &err) < 0)
         fail_msg("%s", err.message);
     assert_true(keys_same(key, wanted));
@@ -310,6 +312,7 @@ static void large_files_are_refused_unread(void **state)
     EVP_PKEY *key = NULL;
 
     (void)state;
+    assert_non_null(pem);
     assert_int_equal(keys_from_pem(pem, &key, &err), -1);
     assert_int_equal(err.kind, ERR_CRYPTO);
     assert_non_null(strstr(err.message, "16385 bytes"));
@@ -324,6 +327,7 @@ static void zero_bytes_are_refused(void **state)
     struct err err = ERR_INIT;
     EVP_PKEY *key = NULL;
 
+    assert_non_null(longer);
     memcpy(longer->bytes, pem, strlen(pem));
     assert_int_equal(keys_from_pem(longer, &key, &err), -1);
     assert_int_equal(err.kind, ERR_CRYPTO);

@@ -1,5 +1,6 @@
 #include "runtime/orphan.h"
 
+#include "support/child.h"
 #include "support/loop.h"
 
 #include <errno.h>
@@ -12,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -52,14 +52,6 @@ static struct process_name start_shell(const char *script)
 }
 
 /* Which signal ended it. */
-static int end_of(pid_t pid)
-{
-    int status = 0;
-
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
-}
-
 static void wait_until_dead(const struct process_name *name)
 {
     for (int i = 0; i < 30000 && process_name_lives(name); i++)
@@ -139,7 +131,7 @@ static void test_one_that_was_not_reaped_is_gone(void **state)
     assert_true(process_name_lives(&name));
     kill(name.pid, SIGKILL);
     wait_until_dead(&name);
-    assert_int_equal(end_of(name.pid), SIGKILL);
+    assert_int_equal(child_end(name.pid), SIGKILL);
 }
 
 /* ---- waiting ---- */
@@ -152,7 +144,7 @@ static void test_it_ends_by_itself(void **state)
     watch(&watched, *state, &name, patient);
     loop_run(*state);
     ended_assert_ok(&watched.ended);
-    assert_int_equal(end_of(name.pid), 0);
+    assert_int_equal(child_end(name.pid), 0);
     orphan_cancel(&watched.orphan);
 }
 
@@ -161,7 +153,7 @@ static void test_it_has_ended_long_ago(void **state)
     struct process_name name = start_shell("echo");
     struct watched watched;
 
-    assert_int_equal(end_of(name.pid), 0);
+    assert_int_equal(child_end(name.pid), 0);
     watch(&watched, *state, &name, (struct orphan_limits){.timeout_ms = 0});
     loop_run(*state);
     ended_assert_ok(&watched.ended);
@@ -183,7 +175,7 @@ static void test_another_process_has_its_number(void **state)
     ended_assert_failed(&watched.ended, ERR_CANCELED, "canceled");
     assert_true(process_name_lives(&name));
     kill(name.pid, SIGKILL);
-    assert_int_equal(end_of(name.pid), SIGKILL);
+    assert_int_equal(child_end(name.pid), SIGKILL);
 }
 
 /* ---- ending it ---- */
@@ -197,7 +189,7 @@ static void test_time_out(void **state)
           (struct orphan_limits){.timeout_ms = 300, .term_grace_ms = 20000});
     loop_run(*state);
     ended_assert_failed(&watched.ended, ERR_TIMEOUT, "not finished within 300 ms");
-    assert_int_equal(end_of(name.pid), SIGTERM);
+    assert_int_equal(child_end(name.pid), SIGTERM);
 }
 
 /* The time counts from its start, and not from the start of the watch. */
@@ -213,7 +205,7 @@ static void test_time_that_is_over_already(void **state)
     assert_int_equal(watched.orphan.deadline_ms, uv_now(*state));
     loop_run(*state);
     ended_assert_failed(&watched.ended, ERR_TIMEOUT, "not finished within 300 ms");
-    assert_int_equal(end_of(name.pid), SIGTERM);
+    assert_int_equal(child_end(name.pid), SIGTERM);
 }
 
 static void test_one_that_ignores_sigterm(void **state)
@@ -226,7 +218,7 @@ static void test_one_that_ignores_sigterm(void **state)
           (struct orphan_limits){.timeout_ms = 0, .term_grace_ms = 50});
     loop_run(*state);
     ended_assert_failed(&watched.ended, ERR_TIMEOUT, "not finished");
-    assert_int_equal(end_of(name.pid), SIGKILL);
+    assert_int_equal(child_end(name.pid), SIGKILL);
 }
 
 static void test_cancel(void **state)
@@ -240,7 +232,7 @@ static void test_cancel(void **state)
     assert_int_equal(watched.ended.times, 0);
     loop_run(*state);
     ended_assert_failed(&watched.ended, ERR_CANCELED, "canceled");
-    assert_int_equal(end_of(name.pid), SIGTERM);
+    assert_int_equal(child_end(name.pid), SIGTERM);
     orphan_cancel(&watched.orphan);
 }
 
@@ -250,15 +242,13 @@ static void test_its_group_is_ended(void **state)
     struct process_name name =
         start_shell("sh -c 'trap \"\" TERM; echo; exec sleep 1000 >/dev/null' & wait");
     struct watched watched;
-    pid_t other;
 
     watch(&watched, *state, &name,
           (struct orphan_limits){.timeout_ms = 0, .term_grace_ms = 20000});
     loop_run(*state);
     ended_assert_failed(&watched.ended, ERR_TIMEOUT, "not finished");
-    assert_int_equal(end_of(name.pid), SIGTERM);
-    other = waitpid(-name.pid, NULL, 0); /* adopted by this process */
-    assert_true(other > 1);
+    assert_int_equal(child_end(name.pid), SIGTERM);
+    assert_int_equal(child_end(-name.pid), SIGKILL); /* adopted by this process */
     assert_int_equal(kill(-name.pid, 0), -1);
 }
 
@@ -280,7 +270,7 @@ static void test_the_group_of_others_is_left_alone(void **state)
           (struct orphan_limits){.timeout_ms = 0, .term_grace_ms = 20000});
     loop_run(*state);
     ended_assert_failed(&watched.ended, ERR_TIMEOUT, "not finished");
-    assert_int_equal(end_of(pid), SIGTERM);
+    assert_int_equal(child_end(pid), SIGTERM);
 }
 
 static int group_setup(void **state)

@@ -17,6 +17,9 @@ int loop_teardown(void **state);
 #define loop_test(function)                                                              \
     cmocka_unit_test_setup_teardown(function, loop_setup, loop_teardown)
 
+/* For how long a test waits for anything: 30 s, or LOOP_LIMIT_MS. */
+unsigned loop_limit_ms(void);
+
 /* Until nothing is left to wait for; fails the test when that takes longer than 30 s. */
 void loop_run(uv_loop_t *loop);
 
