@@ -191,6 +191,11 @@ static void a_server_that_is_silent_costs_no_more_than_the_limit(void **state)
     assert_in_range(uv_now(*state) - begin_ms, 0, CAA_LOOKUP_MS + 1000);
 }
 
+static bool is_asked(void *server)
+{
+    return ((struct dns_server *)server)->asked > 0;
+}
+
 static void a_canceled_look_up_ends_at_once(void **state)
 {
     struct story story = {.server = {.records = none, .silent = true}};
@@ -200,8 +205,7 @@ static void a_canceled_look_up_ends_at_once(void **state)
 
     dns_server_start(&story.server, *state);
     caa_lookup_start(&story.lookup, &request, ended_done, &story.ended);
-    while (story.server.asked == 0)
-        uv_run(*state, UV_RUN_ONCE);
+    loop_run_until(*state, is_asked, &story.server);
     caa_lookup_cancel(&story.lookup);
     caa_lookup_cancel(&story.lookup);
     dns_server_stop(&story.server);

@@ -357,10 +357,23 @@ static void a_test_that_cannot_be_run_is_no_refusal(void **state)
 
 /* ---- cancel ---- */
 
+struct moment {
+    struct nginx_compose *compose;
+    enum nginx_level level;
+};
+
+static bool is_at_work(void *moment)
+{
+    const struct moment *m = moment;
+
+    return m->compose->level == m->level && process_pid(&m->compose->test.process) != 0;
+}
+
 static void wait_for_the_child(struct nginx_fixture *f, enum nginx_level level)
 {
-    while (f->compose.level != level || process_pid(&f->compose.test.process) == 0)
-        uv_run(f->loop, UV_RUN_ONCE);
+    struct moment moment = {&f->compose, level};
+
+    loop_run_until(f->loop, is_at_work, &moment);
 }
 
 static void expect_canceled(struct nginx_fixture *f)

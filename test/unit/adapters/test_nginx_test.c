@@ -332,6 +332,11 @@ static void a_test_has_an_end(void **state)
     assert_false(fs_exists(f->refused));
 }
 
+static bool is_at_work(void *fixture)
+{
+    return process_pid(&((struct nginx_fixture *)fixture)->test.process) != 0;
+}
+
 static void a_test_is_canceled(void **state)
 {
     const struct buf site = fixture_literal("");
@@ -344,8 +349,7 @@ static void a_test_is_canceled(void **state)
     loop_run(f->loop);
     ended_assert_failed(&f->ended, ERR_CANCELED, "");
     start_test(f, &files);
-    while (process_pid(&f->test.process) == 0)
-        uv_run(f->loop, UV_RUN_ONCE);
+    loop_run_until(f->loop, is_at_work, f);
     assert_true(fs_exists(f->mirror));
     nginx_test_cancel(&f->test);
     nginx_test_cancel(&f->test);

@@ -2,6 +2,7 @@
 
 #include "base/fs.h"
 #include "runtime/spawn.h"
+#include "support/child.h"
 #include "support/loop.h"
 
 #include <errno.h>
@@ -128,11 +129,8 @@ static int end_helper(void **state)
 /* Waits for a descendant and says which signal has ended it. */
 static int end_of_descendant(pid_t pid)
 {
-    int status = 0;
-
     assert_true(pid > 1);
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    return child_end(pid);
 }
 
 /* ---- what the child gets ---- */
