@@ -95,13 +95,13 @@ static void log_plan(struct daemon *d, const struct plan *plan)
  * Somebody else may have written default.conf while a flow was at work: then the watch has said so
  * when nothing could be done about it. And an nginx that is starting is told soon.
  */
-static uint64_t until_next_look(struct daemon *d, uint64_t planned_ms)
+static uint64_t until_awakening(struct daemon *d, uint64_t planned_ms)
 {
     bool overwritten = d->served != NULL && !d->site.running &&
                        !d->plan_facts.disturbed && !site_is_intact(&d->site);
     bool untold = d->served == NULL && d->unread;
 
-    planned_ms = daemon_until_deadline(d, planned_ms);
+    planned_ms = daemon_until_look(d, daemon_until_deadline(d, planned_ms));
     return (overwritten || untold) && planned_ms > SECOND_LOOK_MS ? SECOND_LOOK_MS
                                                                   : planned_ms;
 }
@@ -156,7 +156,7 @@ void daemon_proceed(struct daemon *d)
         if (daemon_is_look_due(d))
             daemon_start_look(d);
         else
-            timer_set(&d->wake, until_next_look(d, plan.wait_ms));
+            timer_set(&d->wake, until_awakening(d, plan.wait_ms));
         break;
     case PLAN_FETCH_KEYS:
         daemon_start_keys(d);

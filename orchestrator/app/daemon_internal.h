@@ -446,6 +446,8 @@ void daemon_lose_attestation(struct daemon *d);
 /* ---- daemon_look.c ---- */
 
 bool daemon_is_look_due(struct daemon *d);
+/* planned_ms, or what is left until the next look when that is less. */
+uint64_t daemon_until_look(struct daemon *d, uint64_t planned_ms);
 /* At once, and again soon. */
 void daemon_look_closely(struct daemon *d);
 void daemon_start_look(struct daemon *d);

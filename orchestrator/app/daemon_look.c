@@ -141,6 +141,14 @@ bool daemon_is_look_due(struct daemon *d)
     return d->served != NULL && daemon_uptime_ms(d) + LOOK_EARLY_MS >= d->look_at_ms;
 }
 
+uint64_t daemon_until_look(struct daemon *d, uint64_t planned_ms)
+{
+    uint64_t now_ms = daemon_uptime_ms(d);
+    uint64_t wait_ms = d->look_at_ms > now_ms ? d->look_at_ms - now_ms : 0;
+
+    return d->served != NULL && wait_ms < planned_ms ? wait_ms : planned_ms;
+}
+
 void daemon_start_look(struct daemon *d)
 {
     d->activity = LOOKING;

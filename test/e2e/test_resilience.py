@@ -337,6 +337,8 @@ def test_event_that_an_agent_says_to_have_made_and_has_not(stack):
     unseen = stack.agent.fault(preset="unavailable", method="Info")
     assert stack.start().wait_until_settled() == leaf
     assert stack.agent.measured() == []
+    stack.agent.forget()
+    assert stack.agent.wait(method="Info", answered=True)
     stack.agent.clear(fault=unseen)
     wait_until(lambda: stack.agent.measured() == [pki.sha256(leaf)], "it is measured", SOON_S)
     wait_until(lambda: stack.status()["measurement"]["attested"], "the status tells it")
