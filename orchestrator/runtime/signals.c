@@ -5,20 +5,6 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-static void on_closed(uv_handle_t *handle)
-{
-    const struct signals *signals = handle->data;
-
-    close(signals->fd);
-}
-
-void signals_close(struct signals *signals)
-{
-    if (signals->fd < 0)
-        return;
-    uv_close((uv_handle_t *)&signals->poll, on_closed);
-}
-
 /* One at a time: its owner may close us. */
 static void on_readable(uv_poll_t *poll, int status, int events)
 {
@@ -51,10 +37,20 @@ int signals_start(struct signals *signals, uv_loop_t *loop, const int *numbers,
         return err_sys(err, -status, "cannot receive signals");
     }
     signals->poll.data = signals;
-    status = uv_poll_start(&signals->poll, UV_READABLE, on_readable);
-    if (status < 0) {
-        signals_close(signals);
-        return err_sys(err, -status, "cannot receive signals");
-    }
+    uv_poll_start(&signals->poll, UV_READABLE, on_readable);
     return 0;
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    const struct signals *signals = handle->data;
+
+    close(signals->fd);
+}
+
+void signals_close(struct signals *signals)
+{
+    if (signals->fd < 0)
+        return;
+    uv_close((uv_handle_t *)&signals->poll, on_closed);
 }

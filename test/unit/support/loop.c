@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-enum { LIMIT_MS = 30000 };
+enum { LIMIT_MS = 30000, TICK_MS = 10 };
 
 /* Whoever makes calls fail has tests that wait in vain: LOOP_LIMIT_MS. */
 unsigned loop_limit_ms(void)
@@ -42,10 +42,16 @@ int loop_teardown(void **state)
     return 0;
 }
 
-static void on_limit(uv_timer_t *limit)
+struct limit {
+    uint64_t at_ms; /* on the loop's clock */
+    bool over;
+};
+
+static void on_tick(uv_timer_t *timer)
 {
-    *(bool *)limit->data = true;
-    uv_stop(limit->loop);
+    struct limit *limit = timer->data;
+
+    limit->over = uv_now(timer->loop) >= limit->at_ms;
 }
 
 static bool never(void *owner)
@@ -54,25 +60,29 @@ static bool never(void *owner)
     return false;
 }
 
-/* False when the loop ended before the condition was met. */
+/*
+ * False when the loop ended before the condition was met. The ticks are for what comes to hold in a round that
+ * then waits for something else: the condition is asked between rounds.
+ */
 static bool run(uv_loop_t *loop, bool (*condition)(void *owner), void *owner)
 {
-    uv_timer_t *limit = malloc(sizeof *limit);
-    bool over = false;
+    uv_timer_t *ticks = malloc(sizeof *ticks);
+    struct limit limit = {.over = false};
     bool alive = true;
     bool met;
 
-    assert_non_null(limit);
+    assert_non_null(ticks);
     uv_update_time(loop);
-    uv_timer_init(loop, limit);
-    uv_timer_start(limit, on_limit, loop_limit_ms(), 0);
-    uv_unref((uv_handle_t *)limit);
-    limit->data = &over;
-    while (!(met = condition(owner)) && alive && !over)
+    limit.at_ms = uv_now(loop) + loop_limit_ms();
+    uv_timer_init(loop, ticks);
+    uv_timer_start(ticks, on_tick, TICK_MS, TICK_MS);
+    uv_unref((uv_handle_t *)ticks);
+    ticks->data = &limit;
+    while (!(met = condition(owner)) && alive && !limit.over)
         alive = uv_run(loop, UV_RUN_ONCE) != 0;
-    uv_close((uv_handle_t *)limit, (uv_close_cb)free);
+    uv_close((uv_handle_t *)ticks, (uv_close_cb)free);
     uv_run(loop, UV_RUN_NOWAIT);
-    if (over) {
+    if (limit.over) {
         uv_print_active_handles(loop, stderr);
         fail_msg("the loop is still busy after %u ms", loop_limit_ms());
     }
