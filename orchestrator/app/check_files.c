@@ -202,7 +202,7 @@ static void check_what_root_obeys(struct check *check)
     char path[FS_PATH_MAX];
     struct err ignored = ERR_INIT;
 
-    check_unchangeable(check, "the settings", config->file, "runs, as hooks");
+    check_unchangeable(check, "the settings", config->file, "runs");
     check_unchangeable(check, "nginx.conf", config->nginx.conf, "does as nginx's master");
     for (size_t i = 0; i < sizeof templates / sizeof templates[0]; i++) {
         if (fs_join(path, config->nginx.templates, templates[i], &ignored) == 0)

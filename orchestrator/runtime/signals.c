@@ -37,8 +37,8 @@ int signals_start(struct signals *signals, uv_loop_t *loop, const int *numbers,
         return err_sys(err, -status, "cannot receive signals");
     }
     signals->poll.data = signals;
-    uv_poll_start(&signals->poll, UV_READABLE, on_readable);
-    return 0;
+    status = uv_poll_start(&signals->poll, UV_READABLE, on_readable);
+    return status < 0 ? err_sys(err, -status, "cannot receive signals") : 0;
 }
 
 static void on_closed(uv_handle_t *handle)

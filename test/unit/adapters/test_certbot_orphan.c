@@ -170,7 +170,6 @@ static struct process_name start_shell(const char *script)
     return name;
 }
 
-/* Which signal ended it. */
 /* ---- taking over ---- */
 
 static void begin(struct fixture *f)

@@ -293,7 +293,6 @@ static void serve(struct fixture *f, const struct server_script *scripts)
 /* Before another one takes its place. */
 static void serve_no_more(struct fixture *f)
 {
-    dstack_call_done(&f->call);
     server_stop(f->server);
     f->server = NULL;
 }
@@ -304,6 +303,15 @@ static void get_key(struct fixture *f)
     dstack_call_done(&f->call);
     dstack_get_key(&f->call, &f->agent, "ekm/hmac-key/v1", ended_done, &f->ended);
     assert_int_equal(f->ended.times, 0);
+    loop_run_until(f->loop, ended_once, &f->ended);
+}
+
+static void emit(struct fixture *f)
+{
+    f->ended = (struct ended){0};
+    dstack_call_done(&f->call);
+    dstack_emit_event(&f->call, &f->agent, "New TLS Certificate", "3031", ended_done,
+                      &f->ended);
     loop_run_until(f->loop, ended_once, &f->ended);
 }
 
@@ -365,11 +373,8 @@ static void an_event_is_emitted(void **state)
     struct fixture *f = *state;
 
     for (size_t i = 0; i < sizeof scripts / sizeof scripts[0]; i++) {
-        f->ended = (struct ended){0};
         serve(f, scripts[i]);
-        dstack_emit_event(&f->call, &f->agent, "New TLS Certificate", "3031", ended_done,
-                          &f->ended);
-        loop_run_until(f->loop, ended_once, &f->ended);
+        emit(f);
         ended_assert_ok(&f->ended);
         assert_last_request(f, "POST /EmitEvent HTTP/1.1\r\n",
                             "{\"event\":\"New TLS Certificate\",\"payload\":\"3031\"}");
@@ -386,9 +391,7 @@ static void an_event_whose_answer_is_lost_is_not_sent_again(void **state)
     struct fixture *f = *state;
 
     serve(f, scripts);
-    dstack_emit_event(&f->call, &f->agent, "New TLS Certificate", "3031", ended_done,
-                      &f->ended);
-    loop_run_until(f->loop, ended_once, &f->ended);
+    emit(f);
     ended_assert_failed(&f->ended, ERR_PEER, ": EmitEvent: ");
     assert_int_equal(server_requests(f->server), 1);
 }
@@ -402,9 +405,7 @@ static void an_event_has_more_patience(void **state)
 
     f->agent.timeout_ms = HASTY_MS;
     serve(f, scripts);
-    dstack_emit_event(&f->call, &f->agent, "New TLS Certificate", "3031", ended_done,
-                      &f->ended);
-    loop_run_until(f->loop, ended_once, &f->ended);
+    emit(f);
     ended_assert_failed(&f->ended, ERR_TIMEOUT, "no answer after 500 ms");
 }
 
@@ -427,11 +428,8 @@ static void an_event_is_not_taken_for_emitted_by_any_answer(void **state)
     struct fixture *f = *state;
 
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        f->ended = (struct ended){0};
         serve(f, cases[i].scripts);
-        dstack_emit_event(&f->call, &f->agent, "New TLS Certificate", "3031", ended_done,
-                          &f->ended);
-        loop_run_until(f->loop, ended_once, &f->ended);
+        emit(f);
         ended_assert_failed(&f->ended, ERR_PEER, cases[i].problem);
         serve_no_more(f);
     }

@@ -51,7 +51,6 @@ static struct process_name start_shell(const char *script)
     return name;
 }
 
-/* Which signal ended it. */
 static void wait_until_dead(const struct process_name *name)
 {
     for (int i = 0; i < 30000 && process_name_lives(name); i++)

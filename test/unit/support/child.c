@@ -2,10 +2,12 @@
 
 #include "support/loop.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,6 +26,7 @@ int child_end(pid_t pid)
             usleep(POLL_US);
     }
     if (ended <= 0)
-        fail_msg("process %d has not ended", (int)pid);
+        fail_msg("process %d: %s", (int)pid,
+                 ended < 0 ? strerror(errno) : "has not ended");
     return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 }
