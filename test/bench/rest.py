@@ -14,6 +14,7 @@ MINUTES = 3
 CALM_S = 5
 WARM_UP, REQUESTS = 1000, 10_000
 BATCHES = 10
+SETTLE_S = 0.5  # what ended last is closed a moment later
 MIB = 1024  # KiB in it
 GROWTH_KIB = 128
 
@@ -58,6 +59,7 @@ class Growth:
         self._pids, self._memory, self._files = pids, memory_of(pids)["Rss"], files_of(pids)
 
     def add(self, figures, during):
+        time.sleep(SETTLE_S)
         memory, files = memory_of(self._pids)["Rss"] - self._memory, files_of(self._pids) - self._files
         figures.add(f"memory gained in {during}", memory, "KiB", most=GROWTH_KIB)
         figures.add(f"descriptors gained in {during}", files, "", most=0)
