@@ -69,7 +69,7 @@ struct process_io {
     enum state state;
     bool canceled;
     bool timed_out;
-    struct err start_err;
+    struct err err; /* why it was not started, or how it ended is not known */
     struct timer timer;
     uint64_t deadline_ms;    /* of STOPPING and DRAINING, on the loop's clock */
     uv_signal_t child_ended; /* SIGCHLD, of whichever child */
@@ -101,7 +101,7 @@ static void finish(struct process_io *io)
     struct process *process = io->process;
     done_fn done = io->done;
     void *owner = io->owner;
-    struct err err = io->start_err;
+    struct err err = io->err;
 
     if (io->canceled)
         err_set(&err, ERR_CANCELED, "%s: canceled", io->program);
@@ -251,10 +251,8 @@ static void on_timer(void *owner)
     assert(false && "no timer is set in this state");
 }
 
-static void on_exit_of(struct process_io *io, int status)
+static void on_exit_of(struct process_io *io)
 {
-    io->process->exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-    io->process->term_signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
     timer_stop(&io->timer);
     if (io->state == KILLED) {
         start_last(io);
@@ -278,10 +276,15 @@ static void on_child_ended(uv_signal_t *signal, int number)
     do
         ended = waitpid(io->pid, &status, WNOHANG);
     while (ended < 0 && errno == EINTR);
-    if (ended != io->pid)
+    if (ended == 0)
         return;
+    if (ended == io->pid) {
+        io->process->exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+        io->process->term_signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    } else /* somebody else in this process has asked for it: nothing more will be heard of it */
+        err_sys(&io->err, errno, "%s: how it ended cannot be learned", io->program);
     uv_signal_stop(signal);
-    on_exit_of(io, status);
+    on_exit_of(io);
 }
 
 /* ---- output ------------------------------------------------------------------------ */
@@ -476,9 +479,9 @@ static int start(struct process_io *io, uv_loop_t *loop,
     if (status == 0)
         return 0;
     if (options->folder != NULL)
-        return err_sys(&io->start_err, -status, "cannot start %s in %s", io->program,
+        return err_sys(&io->err, -status, "cannot start %s in %s", io->program,
                        options->folder);
-    return err_sys(&io->start_err, -status, "cannot start %s", io->program);
+    return err_sys(&io->err, -status, "cannot start %s", io->program);
 }
 
 void process_start(struct process *process, uv_loop_t *loop,

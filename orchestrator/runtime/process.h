@@ -65,8 +65,8 @@ struct process {
 };
 
 /*
- * ERR_SYS when it cannot be started (the message names the program), ERR_TIMEOUT,
- * ERR_CANCELED. After done, process_done frees the kept output.
+ * ERR_SYS when it cannot be started or somebody else in this process has taken its end (the message
+ * names the program), ERR_TIMEOUT, ERR_CANCELED. After done, process_done frees the kept output.
  */
 void process_start(struct process *process, uv_loop_t *loop,
                    const struct process_options *options, done_fn done, void *owner);

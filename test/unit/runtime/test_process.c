@@ -366,6 +366,21 @@ static void test_ended_by_a_signal(void **state)
     close_run(&run);
 }
 
+/* A library in this process that waits for children it knows nothing of. */
+static void test_end_that_somebody_else_has_asked_for(void **state)
+{
+    struct run run = {.lines = 0};
+
+    start_shell(&run, *state, "exit 0", usual);
+    assert_int_equal(child_end(run.pid), 0);
+    loop_run(*state);
+    ended_assert_failed(&run.ended, ERR_SYS,
+                        "/bin/sh: how it ended cannot be learned: No child processes");
+    assert_int_equal(run.process.exit_status, -1);
+    assert_int_equal(run.process.term_signal, 0);
+    close_run(&run);
+}
+
 static void assert_cannot_start(uv_loop_t *loop, struct process_options options,
                                 int errnum, const char *part)
 {
@@ -1176,6 +1191,7 @@ int main(void)
         loop_test(test_change_of_user),
         loop_test(test_bad_exit_status_is_no_error),
         loop_test(test_ended_by_a_signal),
+        loop_test(test_end_that_somebody_else_has_asked_for),
         loop_test(test_cannot_be_started),
         loop_test(test_out_of_descriptors),
         loop_test(test_time_out),
