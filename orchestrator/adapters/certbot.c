@@ -265,7 +265,7 @@ static void on_process_done(void *owner, const struct err *err)
 {
     struct certbot *c = owner;
 
-    if (c->ended_by_us.kind == ERR_NONE && err != NULL && err->kind == ERR_TIMEOUT)
+    if (c->ended_by_us.kind == ERR_NONE && err != NULL && err->kind != ERR_CANCELED)
         c->ended_by_us = *err;
     observer_tell(
         &(struct observation){.what = OBSERVED_CERTBOT,

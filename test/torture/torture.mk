@@ -75,8 +75,9 @@ torture-valgrind: $(SCENARIOS)
 torture-flows: program modules $(TEST_PRELOADS) newer-pebble newer-certbot
 	@BUILD=$(BUILD) TORTURE_RUNS=$(TORTURE_RUNS) $(PYTHON) -m pytest -p no:cacheprovider -q -n $(TEST_JOBS) \
 	  $(PYTEST_ARGS) test/e2e/test_torture.py
+# More at once than there are cores: what waits in vain for a call that has failed waits until its limit.
 torture:
-	@$(MAKE) --no-print-directory -j$$(nproc) VARIANT=asan torture-scenarios torture-units
+	@$(MAKE) --no-print-directory -k -j$$((4 * $$(nproc))) VARIANT=asan torture-scenarios torture-units
 	@$(MAKE) --no-print-directory -j$$(nproc) VARIANT=debug BUILD=build/valgrind \
 	  CFLAGS=-fPIC LDFLAGS_debug= torture-valgrind
 	@$(MAKE) --no-print-directory torture-flows
