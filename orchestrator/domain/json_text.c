@@ -54,9 +54,13 @@ json_t *json_from_text(const char *text, size_t len, size_t flags, struct err *e
     json_error_t where;
     json_t *root = json_loadb(text, len, flags, &where);
 
-    if (root == NULL && wipe_refusals() != refusals)
+    /* jansson drops the bytes of a text that it had no room for, and goes on. */
+    if (wipe_refusals() != refusals) {
+        json_decref(root);
         err_sys(err, ENOMEM, "cannot read JSON");
-    else if (root == NULL)
+        return NULL;
+    }
+    if (root == NULL)
         err_set(err, ERR_CONFIG, "not JSON: line %d: %s", where.line, where.text);
     return root;
 }

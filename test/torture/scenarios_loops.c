@@ -6,6 +6,7 @@
 #include "runtime/server.h"
 #include "trial.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,7 +57,7 @@ static int run_child(struct scene *scene)
     int result;
 
     if (uv_loop_init(&loop) != 0)
-        return err_sys(&scene->err, 12, "loop");
+        return err_sys(&scene->err, ENOMEM, "loop");
     process_start(&process, &loop, &options, on_done, &waiting);
     uv_run(&loop, UV_RUN_DEFAULT);
     result = end(&waiting, &loop);
@@ -109,9 +110,16 @@ static int ask_server(struct scene *scene)
     uv_loop_t loop;
     int result;
 
-    talk.http = http_new_loop(&loop, &scene->err);
-    if (talk.http == NULL)
+    /* Not http_new_loop(): a uv_loop_init() that fails leaves descriptors, and here it is the test's. */
+    if (http_setup(&scene->err) < 0)
         return -1;
+    if (uv_loop_init(&loop) != 0)
+        return err_sys(&scene->err, ENOMEM, "loop");
+    talk.http = http_new(&loop, &scene->err);
+    if (talk.http == NULL) {
+        uv_loop_close(&loop);
+        return -1;
+    }
     if (server_start_unix(&talk.server, &loop, path, 0600, (gid_t)-1, &options,
                           &scene->err) < 0)
         on_talked(&talk, &(struct err){.kind = scene->err.kind, .message = "the server"});
