@@ -2,7 +2,7 @@
  *     start ─┬─► FAILED ─ next round ──────────────────────────────► CLOSING ─► done
  *            └─► RUNNING ─ time-out, cancel ─► STOPPING ─ grace over ─► KILLED
  *                   │ exit                        │ exit                  │ exit
- *                   └─────────► DRAINING ◄────────┘                       │
+ *                   └─────────► DRAINING ◄────────┘                       ├─ in vain ─► CLOSING
  *                                  └─ wait over: SIGKILL ─► LAST ◄────────┘
  *
  * DRAINING and LAST go on to CLOSING as soon as there is nothing left to wait for, LAST
@@ -39,6 +39,8 @@ enum {
     READ_BYTES = 16 * 1024,
     DRAIN_MS = 200,     /* for descendants after the child has ended by itself */
     DRAIN_POLL_MS = 20, /* how often to look whether the group is empty */
+    KILL_WAIT_MS =
+        5000, /* SIGKILL needs no time, unless it was not allowed or the child waits in the kernel */
     STANDARD_FDS = SPAWN_FDS,
 };
 
@@ -49,7 +51,7 @@ static const unsigned allowed_moves[] = {
     [FAILED] = TO(CLOSING),
     [RUNNING] = TO(STOPPING) | TO(DRAINING),
     [STOPPING] = TO(KILLED) | TO(DRAINING),
-    [KILLED] = TO(LAST),
+    [KILLED] = TO(LAST) | TO(CLOSING),
     [DRAINING] = TO(LAST) | TO(CLOSING),
     [LAST] = TO(CLOSING),
     [CLOSING] = 0,
@@ -224,6 +226,18 @@ static void drain(struct process_io *io)
         timer_set(&io->timer, left < DRAIN_POLL_MS ? left : DRAIN_POLL_MS);
 }
 
+/* Whoever waits for it has to go on. Nobody reaps it then, if it ends after all. */
+static void leave_alone(struct process_io *io)
+{
+    const char *why = kill(-io->pid, SIGKILL) < 0
+                          ? strerror(errno)
+                          : "it gets the signal, and waits for something in the kernel";
+
+    log_error("%s, process %d, cannot be ended: %s. It is left alone", io->program,
+              io->pid, why);
+    close_all(io);
+}
+
 static void on_timer(void *owner)
 {
     struct process_io *io = owner;
@@ -240,11 +254,14 @@ static void on_timer(void *owner)
     case STOPPING:
         kill(-io->pid, SIGKILL);
         move_to(io, KILLED);
+        timer_set(&io->timer, KILL_WAIT_MS);
+        return;
+    case KILLED:
+        leave_alone(io);
         return;
     case DRAINING:
         drain(io);
         return;
-    case KILLED:
     case CLOSING:
         break;
     }

@@ -298,6 +298,7 @@ CALL(int, signalfd, (int fd, const sigset_t *signals, int flags), (fd, signals, 
 CALL(int, pipe, (int ret[2]), (ret), -1, EMFILE)
 CALL(int, pipe2, (int ret[2], int flags), (ret, flags), -1, EMFILE)
 CALL(pid_t, fork, (void), (), -1, EAGAIN)
+CALL(int, kill, (pid_t pid, int number), (pid, number), -1, EPERM)
 SLOW_CALL(pid_t, waitpid, (pid_t pid, int *ret, int options), (pid, ret, options), ECHILD)
 CALL(int, execvp, (const char *program, char *const *arguments), (program, arguments), -1,
      ENOENT)

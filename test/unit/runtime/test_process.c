@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -19,6 +20,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -124,6 +126,28 @@ static int end_helper(void **state)
     (void)state;
     spawn_helper_end();
     return waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD ? 0 : -1;
+}
+
+/* The effective ones, of the first 32; what they were before. */
+static uint32_t set_capabilities(uint32_t effective)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+    uint32_t before;
+
+    assert_int_equal(syscall(SYS_capget, &header, data), 0);
+    before = data[0].effective;
+    data[0].effective = effective;
+    assert_int_equal(syscall(SYS_capset, &header, data), 0);
+    return before;
+}
+
+static uint32_t take_capability(unsigned capability)
+{
+    uint32_t before = set_capabilities(0);
+
+    set_capabilities(before & ~(UINT32_C(1) << capability));
+    return before;
 }
 
 /* Waits for a descendant and says which signal has ended it. */
@@ -500,6 +524,29 @@ static void test_time_out_of_one_that_ignores_sigterm(void **state)
 }
 
 /* It is told once to end; that it exits well then does not undo the time-out. */
+/* As in a container without the capability KILL, and of a child that waits for a dead disk. */
+static void test_one_that_cannot_be_ended_is_left_alone(void **state)
+{
+    struct run run = {.lines = 0};
+    struct process_options options = {.term_grace_ms = SHORT_GRACE_MS, .timeout_ms = 50};
+    uint32_t effective;
+
+    if (getuid() != 0)
+        skip();
+    options.change_user = true;
+    options.uid = options.gid = 65533;
+    start_shell(&run, *state, "exec sleep 1000", options);
+    effective = take_capability(CAP_KILL);
+    loop_run(*state);
+    set_capabilities(effective);
+    ended_assert_failed(&run.ended, ERR_TIMEOUT, "not finished within 50 ms");
+    assert_int_equal(run.process.exit_status, -1);
+    assert_int_equal(waitpid(run.pid, NULL, WNOHANG), 0);
+    assert_int_equal(kill(run.pid, SIGKILL), 0);
+    assert_int_equal(child_end(run.pid), SIGKILL);
+    close_run(&run);
+}
+
 static void test_time_out_with_a_good_exit(void **state)
 {
     struct process_options options = {.term_grace_ms = LONG_GRACE_MS, .timeout_ms = 50};
@@ -1197,6 +1244,7 @@ int main(void)
         loop_test(test_time_out),
         loop_test(test_time_out_that_does_not_come),
         loop_test(test_time_out_of_one_that_ignores_sigterm),
+        loop_test(test_one_that_cannot_be_ended_is_left_alone),
         loop_test(test_time_out_with_a_good_exit),
         loop_test(test_cancel_before_the_loop_runs),
         loop_test(test_cancel_of_a_failed_start),

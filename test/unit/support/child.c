@@ -17,13 +17,13 @@ enum { POLL_US = 1000 };
 
 int child_end(pid_t pid)
 {
+    uint64_t limit_ns = uv_hrtime() + (uint64_t)loop_limit_ms() * 1000000;
     int status = 0;
-    pid_t ended = 0;
+    pid_t ended = waitpid(pid, &status, WNOHANG);
 
-    for (unsigned ms = 0; ended == 0 && ms < loop_limit_ms(); ms++) {
+    while (ended == 0 && uv_hrtime() < limit_ns) {
+        usleep(POLL_US);
         ended = waitpid(pid, &status, WNOHANG);
-        if (ended == 0)
-            usleep(POLL_US);
     }
     if (ended <= 0)
         fail_msg("process %d: %s", (int)pid,
