@@ -53,7 +53,9 @@ static struct process_name start_shell(const char *script)
 
 static void wait_until_dead(const struct process_name *name)
 {
-    for (int i = 0; i < 30000 && process_name_lives(name); i++)
+    uint64_t limit_ns = uv_hrtime() + (uint64_t)loop_limit_ms() * 1000000;
+
+    while (process_name_lives(name) && uv_hrtime() < limit_ns)
         usleep(1000);
     assert_false(process_name_lives(name));
 }
