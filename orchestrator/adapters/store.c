@@ -131,6 +131,27 @@ void store_clean_up(const struct store *store, time_t now)
         log_warning("what an earlier run has left half-written stays: %s", err.message);
 }
 
+/* Written again and not changed where it is: it may have another name, or be open already. */
+void store_guard_key(const struct store *store, bool is_external)
+{
+    SECRET_SCOPED pem = NULL;
+    struct err err = ERR_INIT;
+    struct stat status;
+
+    if (lstat(store->key, &status) < 0 || !S_ISREG(status.st_mode) ||
+        (status.st_uid == geteuid() && (status.st_mode & (S_IRWXG | S_IRWXO)) == 0))
+        return;
+    log_warning("%s has mode %04o and belongs to user %u: others can read the key%s",
+                store->key, (unsigned)(status.st_mode & 07777), (unsigned)status.st_uid,
+                is_external ? ". Put it there with mode 0600"
+                            : "; it becomes ours, 0600");
+    if (is_external)
+        return;
+    if (store_load_key(store, &pem, &err) < 0 || pem == NULL ||
+        fs_replace(store->key, pem->bytes, pem->len, 0600, &err) < 0)
+        log_warning("%s stays as it is: %s", store->key, err.message);
+}
+
 /* A missing file leaves an empty buffer. */
 static int load_if_there(const char *path, size_t max, struct buf *ret, struct err *err)
 {

@@ -54,6 +54,12 @@ int store_check_writable(const struct store *store, struct err *err);
  */
 void store_clean_up(const struct store *store, time_t now);
 
+/*
+ * A key.pem that others can read or change is written again, 0600 and ours, and a warning says what it was.
+ * One that `is_external` stays as somebody else has put it, and there is the warning alone.
+ */
+void store_guard_key(const struct store *store, bool is_external);
+
 /* When one of cert.pem and key.pem was changed last, as fs_changed_ns has it. */
 int64_t store_changed_ns(const struct store *store);
 

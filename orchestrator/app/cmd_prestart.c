@@ -165,6 +165,7 @@ static int run(const struct command_line *line)
     bool json;
     int code;
 
+    setup_forbid_core_dumps(); /* COMMAND may be nginx, which has the TLS key */
     if (line->operands[0] == NULL)
         return command_wrong_use(line, "the command to become is missing");
     code = setup_load(&config, line, boot ? SETUP_LOG_WARNINGS : SETUP_SKIP_WARNINGS);

@@ -225,6 +225,7 @@ static void take_over(struct daemon *d)
                    err.message);
 
     store_clean_up(&d->store, time(NULL));
+    store_guard_key(&d->store, d->config->tls.external_key);
     if (store_finish_promotion(&d->store, &finished, &err) < 0)
         log_failed(LOG_ERROR, &err,
                    "cannot finish the promotion of a pair: %s (tried again when it is "

@@ -17,13 +17,19 @@
 
 extern char **environ;
 
+/* 1 and not 0: a program that /proc/sys/kernel/core_pattern names gets the dump of whatever other limit. */
+void setup_forbid_core_dumps(void)
+{
+    const struct rlimit none = {.rlim_cur = 1, .rlim_max = 1};
+
+    setrlimit(RLIMIT_CORE, &none);
+}
+
 void setup_harden(void)
 {
-    const struct rlimit none = {0};
-
     umask(077);
     signal(SIGPIPE, SIG_IGN);
-    setrlimit(RLIMIT_CORE, &none);
+    setup_forbid_core_dumps();
 #ifndef __SANITIZE_ADDRESS__ /* the leak checker attaches to the process at its end */
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 #endif

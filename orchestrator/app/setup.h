@@ -60,6 +60,9 @@ int setup_read(struct config *config, struct config_report *report,
 /* From here on the log is as the settings want it. */
 void setup_follow(const struct config *config);
 
+/* Of this process, of what it becomes, and of what it starts. */
+void setup_forbid_core_dumps(void);
+
 /* No core dumps, not dumpable, umask 077, SIGPIPE ignored. */
 void setup_harden(void);
 

@@ -40,13 +40,20 @@ def test_the_daemon_is_confined(served):
     daemon = state_of(served.daemon().pid)
     assert (daemon["NoNewPrivs"], daemon["Seccomp"]) == ("1", "2")
     assert daemon["Umask"] == "0077"
-    limits = read_proc(served.daemon().pid, "limits").decode()
-    core = next(line for line in limits.splitlines() if line.startswith("Max core file size"))
-    assert core.split()[4:6] == ["0", "0"]
     said = hardening(served)
     assert said["no_new_privileges"] and said["seccomp"] and said["locked_memory"]
     assert said["landlock"] >= 2 and said["missing"] is None
     assert not served.log.find_all("hardening")
+
+
+def test_nothing_in_the_container_dumps_core(served):
+    """Not even into a pipe, for which a limit of 1 is the only one there is."""
+    processes = served.processes()
+    assert {served.nginx_master().pid, served.daemon().pid} < {one.pid for one in processes}
+    for pid in (served.pid, *(one.pid for one in processes)):
+        limits = read_proc(pid, "limits").decode()
+        core = next(line for line in limits.splitlines() if line.startswith("Max core file size"))
+        assert core.split()[4:6] == ["1", "1"], pid
 
 
 @pytest.mark.parametrize("whose", ["daemon", "the process that starts programs"])

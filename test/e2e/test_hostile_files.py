@@ -192,6 +192,21 @@ def fixture_stored(request, ca):
         yield stack
 
 
+@pytest.mark.parametrize(("mode", "user"), [(0o644, 0), (0o666, 0), (0o600, 4711), (0o777, 4711)])
+def test_good_key_that_others_could_read_becomes_ours(stored, mode, user):
+    former, orders, mark = stored.stored_chain()[0], stored.ledger_outcomes(), stored.log.mark()
+    stored.key_file.chmod(mode)
+    os.chown(stored.key_file, user, user)
+    try:
+        assert stored.start().wait_until_settled(mark) == former
+        stored.log.wait_for(f"key.pem has mode {mode:04o} and belongs to user {user}")
+        assert_ours(stored.key_file, 0o600)
+        assert stored.key_file.read_text() == pki.key_pem(stored.tls_key)
+    finally:
+        stored.stop()
+    assert stored.ledger_outcomes() == orders
+
+
 @pytest.mark.parametrize(("name", "kind"), each_with_some((*STATE, "promotion.lock"), KINDS, 3))
 def test_in_place_of_one_file_of_the_state_beside_good_ones(stored, tmp_path, name, kind):
     hostile, path = Hostile(tmp_path, kind), stored.state / name

@@ -334,6 +334,62 @@ static void a_renewal_leaves_the_key_alone(void **state)
     assert_nothing_staged(f);
 }
 
+static void assert_key_is_ours(const struct fixture *f, const char *content)
+{
+    struct stat status;
+
+    assert_file(f->store.key, content, 0600);
+    assert_int_equal(lstat(f->store.key, &status), 0);
+    assert_int_equal(status.st_uid, geteuid());
+    assert_int_equal(status.st_nlink, 1);
+}
+
+static void a_key_that_others_can_read_becomes_ours(void **state)
+{
+    static const mode_t modes[] = {0644, 0640, 0666, 0777};
+    const struct fixture *f = *state;
+
+    make_old_pair(f);
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        assert_int_equal(chmod(f->store.key, modes[i]), 0);
+        store_guard_key(&f->store, false);
+        assert_key_is_ours(f, OLD_KEY);
+    }
+    if (geteuid() != 0)
+        skip();
+    assert_int_equal(chown(f->store.key, 4711, 4712), 0);
+    store_guard_key(&f->store, false);
+    assert_key_is_ours(f, OLD_KEY);
+}
+
+static void a_second_name_of_the_key_is_left_alone(void **state)
+{
+    const struct fixture *f = *state;
+    char other[FS_PATH_MAX];
+    struct err err = ERR_INIT;
+
+    make_old_pair(f);
+    assert_int_equal(fs_join(other, f->tls, "other", &err), 0);
+    assert_int_equal(link(f->store.key, other), 0);
+    assert_int_equal(chmod(other, 0644), 0);
+    store_guard_key(&f->store, false);
+    assert_key_is_ours(f, OLD_KEY);
+    assert_file(other, OLD_KEY, 0644);
+}
+
+static void a_key_of_somebody_else_stays_as_it_is(void **state)
+{
+    const struct fixture *f = *state;
+    ino_t key;
+
+    make_old_pair(f);
+    assert_int_equal(chmod(f->store.key, 0640), 0);
+    key = inode_of(f->store.key);
+    store_guard_key(&f->store, true);
+    assert_file(f->store.key, OLD_KEY, 0640);
+    assert_int_equal(inode_of(f->store.key), key);
+}
+
 static void both_files_change_with_the_key(void **state)
 {
     const struct fixture *f = *state;
@@ -1129,6 +1185,9 @@ int main(void)
         store_test(files_have_a_largest_size),
         store_test(the_first_pair_is_promoted),
         store_test(a_renewal_leaves_the_key_alone),
+        store_test(a_key_that_others_can_read_becomes_ours),
+        store_test(a_second_name_of_the_key_is_left_alone),
+        store_test(a_key_of_somebody_else_stays_as_it_is),
         store_test(both_files_change_with_the_key),
         store_test(a_file_that_is_open_stays_whole),
         store_test(modes_do_not_depend_on_the_umask),
