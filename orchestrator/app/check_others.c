@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum {
@@ -123,6 +124,26 @@ static void judge_event_log(struct others *o)
                  "event log", "%s", err.message);
 }
 
+/* It knows nobody: whoever can connect has the keys, and makes events. */
+static void judge_access(struct others *o)
+{
+    const char *path = dstack_endpoint(&o->inquiry.agent);
+    struct verdicts *verdicts = o->check->verdicts;
+    struct stat status;
+
+    if (stat(path, &status) < 0 || !S_ISSOCK(status.st_mode) ||
+        ((status.st_mode & S_IWOTH) == 0 && status.st_uid == 0))
+        return;
+    verdicts_add(
+        verdicts, VERDICT_WARNING, "guest agent",
+        "others than root can use %s (user %u, mode %04o): whatever takes over a "
+        "worker of nginx, certbot or a hook can have the keys, and make events",
+        path, (unsigned)status.st_uid, (unsigned)(status.st_mode & 07777));
+    verdicts_advise(verdicts,
+                    "where the socket comes from: chown root and chmod 600, or 660 "
+                    "with a group that nobody here has");
+}
+
 static void judge_agent(struct others *o)
 {
     if (!has_agent(o->check)) {
@@ -131,6 +152,7 @@ static void judge_agent(struct others *o)
                                        : "not needed in development");
         return;
     }
+    judge_access(o);
     if (judge_keys(o))
         judge_event_log(o);
     else /* for the same reason; said once */

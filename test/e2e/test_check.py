@@ -1,6 +1,7 @@
 """`cert-manager check`: a verdict on all that may keep it from working, and nothing is disturbed."""
 
 import contextlib
+import os
 import re
 import socket
 
@@ -256,6 +257,25 @@ def test_what_root_obeys_and_others_may_change_is_a_warning(served, name):
     assert code == OK and verdicts(rows, "files") == ["warning"]
     assert f"others than root can change {path}" in rows["files"][0]["text"]
     assert "chmod go-w" in rows["files"][0]["hint"]
+
+
+@needs_root
+@pytest.mark.parametrize(("user", "mode"), [(0, 0o777), (0, 0o602), (4711, 0o700)])
+def test_agent_that_others_can_ask_for_keys_is_a_warning(served, user, mode):
+    """It knows nobody: a worker of nginx that has been taken over would have the keys from it."""
+    path = served.agent.endpoint
+    before = os.stat(path)
+    assert verdicts(check(served)[1], "guest agent") == ["ok"]
+    os.chown(path, user, user)
+    os.chmod(path, mode)
+    try:
+        code, rows = check(served)
+    finally:
+        os.chown(path, before.st_uid, before.st_gid)
+        os.chmod(path, before.st_mode)
+    assert code == OK and verdicts(rows, "guest agent") == ["warning", "ok"]
+    assert f"others than root can use {path} (user {user}, mode {mode:04o})" in rows["guest agent"][0]["text"]
+    assert "chmod 600" in rows["guest agent"][0]["hint"]
 
 
 def test_leaf_that_no_event_names_is_a_warning(stack):
