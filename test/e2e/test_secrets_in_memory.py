@@ -25,6 +25,7 @@ pytestmark = [
 ]
 
 SEED = "in memory"  # no other test's secrets
+KINDS = {"cert-manager", "log prefix", "nginx", "supervisord"}
 
 
 def kind_of(process):
@@ -111,6 +112,12 @@ def shared_files(stack):
     ]
 
 
+def say(stack, *words):
+    command = [PROGRAM, *words, "--config", stack.config]
+    variables = environment(**stack.variables)
+    subprocess.run(command, env=variables, check=True, stdout=subprocess.PIPE, timeout=60)
+
+
 def wait_for_rest(stack):
     wait_until(
         lambda: stack.status().get("activity") is None and not stack.certbot(),
@@ -127,30 +134,51 @@ def fixture_told(new_stack):
     return stack
 
 
-def test_secrets_are_only_where_they_are_documented(told, ca):
-    stack = told
-    mark = ca.log.mark()
-    stack.start()
+def look_while_certbot_orders(stack, ca, mark):
     wait_until(lambda: ca.orders(mark) == 1, "certbot has ordered", 40)
     certbot = wait_until(stack.certbot, "certbot runs")
     os.kill(certbot.pid, signal.SIGSTOP)  # for as long as it takes to look
     try:
         search = Search(stack, ordering=True)
-        assert search.misplaced() == []
+        assert search.misplaced() == [] and shared_files(stack) == []
         # A search that finds nothing anywhere is none.
-        assert search.kinds >= {"cert-manager", "certbot", "nginx", "supervisord"}
+        assert search.kinds >= KINDS | {"certbot"}
         assert "certbot" in search.holders("account key")
-        assert shared_files(stack) == []
     finally:
         os.kill(certbot.pid, signal.SIGCONT)
-    stack.wait_for_https()
     wait_until(lambda: not is_alive(certbot.pid), "certbot has ended")
+    return search
+
+
+def look_at_rest(stack):
     wait_for_rest(stack)
     search = Search(stack)
     assert search.misplaced() == [] and shared_files(stack) == []
+    assert search.kinds >= KINDS
     assert search.holders("TLS key") == {"cert-manager", "nginx"}
     assert search.holders("EKM secret") == {"cert-manager"}
     assert search.holders("account key") == set()
+
+
+def test_secrets_are_only_where_they_are_documented(told, ca):
+    """While the first certificate is ordered, after that, in a renewal, after that, and in a life without any."""
+    stack = told
+    mark = ca.log.mark()
+    stack.start()
+    look_while_certbot_orders(stack, ca, mark)
+    former = stack.wait_for_https()
+    look_at_rest(stack)
+    mark = ca.log.mark()
+    say(stack, "renew", "--force")
+    renewing = look_while_certbot_orders(stack, ca, mark)
+    assert renewing.holders("TLS key") == {"cert-manager", "nginx"}
+    leaf = stack.wait_for_leaf(lambda served: served != former, "another leaf is served")
+    look_at_rest(stack)
+    mark = ca.log.mark()
+    stack.restart()
+    assert stack.wait_for_https() == leaf
+    look_at_rest(stack)
+    assert ca.orders(mark) == 0
 
 
 def test_commands_and_another_life_leave_no_secret_behind(told):
@@ -162,26 +190,15 @@ def test_commands_and_another_life_leave_no_secret_behind(told):
     stack.start()
     leaf = stack.wait_for_https()
     wait_for_rest(stack)
-
-    def say(*words):
-        command = [PROGRAM, *words, "--config", stack.config]
-        variables = environment(**stack.variables)
-        subprocess.run(command, env=variables, check=True, stdout=subprocess.PIPE, timeout=60)
-
-    say("reload")
+    say(stack, "reload")
     (stack.root / "key.pem").write_text(pki.key_pem(stack.tls_key))
     (stack.root / "chain.pem").write_text(stack.chain_file.read_text())
-    say("deploy", "--fullchain", stack.root / "chain.pem", "--key", stack.root / "key.pem")
-    say("renew", "--force", "--wait")
+    say(stack, "deploy", "--fullchain", stack.root / "chain.pem", "--key", stack.root / "key.pem")
+    say(stack, "renew", "--force", "--wait")
     stack.wait_for_leaf(lambda served: served != leaf, "another leaf is served")
     wait_for_rest(stack)
     master = stack.nginx_master()
     kill_nginx(stack)
     wait_for_another_master(stack, master)
     stack.wait_for_https()
-    wait_for_rest(stack)
-    search = Search(stack)
-    assert search.misplaced() == []
-    assert search.kinds >= {"cert-manager", "log prefix", "nginx", "supervisord"}
-    assert search.holders("TLS key") == {"cert-manager", "nginx"}
-    assert search.holders("account key") == set()
+    look_at_rest(stack)

@@ -4,9 +4,15 @@ Only root may: /proc/PID/mem of a process that is not dumpable is closed to its 
 """
 
 import base64
+import contextlib
+import os
 import re
+import signal
 from typing import NamedTuple
 
+from loopback import wait_until
+
+OF_THE_KERNEL = ("[vvar", "[vsyscall")  # and nobody may read them so
 PIECE_BYTES = 12  # nothing that long is there by chance
 
 
@@ -47,22 +53,42 @@ def regions(pid):
 def find(pid, patterns):
     """Where any of `patterns` (form to bytes) stands; one find for a form and a region.
 
-    The process is not stopped: what it maps and unmaps meanwhile may be missed.
+    The process stands still meanwhile, so that all that it has mapped is seen.
     """
     found = []
-    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+    with _stopped(pid), open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
         for region in regions(pid):
-            content = _read(memory, region)
-            found += [Find(form, region) for form, text in patterns if text in content]
+            if not region.name.startswith(OF_THE_KERNEL):
+                content = _read(memory, region)
+                found += [Find(form, region) for form, text in patterns if text in content]
     return found
 
 
-def _read(memory, region):
+@contextlib.contextmanager
+def _stopped(pid):
+    """One that somebody else has stopped stays so."""
+    was_stopped = _is_stopped(pid)
+    os.kill(pid, signal.SIGSTOP)
     try:
-        memory.seek(region.start)
-        return memory.read(region.end - region.start)
-    except (OSError, OverflowError, ValueError):  # [vvar], [vsyscall], one that has gone
-        return b""
+        wait_until(lambda: _is_stopped(pid), f"process {pid} stands still")
+        yield
+    finally:
+        if not was_stopped:
+            os.kill(pid, signal.SIGCONT)
+
+
+def _is_stopped(pid):
+    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+        return file.read().rpartition(")")[2].split()[0] in "TZ"  # or has ended
+
+
+def _read(memory, region):
+    """All of it: what could not be read would count as without secrets."""
+    memory.seek(region.start)
+    content = bytearray()
+    while len(content) < region.end - region.start:
+        content += memory.read(region.end - region.start - len(content))
+    return bytes(content)
 
 
 def pieces(material):
