@@ -4,6 +4,7 @@
 #include <execinfo.h>
 #include <fcntl.h>
 #include <link.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -302,6 +303,35 @@ static void share_count(const char *path)
         faults.count = shared;
 }
 
+/* Who it was, for whoever has to tell a library's end from one of ours. */
+static void on_death(int number)
+{
+    void *frames[FRAMES_MAX];
+    int count = backtrace(frames, FRAMES_MAX);
+    int fd;
+
+    faults.is_armed = false;
+    fd = open(faults.mark, O_WRONLY | O_APPEND | O_CLOEXEC);
+    if (fd >= 0) {
+        dprintf(fd, "died by signal %d\n", number);
+        backtrace_symbols_fd(frames, count, fd);
+        close(fd);
+    }
+    raise(number);
+}
+
+/* A sanitizer tells more, and counts as a failure anyway. */
+static void watch_for_death(void)
+{
+    static const int numbers[] = {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL};
+    const struct sigaction once = {.sa_handler = on_death, .sa_flags = (int)SA_RESETHAND};
+
+    if (faults.mark == NULL || dlsym(RTLD_DEFAULT, "__asan_init") != NULL)
+        return;
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        sigaction(numbers[i], &once, NULL);
+}
+
 static void read_environment(void)
 {
     static char calls[512];
@@ -327,6 +357,7 @@ static void read_environment(void)
     if (count != NULL)
         share_count(count);
     faults.is_armed = faults.mark == NULL || access(faults.mark, F_OK) != 0;
+    watch_for_death();
 }
 
 __attribute__((constructor)) static void find_programs(int argc, char **argv)

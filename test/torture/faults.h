@@ -17,7 +17,7 @@
  *   FAULT_AT=N           the Nth call; 0: none, they are only counted
  *   FAULT_LASTING=1      and each that follows
  *   FAULT_AFTER=TEXT     nothing counts before a line of the log has this text
- *   FAULT_MARK=FILE      tells what failed, and who called; where it is nothing fails
+ *   FAULT_MARK=FILE      tells what failed, and who called, and where it died of it; where it is nothing fails
  *   FAULT_COUNT=FILE     the calls so far, a number of 8 bytes
  */
 #ifndef TEST_TORTURE_FAULTS_H
