@@ -175,13 +175,6 @@ def test_in_place_of_our_files(stack, hostile):
         stack.log.wait_for("control.sock is there, and is no socket")
 
 
-def each_with_some(names, kinds, count):
-    """Of each name `count` kinds, and of each kind some names."""
-    chosen = [(name, kinds[(3 * at + k * 2) % len(kinds)]) for at, name in enumerate(names) for k in range(count)]
-    assert {kind for _, kind in chosen} == set(kinds)
-    return chosen
-
-
 @pytest.fixture(name="stored", scope="module")
 def fixture_stored(request, ca):
     """A container that has served, and has stopped."""
@@ -207,7 +200,8 @@ def test_good_key_that_others_could_read_becomes_ours(stored, mode, user):
     assert stored.ledger_outcomes() == orders
 
 
-@pytest.mark.parametrize(("name", "kind"), each_with_some((*STATE, "promotion.lock"), KINDS, 3))
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", [*STATE, "rtmr-intent.json"])
 def test_in_place_of_one_file_of_the_state_beside_good_ones(stored, tmp_path, name, kind):
     hostile, path = Hostile(tmp_path, kind), stored.state / name
     former, orders = stored.stored_chain()[0], stored.ledger_outcomes()
@@ -223,6 +217,73 @@ def test_in_place_of_one_file_of_the_state_beside_good_ones(stored, tmp_path, na
         stored.stop()
         hostile.close()
     assert stored.ledger_outcomes() == orders
+
+
+def each_with_some(names, kinds, count):
+    """Of each name `count` kinds, and of each kind some names."""
+    chosen = [(name, kinds[(3 * at + k * 2) % len(kinds)]) for at, name in enumerate(names) for k in range(count)]
+    assert {kind for _, kind in chosen} == set(kinds)
+    return chosen
+
+
+@pytest.mark.parametrize(("name", "kind"), each_with_some(RUN, [kind for kind in KINDS if kind != "folder"], 3))
+def test_in_place_of_one_file_of_run_dir(stored, tmp_path, name, kind):
+    hostile, path = Hostile(tmp_path, kind), stored.folder["run_dir"] / name
+    former, mark = stored.stored_chain()[0], stored.log.mark()
+    stored.alter_image = lambda: hostile.put(path)
+    try:
+        assert stored.start().wait_until_settled(mark) == former
+        hostile.check(stored)
+    finally:
+        stored.stop()
+        stored.alter_image = lambda: None
+        hostile.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["cert.pem", "key.pem"])
+def test_in_place_of_one_file_of_the_pair(stored, tmp_path, name, kind):
+    hostile, path, mark = Hostile(tmp_path, kind), stored.tls / name, stored.log.mark()
+    hostile.put(path)
+    try:
+        leaf = stored.start().wait_until_settled(mark)
+        hostile.check(stored)
+        assert_ours(stored.chain_file, 0o644)
+        assert_ours(stored.key_file, 0o600)
+        assert stored.stored_chain()[0] == leaf and stored.agent.measured()[-1] == pki.sha256(leaf)
+    finally:
+        stored.stop()
+        hostile.close()
+
+
+@pytest.mark.parametrize("kind", ["dangling_link", "fifo", "device", "socket", "large", "of_others"])
+@pytest.mark.parametrize("name", ["tls", "webroot"])
+def test_in_place_of_a_folder_https_waits(stack, ca, tmp_path, name, kind):
+    path = stack.tls if name == "tls" else stack.folder[name]
+    hostile, mark = Hostile(tmp_path, kind), ca.log.mark()
+
+    def put():
+        shutil.rmtree(path)
+        hostile.put(path)
+
+    stack.alter_image = put
+    stack.start().wait_for_http()
+    stack.log.wait_for(f"ERROR - .*{re.escape(str(path))}")
+    hostile.check(stack)
+    assert ca.orders(mark) == 0 and stack.served_leaf() is None
+    hostile.remove(path)
+    path.mkdir()
+    stack.wait_for_https()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("link", "dangling_link", "folder")])
+def test_in_place_of_the_site_https_comes_up(stack, tmp_path, kind):
+    """Links are followed: sites that are enabled by one are usual, and the folder is root's."""
+    hostile = Hostile(tmp_path, kind)
+    path = stack.folder["sites"] / "default.conf"
+    stack.alter_image = lambda: hostile.put(path)
+    stack.start().wait_for_https()
+    hostile.check(stack)
 
 
 @pytest.mark.parametrize("kind", ["fifo", "socket", "folder"])
@@ -270,7 +331,7 @@ def test_the_pid_file_cannot_turn_signals_on_others(stack):
         bystander.wait()
 
 
-@pytest.mark.parametrize("kind", ["link", "hard_link", "fifo", "device", "socket", "folder", "large", "of_others"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_in_place_of_the_pid_file_nginx_is_waited_for(stack, tmp_path, kind):
     hostile = Hostile(tmp_path, kind)
     leaf = stack.start().wait_for_https()

@@ -81,6 +81,7 @@ torture:
 	@$(MAKE) --no-print-directory -j$$(nproc) VARIANT=debug BUILD=build/valgrind \
 	  CFLAGS=-fPIC LDFLAGS_debug= torture-valgrind
 	@$(MAKE) --no-print-directory torture-flows
+	@$(MAKE) --no-print-directory VARIANT=asan torture-flows
 torture-short:
 	@TORTURE=short $(MAKE) --no-print-directory -j$$(nproc) VARIANT=asan torture-scenarios
 
