@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -184,6 +185,23 @@ static bool is_lost(const char *output)
     return strstr(output, "the loop has ended, and the call has not") != NULL;
 }
 
+/* What a test that was given up has started, in whatever session: orphans come to us, one after the other. */
+static void end_leftovers(void)
+{
+    pid_t ended = 0;
+
+    while (ended >= 0 || errno == EINTR) {
+        FILE *children = fopen("/proc/thread-self/children", "re");
+        int pid;
+
+        while (children != NULL && fscanf(children, "%d", &pid) == 1)
+            kill(pid, SIGKILL);
+        if (children != NULL)
+            fclose(children);
+        ended = waitpid(-1, NULL, 0);
+    }
+}
+
 /* Whether that is a finding, which is printed then. */
 static bool perform(const struct run *run, const char *name, const struct fault *fault)
 {
@@ -205,6 +223,7 @@ static bool perform(const struct run *run, const char *name, const struct fault 
         do_it(run, fault, fileno(file));
     while (waitpid(child, &status, 0) < 0 && errno == EINTR)
         continue;
+    end_leftovers();
     rewind(file);
     len = fread(output, 1, OUTPUT_MAX, file);
     output[len] = '\0';
@@ -281,6 +300,7 @@ struct trial_sum trial_run_all(const char *name, enum fault_kind kind, bool last
     size_t count;
 
     if (shared.report == NULL) {
+        prctl(PR_SET_CHILD_SUBREAPER, 1);
         shared.report = shared_memory(sizeof *shared.report);
         shared.paths = shared_memory(FAULTS_KEPT_MAX * sizeof *shared.paths);
         shared.path_count = shared_memory(sizeof *shared.path_count);
