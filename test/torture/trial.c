@@ -194,10 +194,11 @@ static void end_leftovers(void)
         FILE *children = fopen("/proc/thread-self/children", "re");
         int pid;
 
-        while (children != NULL && fscanf(children, "%d", &pid) == 1)
+        if (children == NULL)
+            return; /* a kernel without CONFIG_PROC_CHILDREN */
+        while (fscanf(children, "%d", &pid) == 1)
             kill(pid, SIGKILL);
-        if (children != NULL)
-            fclose(children);
+        fclose(children);
         ended = waitpid(-1, NULL, 0);
     }
 }
