@@ -100,10 +100,10 @@ int upstream_watch_init(struct upstream_watch *watch, uv_loop_t *loop,
     return 0;
 }
 
-void upstream_watch_start(struct upstream_watch *watch)
+void upstream_watch_start(struct upstream_watch *watch, unsigned first_round_ms)
 {
     timer_set(&watch->timer, 0);
-    timer_set(&watch->first, UPSTREAM_WATCH_FIRST_ROUND_MS);
+    timer_set(&watch->first, first_round_ms);
 }
 
 void upstream_watch_close(struct upstream_watch *watch)

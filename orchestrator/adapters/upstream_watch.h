@@ -3,7 +3,7 @@
  * every name up again and again: often while one does not resolve, else now and then.
  *
  * `looked_up` is called for each answer, `round_over` when all of a round are there, with whether
- * any address changed; `ready` once, when the first round is over or FIRST_ROUND_MS have passed: a
+ * any address changed; `ready` once, when the first round is over or has taken its time: a
  * resolver that hangs holds nothing up. Nothing runs when no upstream has a name.
  */
 #ifndef CM_ADAPTERS_UPSTREAM_WATCH_H
@@ -14,7 +14,7 @@
 #include "runtime/timer.h"
 
 enum {
-    UPSTREAM_WATCH_FIRST_ROUND_MS = 500,
+    UPSTREAM_WATCH_FIRST_ROUND_MS = 500, /* where HTTPS waits for it */
     UPSTREAM_WATCH_MISSING_MS = 2 * 1000,
     UPSTREAM_WATCH_CALM_MS = 10 * 1000,
 };
@@ -51,8 +51,8 @@ int upstream_watch_init(struct upstream_watch *watch, uv_loop_t *loop,
                         const struct upstream_watch_events *events, void *owner,
                         struct err *err);
 
-/* The first round. No event comes before this returns. */
-void upstream_watch_start(struct upstream_watch *watch);
+/* The first round, and for how long `ready` waits for it. No event comes before this returns. */
+void upstream_watch_start(struct upstream_watch *watch, unsigned first_round_ms);
 
 /*
  * Ends what runs; no event comes any more, also when an event calls this. The memory may go when

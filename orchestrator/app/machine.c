@@ -5,6 +5,9 @@
 #include "adapters/store.h"
 #include "domain/chain.h"
 
+/* Longer than the daemon, which has HTTPS to think of: nobody is to read that a name does not resolve when it does. */
+enum { NAMES_MS = 2000 };
+
 static void know_more(struct machine *machine)
 {
     if (--machine->open == 0)
@@ -87,7 +90,7 @@ int machine_ask(struct machine *machine, const struct config *config,
     if (scope != MACHINE_HTTP_ONLY)
         find_live_chain(machine, config);
     if (names)
-        upstream_watch_start(&machine->upstreams);
+        upstream_watch_start(&machine->upstreams, NAMES_MS);
     nginx_probe_start(&machine->probe, &machine->loop, config, &machine->facts,
                       on_version_known, machine);
     uv_run(&machine->loop, UV_RUN_DEFAULT);

@@ -285,7 +285,7 @@ int site_init(struct site *site, uv_loop_t *loop, const struct config *config,
 
 void site_start(struct site *site)
 {
-    upstream_watch_start(&site->upstreams);
+    upstream_watch_start(&site->upstreams, UPSTREAM_WATCH_FIRST_ROUND_MS);
 }
 
 void site_inherit(struct site *site, const struct site *former)

@@ -102,7 +102,7 @@ static void init(struct fixture *f, const char *attestation, const char *auth)
 static void start_limited(struct fixture *f)
 {
     f->in_call = true;
-    upstream_watch_start(&f->watch);
+    upstream_watch_start(&f->watch, UPSTREAM_WATCH_FIRST_ROUND_MS);
     f->in_call = false;
     assert_string_equal(f->events, "");
 }
