@@ -265,7 +265,7 @@ static void on_process_done(void *owner, const struct err *err)
 {
     struct certbot *c = owner;
 
-    if (c->ended_by_us.kind == ERR_NONE && err != NULL && err->kind != ERR_CANCELED)
+    if (c->ended_by_us.kind == ERR_NONE && err != NULL && err->kind == ERR_TIMEOUT)
         c->ended_by_us = *err;
     observer_tell(
         &(struct observation){.what = OBSERVED_CERTBOT,
@@ -273,7 +273,8 @@ static void on_process_done(void *owner, const struct err *err)
                               .detail = "",
                               .failure = err == NULL ? ERR_NONE : err->kind,
                               .seconds = (double)(uv_hrtime() - c->begun_ns) / 1e9});
-    seq_resume(&c->seq, c->ended_by_us.kind == ERR_NONE ? err : NULL);
+    /* Without its end there are still its output and its files. */
+    seq_resume(&c->seq, c->ended_by_us.kind == ERR_NONE && !c->process.lost ? err : NULL);
 }
 
 static int begin_run(void *flow, struct err *err)

@@ -69,7 +69,7 @@ struct certbot {
     uid_t uid;
     gid_t gid;
     bool change_user;
-    struct err ended_by_us; /* kind ERR_NONE, or why certbot did not tell how it ended */
+    struct err ended_by_us; /* kind ERR_NONE, or why certbot was not left to its end */
     int place;              /* where a run of an earlier life is looked for */
     char found[FS_PATH_MAX];
     struct certbot_record record; /* of what was found there */

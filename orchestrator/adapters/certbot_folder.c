@@ -225,7 +225,9 @@ void certbot_finish(struct certbot *certbot, const struct err *err)
 
 void certbot_discard(struct certbot *certbot)
 {
-    remove_folder(certbot->folder);
+    /* What still runs keeps its folder and its record, by which the next order finds it. */
+    if (!certbot->process.left_alone)
+        remove_folder(certbot->folder);
     certbot->folder[0] = '\0';
     buf_done(&certbot->chain_pem);
 }

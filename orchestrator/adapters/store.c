@@ -135,21 +135,28 @@ void store_clean_up(const struct store *store, time_t now)
 void store_guard_key(const struct store *store, bool is_external)
 {
     SECRET_SCOPED pem = NULL;
+    EVP_PKEY *key = NULL;
     struct err err = ERR_INIT;
     struct stat status;
+    int failed = 0;
 
     if (lstat(store->key, &status) < 0 || !S_ISREG(status.st_mode) ||
         (status.st_uid == geteuid() && (status.st_mode & (S_IRWXG | S_IRWXO)) == 0))
         return;
-    log_warning("%s has mode %04o and belongs to user %u: others can read the key%s",
-                store->key, (unsigned)(status.st_mode & 07777), (unsigned)status.st_uid,
-                is_external ? ". Put it there with mode 0600"
-                            : "; it becomes ours, 0600");
-    if (is_external)
-        return;
+    /* What is no key is not made ours: it is judged and put aside. */
     if (store_load_key(store, &pem, &err) < 0 || pem == NULL ||
-        fs_replace(store->key, pem->bytes, pem->len, 0600, &err) < 0)
-        log_warning("%s stays as it is: %s", store->key, err.message);
+        keys_from_pem(pem, &key, &err) < 0)
+        return;
+    EVP_PKEY_free(key);
+    if (!is_external)
+        failed = fs_replace(store->key, pem->bytes, pem->len, 0600, &err);
+    log_warning(
+        "%s has mode %04o and belongs to user %u, so that others can have the key%s%s",
+        store->key, (unsigned)(status.st_mode & 07777), (unsigned)status.st_uid,
+        is_external  ? ". Put it there with mode 0600"
+        : failed < 0 ? ", and it stays so: "
+                     : ". It is ours and 0600 from now on",
+        failed < 0 ? err.message : "");
 }
 
 /* A missing file leaves an empty buffer. */

@@ -55,8 +55,8 @@ int store_check_writable(const struct store *store, struct err *err);
 void store_clean_up(const struct store *store, time_t now);
 
 /*
- * A key.pem that others can read or change is written again, 0600 and ours, and a warning says what it was.
- * One that `is_external` stays as somebody else has put it, and there is the warning alone.
+ * A key.pem with a key that others can read or change is written again, 0600 and ours, and a warning says
+ * what it was. One that `is_external` stays as somebody else has put it, and there is the warning alone.
  */
 void store_guard_key(const struct store *store, bool is_external);
 

@@ -3,7 +3,7 @@
  * every name up again and again: often while one does not resolve, else now and then.
  *
  * `looked_up` is called for each answer, `round_over` when all of a round are there, with whether
- * any address changed; `ready` once, when the first round is over or has taken its time: a
+ * any address changed; `ready` once, when the first round is over or `first_round_ms` have passed: a
  * resolver that hangs holds nothing up. Nothing runs when no upstream has a name.
  */
 #ifndef CM_ADAPTERS_UPSTREAM_WATCH_H

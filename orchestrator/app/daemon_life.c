@@ -225,7 +225,6 @@ static void take_over(struct daemon *d)
                    err.message);
 
     store_clean_up(&d->store, time(NULL));
-    store_guard_key(&d->store, d->config->tls.external_key);
     if (store_finish_promotion(&d->store, &finished, &err) < 0)
         log_failed(LOG_ERROR, &err,
                    "cannot finish the promotion of a pair: %s (tried again when it is "
@@ -233,6 +232,7 @@ static void take_over(struct daemon *d)
                    err.message);
     else if (finished)
         log_info("finished the promotion of a pair that an earlier run had begun");
+    store_guard_key(&d->store, d->config->tls.external_key);
     /* What an earlier life has ordered comes first. */
     d->plan_facts.adopts =
         !issue_flow_clean_up(d->config, &d->store) && adopt_is_on(d->config);

@@ -1,6 +1,7 @@
 #include "app/sandbox.h"
 
 #include "adapters/nginx.h"
+#include "base/buf.h"
 #include "base/fs.h"
 #include "base/landlock.h"
 #include "base/log.h"
@@ -15,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 
 /* Sanitizers need calls of their own, and attach to the process at its end. */
 #ifdef __SANITIZE_ADDRESS__
@@ -35,7 +37,7 @@ static void add_missing(struct status_hardening *state, const char *what)
 
 /* ---- where the daemon writes ---- */
 
-enum { PLACES_MAX = 8 };
+enum { PLACES_MAX = 8, PATTERN_MAX = 4096 };
 
 /* What a setting names, with its key. */
 struct place {
@@ -213,11 +215,31 @@ static void confine(const struct config *config)
 #define UNLOCKED                                                                         \
     "secrets are not in locked memory, and could be swapped out (ulimit -l is too low)"
 
+#define DUMPED                                                                           \
+    "core dumps of nginx and certbot go to the program that "                            \
+    "/proc/sys/kernel/core_pattern names, since the container's limit of them (ulimit "  \
+    "-c) is 0: leave it unset, or set it to 1"
+
+/* setup_forbid_core_dumps() cannot raise a hard limit of 0 without CAP_SYS_RESOURCE. */
+static bool is_dumped(void)
+{
+    BUF_SCOPED pattern = {0};
+    struct err ignored = ERR_INIT;
+    struct rlimit limit;
+
+    return getrlimit(RLIMIT_CORE, &limit) == 0 && limit.rlim_cur != 1 &&
+           fs_read("/proc/sys/kernel/core_pattern", PATTERN_MAX, &pattern, &ignored) ==
+               0 &&
+           buf_str(&pattern)[0] == '|';
+}
+
 void sandbox_begin(const struct config *config)
 {
     in_force.locked_memory = secret_is_locked();
     if (!in_force.locked_memory)
         add_missing(&in_force, UNLOCKED);
+    if (is_dumped())
+        add_missing(&in_force, DUMPED);
     if (IS_SANITIZED) {
         add_missing(&in_force, "this is a build with a sanitizer");
         return;
@@ -259,6 +281,8 @@ void sandbox_look(const struct config *config, struct status_hardening *ret)
                     "this kernel has no Landlock, or too old a one (5.19 is needed)");
     if (!ret->locked_memory)
         add_missing(ret, UNLOCKED);
+    if (is_dumped())
+        add_missing(ret, DUMPED);
 }
 
 /* ---- settings that come later ---- */

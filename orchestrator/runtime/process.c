@@ -71,7 +71,8 @@ struct process_io {
     enum state state;
     bool canceled;
     bool timed_out;
-    struct err err; /* why it was not started, or how it ended is not known */
+    char in_vain[160]; /* for messages: that it could not be ended, and why */
+    struct err err;    /* why it was not started, or how it ended is not known */
     struct timer timer;
     uint64_t deadline_ms;    /* of STOPPING and DRAINING, on the loop's clock */
     uv_signal_t child_ended; /* SIGCHLD, of whichever child */
@@ -106,10 +107,10 @@ static void finish(struct process_io *io)
     struct err err = io->err;
 
     if (io->canceled)
-        err_set(&err, ERR_CANCELED, "%s: canceled", io->program);
+        err_set(&err, ERR_CANCELED, "%s: canceled%s", io->program, io->in_vain);
     else if (io->timed_out)
-        err_set(&err, ERR_TIMEOUT, "%s: not finished within %u ms", io->program,
-                io->timeout_ms);
+        err_set(&err, ERR_TIMEOUT, "%s: not finished within %u ms%s", io->program,
+                io->timeout_ms, io->in_vain);
     wipe_free(io);
     process->io = NULL;
     done(owner, err.kind == ERR_NONE ? NULL : &err);
@@ -226,6 +227,52 @@ static void drain(struct process_io *io)
         timer_set(&io->timer, left < DRAIN_POLL_MS ? left : DRAIN_POLL_MS);
 }
 
+static void on_exit_of(struct process_io *io)
+{
+    timer_stop(&io->timer);
+    if (io->state == KILLED) {
+        start_last(io);
+        return;
+    }
+    if (io->state == RUNNING)
+        io->deadline_ms = uv_now(io->timer.handle.loop) + DRAIN_MS;
+    move_to(io, DRAINING);
+    drain(io);
+}
+
+/* False while it runs. */
+static bool reap(struct process_io *io)
+{
+    struct process *process = io->process;
+    int status = 0;
+    pid_t ended;
+
+    do
+        ended = waitpid(io->pid, &status, WNOHANG);
+    while (ended < 0 && errno == EINTR);
+    if (ended == 0)
+        return false;
+    if (ended == io->pid) {
+        process->exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+        process->term_signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    } else { /* somebody else in this process has asked for it: nothing more will be heard of it */
+        process->lost = true;
+        err_sys(&io->err, errno, "%s: how it ended cannot be learned", io->program);
+    }
+    uv_signal_stop(&io->child_ended);
+    on_exit_of(io);
+    return true;
+}
+
+static void on_child_ended(uv_signal_t *signal, int number)
+{
+    struct process_io *io = signal->data;
+
+    (void)number;
+    if (io->pid != 0)
+        (void)reap(io);
+}
+
 /* Whoever waits for it has to go on. Nobody reaps it then, if it ends after all. */
 static void leave_alone(struct process_io *io)
 {
@@ -233,8 +280,11 @@ static void leave_alone(struct process_io *io)
                           ? strerror(errno)
                           : "it gets the signal, and waits for something in the kernel";
 
-    log_error("%s, process %d, cannot be ended: %s. It is left alone", io->program,
-              io->pid, why);
+    if (reap(io)) /* we had not been told yet */
+        return;
+    snprintf(io->in_vain, sizeof io->in_vain, ", and process %d cannot be ended: %s",
+             io->pid, why);
+    io->process->left_alone = true;
     close_all(io);
 }
 
@@ -266,42 +316,6 @@ static void on_timer(void *owner)
         break;
     }
     assert(false && "no timer is set in this state");
-}
-
-static void on_exit_of(struct process_io *io)
-{
-    timer_stop(&io->timer);
-    if (io->state == KILLED) {
-        start_last(io);
-        return;
-    }
-    if (io->state == RUNNING)
-        io->deadline_ms = uv_now(io->timer.handle.loop) + DRAIN_MS;
-    move_to(io, DRAINING);
-    drain(io);
-}
-
-static void on_child_ended(uv_signal_t *signal, int number)
-{
-    struct process_io *io = signal->data;
-    int status = 0;
-    pid_t ended;
-
-    (void)number;
-    if (io->pid == 0)
-        return;
-    do
-        ended = waitpid(io->pid, &status, WNOHANG);
-    while (ended < 0 && errno == EINTR);
-    if (ended == 0)
-        return;
-    if (ended == io->pid) {
-        io->process->exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-        io->process->term_signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
-    } else /* somebody else in this process has asked for it: nothing more will be heard of it */
-        err_sys(&io->err, errno, "%s: how it ended cannot be learned", io->program);
-    uv_signal_stop(signal);
-    on_exit_of(io);
 }
 
 /* ---- output ------------------------------------------------------------------------ */

@@ -6,8 +6,8 @@
  * amount (a child whose pipe is closed or full changes its behaviour), kept up to a
  * maximum, and handed on line by line. On cancel or when the time is over the whole group
  * gets SIGTERM and, after a grace time, SIGKILL. A descendant that keeps the pipes open
- * after the child has ended is killed too. The child is always reaped. Ownership and
- * order of calls: done.h.
+ * after the child has ended is killed too. The child is always reaped, unless it
+ * cannot be ended: after 5 s it is left alone. Ownership and order of calls: done.h.
  *
  * A child that writes to files instead of pipes goes on when we are killed. Whoever starts
  * it so can have it held until its name (runtime/orphan.h) is written down: the child then
@@ -57,6 +57,8 @@ struct process {
      */
     int exit_status; /* -1 when it did not exit */
     int term_signal; /* 0 when it was not ended by a signal */
+    bool lost;       /* it has ended, and how is not known: ERR_SYS */
+    bool left_alone; /* it could not be ended, and may still run */
     struct buf output[PROCESS_STREAMS];
     bool output_cut[PROCESS_STREAMS];
 

@@ -260,7 +260,7 @@ def test_what_root_obeys_and_others_may_change_is_a_warning(served, name):
 
 
 @needs_root
-@pytest.mark.parametrize(("user", "mode"), [(0, 0o777), (0, 0o602), (4711, 0o700)])
+@pytest.mark.parametrize(("user", "mode"), [(0, 0o777), (0, 0o602), (4711, 0o700), (4711, 0o060)])
 def test_agent_that_others_can_ask_for_keys_is_a_warning(served, user, mode):
     """It knows nobody: a worker of nginx that has been taken over would have the keys from it."""
     path = served.agent.endpoint
@@ -274,7 +274,7 @@ def test_agent_that_others_can_ask_for_keys_is_a_warning(served, user, mode):
         os.chown(path, before.st_uid, before.st_gid)
         os.chmod(path, before.st_mode)
     assert code == OK and verdicts(rows, "guest agent") == ["warning", "ok"]
-    assert f"others than root can use {path} (user {user}, mode {mode:04o})" in rows["guest agent"][0]["text"]
+    assert f"others than root can use {path} (user {user}, group {user}, mode {mode:04o})" in rows["guest agent"][0]["text"]
     assert "chmod 600" in rows["guest agent"][0]["hint"]
 
 

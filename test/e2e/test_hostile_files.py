@@ -192,7 +192,7 @@ def test_good_key_that_others_could_read_becomes_ours(stored, mode, user):
     os.chown(stored.key_file, user, user)
     try:
         assert stored.start().wait_until_settled(mark) == former
-        stored.log.wait_for(f"key.pem has mode {mode:04o} and belongs to user {user}")
+        stored.log.wait_for(f"key.pem has mode {mode:04o} and belongs to user {user}, .*ours and 0600")
         assert_ours(stored.key_file, 0o600)
         assert stored.key_file.read_text() == pki.key_pem(stored.tls_key)
     finally:

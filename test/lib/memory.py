@@ -87,7 +87,10 @@ def _read(memory, region):
     memory.seek(region.start)
     content = bytearray()
     while len(content) < region.end - region.start:
-        content += memory.read(region.end - region.start - len(content))
+        more = memory.read(region.end - region.start - len(content))
+        if not more:
+            raise ProcessLookupError("it ended meanwhile")
+        content += more
     return bytes(content)
 
 

@@ -77,11 +77,13 @@ torture-flows: program modules $(TEST_PRELOADS) newer-pebble newer-certbot
 	  $(PYTEST_ARGS) test/e2e/test_torture.py
 # More at once than there are cores: what waits in vain for a call that has failed waits until its limit.
 torture:
-	@$(MAKE) --no-print-directory -k -j$$((4 * $$(nproc))) VARIANT=asan torture-scenarios torture-units
-	@$(MAKE) --no-print-directory -j$$(nproc) VARIANT=debug BUILD=build/valgrind \
-	  CFLAGS=-fPIC LDFLAGS_debug= torture-valgrind
-	@$(MAKE) --no-print-directory torture-flows
-	@$(MAKE) --no-print-directory VARIANT=asan torture-flows
+	@failed=0; \
+	$(MAKE) --no-print-directory -k -j$$((4 * $$(nproc))) VARIANT=asan torture-scenarios torture-units || failed=1; \
+	$(MAKE) --no-print-directory -j$$(nproc) VARIANT=debug BUILD=build/valgrind \
+	  CFLAGS=-fPIC LDFLAGS_debug= torture-valgrind || failed=1; \
+	$(MAKE) --no-print-directory torture-flows || failed=1; \
+	$(MAKE) --no-print-directory VARIANT=asan torture-flows || failed=1; \
+	exit $$failed
 torture-short:
 	@TORTURE=short $(MAKE) --no-print-directory -j$$(nproc) VARIANT=asan torture-scenarios
 

@@ -400,6 +400,7 @@ static void test_end_that_somebody_else_has_asked_for(void **state)
     loop_run(*state);
     ended_assert_failed(&run.ended, ERR_SYS,
                         "/bin/sh: how it ended cannot be learned: No child processes");
+    assert_true(run.process.lost);
     assert_int_equal(run.process.exit_status, -1);
     assert_int_equal(run.process.term_signal, 0);
     close_run(&run);
@@ -523,7 +524,6 @@ static void test_time_out_of_one_that_ignores_sigterm(void **state)
     }
 }
 
-/* It is told once to end; that it exits well then does not undo the time-out. */
 /* As in a container without the capability KILL, and of a child that waits for a dead disk. */
 static void test_one_that_cannot_be_ended_is_left_alone(void **state)
 {
@@ -539,7 +539,11 @@ static void test_one_that_cannot_be_ended_is_left_alone(void **state)
     effective = take_capability(CAP_KILL);
     loop_run(*state);
     set_capabilities(effective);
-    ended_assert_failed(&run.ended, ERR_TIMEOUT, "not finished within 50 ms");
+    ended_assert_failed(&run.ended, ERR_TIMEOUT,
+                        "not finished within 50 ms, and process");
+    assert_non_null(
+        strstr(run.ended.err.message, "cannot be ended: Operation not permitted"));
+    assert_true(run.process.left_alone);
     assert_int_equal(run.process.exit_status, -1);
     assert_int_equal(waitpid(run.pid, NULL, WNOHANG), 0);
     assert_int_equal(kill(run.pid, SIGKILL), 0);
@@ -547,6 +551,7 @@ static void test_one_that_cannot_be_ended_is_left_alone(void **state)
     close_run(&run);
 }
 
+/* It is told once to end; that it exits well then does not undo the time-out. */
 static void test_time_out_with_a_good_exit(void **state)
 {
     struct process_options options = {.term_grace_ms = LONG_GRACE_MS, .timeout_ms = 50};
