@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "domain/jose.h"
+#include "domain/json_text.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -86,7 +87,7 @@ static const char *advice_for(const struct acme_account *a, const char *type)
 /* The answer as a problem document (RFC 7807), turned into an error. */
 static int refuse(struct acme_account *a, const char *what, struct err *err)
 {
-    json_t *root = json_loads(buf_str(&a->http.body), 0, NULL);
+    json_t *root = json_load_whole(buf_str(&a->http.body), a->http.body.len, 0, NULL);
     const char *type = json_string_value(json_object_get(root, "type"));
     const char *detail = json_string_value(json_object_get(root, "detail"));
     const char *name = type == NULL ? NULL : strrchr(type, ':');
@@ -249,7 +250,7 @@ static int take_url(struct acme_account *a, struct err *err)
 /* Some CAs find an account that may not be used any more, others refuse (RFC 8555 §7.1.2). */
 static int check_status(struct acme_account *a, struct err *err)
 {
-    json_t *account = json_loads(buf_str(&a->http.body), 0, NULL);
+    json_t *account = json_load_whole(buf_str(&a->http.body), a->http.body.len, 0, NULL);
     const char *status = json_string_value(json_object_get(account, "status"));
     int failed = 0;
 

@@ -1,6 +1,7 @@
 #include "adapters/acme_directory.h"
 
 #include "domain/hostname.h"
+#include "domain/json_text.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -20,7 +21,7 @@ bool acme_take_header(const struct http_call *answer, const char *name, char *re
 
 bool acme_problem_is(const struct http_call *answer, const char *type)
 {
-    json_t *root = json_loads(buf_str(&answer->body), 0, NULL);
+    json_t *root = json_load_whole(buf_str(&answer->body), answer->body.len, 0, NULL);
     const char *found = json_string_value(json_object_get(root, "type"));
     const char *name = found == NULL ? NULL : strrchr(found, ':');
     bool same = name != NULL && strcmp(name + 1, type) == 0;
@@ -31,7 +32,7 @@ bool acme_problem_is(const struct http_call *answer, const char *type)
 
 int acme_refused(const struct http_call *answer, const char *what, struct err *err)
 {
-    json_t *root = json_loads(buf_str(&answer->body), 0, NULL);
+    json_t *root = json_load_whole(buf_str(&answer->body), answer->body.len, 0, NULL);
     const char *type = json_string_value(json_object_get(root, "type"));
     const char *detail = json_string_value(json_object_get(root, "detail"));
     const char *name = type == NULL ? NULL : strrchr(type, ':');
@@ -105,7 +106,8 @@ static int read_answer(struct acme_directory *directory, struct err *err)
 
     if (directory->call.status != 200)
         return acme_refused(&directory->call, "directory", err);
-    root = json_loads(buf_str(&directory->call.body), 0, NULL);
+    root = json_load_whole(buf_str(&directory->call.body), directory->call.body.len, 0,
+                           NULL);
     if (root == NULL)
         return err_set(err, ERR_PEER,
                        "the answer is not JSON: is this the URL of an ACME "

@@ -2,6 +2,7 @@
 
 #include "base/fs.h"
 #include "base/text.h"
+#include "domain/json_text.h"
 #include "runtime/observer.h"
 
 #include <errno.h>
@@ -42,7 +43,7 @@ static int read_emitted(struct dstack_call *call, const char *body, struct err *
     (void)call;
     if (body[0] == '\0')
         return 0;
-    root = json_loads(body, JSON_DECODE_ANY, NULL);
+    root = json_load_whole(body, strlen(body), JSON_DECODE_ANY, NULL);
     if (root == NULL)
         return err_set(err, ERR_PEER, "the answer is not JSON");
     is_taken = json_is_object(root) || json_is_null(root);
@@ -55,7 +56,7 @@ static int string_member(const char *body, const char *name, json_t **ret_root,
                          const char **ret_text, struct err *err)
 {
     json_error_t where;
-    json_t *root = json_loads(body, JSON_REJECT_DUPLICATES, &where);
+    json_t *root = json_load_whole(body, strlen(body), JSON_REJECT_DUPLICATES, &where);
     const json_t *member;
 
     if (root == NULL)
@@ -160,7 +161,7 @@ int dstack_read_quote(struct dstack_call *call, const char *body, struct err *er
 static void refusal_text(const struct http_call *http, char *ret, size_t size)
 {
     const char *body = buf_str(&http->body);
-    json_t *root = json_loads(body, JSON_DECODE_ANY, NULL);
+    json_t *root = json_load_whole(body, strlen(body), JSON_DECODE_ANY, NULL);
     const char *text = json_string_value(json_object_get(root, "error"));
 
     if (text == NULL && root == NULL && strchr(body, '{') == NULL)

@@ -2,6 +2,7 @@
 #include "app/control_client.h"
 #include "app/control_follow.h"
 #include "app/setup.h"
+#include "domain/json_text.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,7 +49,7 @@ static int ask(const struct command_line *line, const struct config *config)
         command_complain(line, "%s", err.message);
         return EXIT_FAILURE;
     }
-    root = json_loadb(buf_str(&answer.body), answer.body.len, 0, NULL);
+    root = json_load_whole(buf_str(&answer.body), answer.body.len, 0, NULL);
     code = answer.status == 202 ? follow(line, config, root)
                                 : refuse(line, root, answer.status);
     json_decref(root);

@@ -6,6 +6,7 @@
 #include "app/terminal.h"
 #include "base/fs.h"
 #include "base/text.h"
+#include "domain/json_text.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -69,7 +70,7 @@ static void print_last_words(const struct config *config)
     if (fs_join(path, config->run_dir, "status.json", &ignored) < 0 ||
         stat(path, &file) < 0 || fs_read(path, FILE_MAX_BYTES, &text, &ignored) < 0)
         return;
-    status = json_loadb(buf_str(&text), text.len, 0, NULL);
+    status = json_load_whole(buf_str(&text), text.len, 0, NULL);
     if (json_is_object(status)) {
         terminal_print(stdout, TERMINAL_DOUBTFUL,
                        "What it said last, on %s (%s):", text_time(date, file.st_mtime),

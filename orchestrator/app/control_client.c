@@ -2,6 +2,7 @@
 
 #include "base/fs.h"
 #include "base/text.h"
+#include "domain/json_text.h"
 #include "runtime/http.h"
 
 #include <errno.h>
@@ -157,7 +158,7 @@ int control_ask_json(const struct config *config, const struct control_question 
 
     if (control_ask(config, question, &answer, err) < 0)
         return -1;
-    root = json_loadb(buf_str(&answer.body), answer.body.len, 0, &where);
+    root = json_load_whole(buf_str(&answer.body), answer.body.len, 0, &where);
     if (answer.status < 200 || answer.status > 299)
         failed = refused(&answer, root, err);
     else if (!json_is_object(root))

@@ -30,7 +30,7 @@ static void load_record(struct daemon *d)
 
     if (fs_join(path, d->config->run_dir, RECORD, &err) == 0 && fs_exists(path) &&
         fs_read(path, RECORD_MAX_BYTES, &text, &err) == 0)
-        root = json_loads(buf_str(&text), 0, NULL);
+        root = json_load_whole(buf_str(&text), text.len, 0, NULL);
     for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++) {
         const char *subject =
             json_string_value(json_object_get(root, hook_event_name(kept[i])));

@@ -35,7 +35,7 @@ static void change_level(enum log_level level)
 int daemon_set_log_level(struct daemon *d, const struct server_request *request,
                          struct server_answer *ret, struct err *err)
 {
-    json_t *root = json_loadb(request->body, request->body_len, 0, NULL);
+    json_t *root = json_load_whole(request->body, request->body_len, 0, NULL);
     const char *name = json_string_value(json_object_get(root, "level"));
     enum log_level level;
     int failed = 0;

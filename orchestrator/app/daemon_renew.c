@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "base/text.h"
+#include "domain/json_text.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -133,9 +134,10 @@ void daemon_note_renewed(struct daemon *d)
 /* {"force": true}; nothing, and an object without it, is false. */
 static int read_force(const struct server_request *request, bool *ret, struct err *err)
 {
-    json_t *root = request->body_len == 0 ? json_object()
-                                          : json_loadb(request->body, request->body_len,
-                                                       JSON_REJECT_DUPLICATES, NULL);
+    json_t *root = request->body_len == 0
+                       ? json_object()
+                       : json_load_whole(request->body, request->body_len,
+                                         JSON_REJECT_DUPLICATES, NULL);
     const json_t *force = json_object_get(root, "force");
     bool sound = json_is_object(root) && (force == NULL || json_is_boolean(force)) &&
                  json_object_size(root) == (force == NULL ? 0 : 1);

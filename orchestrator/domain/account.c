@@ -3,6 +3,7 @@
 #include "base/secret.h"
 #include "base/text.h"
 #include "domain/jose.h"
+#include "domain/json_text.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -77,8 +78,9 @@ static bool is_member(const json_t *entry, const char *name, const char *value)
 /* False for what is no such JSON; nothing at all is an empty memory. */
 static bool load(const char *json, json_t **ret_root, json_t **ret_entries)
 {
-    *ret_root = json[0] == '\0' ? json_pack("{s:[]}", "accounts")
-                                : json_loads(json, JSON_REJECT_DUPLICATES, NULL);
+    *ret_root = json[0] == '\0'
+                    ? json_pack("{s:[]}", "accounts")
+                    : json_load_whole(json, strlen(json), JSON_REJECT_DUPLICATES, NULL);
     *ret_entries = json_object_get(*ret_root, "accounts");
     return json_is_array(*ret_entries);
 }

@@ -3,6 +3,7 @@
 #include "base/guess.h"
 #include "domain/config_internal.h"
 #include "domain/host_port.h"
+#include "domain/json_text.h"
 
 #include <assert.h>
 #include <ctype.h>
@@ -243,7 +244,7 @@ static void set_origins(struct config_load *load, size_t i, const char *text)
     struct err err = ERR_INIT;
     unsigned long refusals = wipe_refusals();
     json_error_t where;
-    json_t *array = json_loads(text, 0, &where);
+    json_t *array = json_load_whole(text, strlen(text), 0, &where);
     json_t *item;
     size_t k;
 

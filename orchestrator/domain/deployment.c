@@ -97,7 +97,7 @@ int deployment_from_json(struct deployment *ret, const char *text, size_t len,
                          struct err *err)
 {
     json_error_t where; /* its text quotes what stands there */
-    json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &where);
+    json_t *root = json_load_whole(text, len, JSON_REJECT_DUPLICATES, &where);
     int failed;
 
     *ret = (struct deployment){.chain = NULL};

@@ -1,6 +1,7 @@
 #include "domain/event_log.h"
 
 #include "base/text.h"
+#include "domain/json_text.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -49,8 +50,8 @@ static json_t *parse_json(const char *text, size_t len, struct err *err)
      * Zero bytes in a foreign event must not hide ours. Of two members of one name every
      * reader takes another one.
      */
-    root = json_loadb(text, len,
-                      JSON_ALLOW_NUL | JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &where);
+    root = json_load_whole(
+        text, len, JSON_ALLOW_NUL | JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &where);
     if (root != NULL)
         return root;
     if (json_error_code(&where) == json_error_duplicate_key)

@@ -40,7 +40,7 @@ int health_to_json(const struct health *health, struct buf *ret, struct err *err
 
 int health_from_json(const struct buf *json, struct health *ret, struct err *err)
 {
-    json_t *root = json_loadb(buf_str(json), json->len, 0, NULL);
+    json_t *root = json_load_whole(buf_str(json), json->len, 0, NULL);
     const char *sha256;
     const char *reason;
     int healthy;

@@ -48,19 +48,27 @@ int json_append(const json_t *root, size_t flags, struct buf *ret, struct err *e
     return -1;
 }
 
+json_t *json_load_whole(const char *text, size_t len, size_t flags,
+                        json_error_t *ret_where)
+{
+    unsigned long refusals = wipe_refusals();
+    json_t *root = json_loadb(text, len, flags, ret_where);
+
+    if (wipe_refusals() == refusals)
+        return root;
+    json_decref(root);
+    return NULL;
+}
+
 json_t *json_from_text(const char *text, size_t len, size_t flags, struct err *err)
 {
     unsigned long refusals = wipe_refusals();
     json_error_t where;
-    json_t *root = json_loadb(text, len, flags, &where);
+    json_t *root = json_load_whole(text, len, flags, &where);
 
-    /* jansson drops the bytes of a text that it had no room for, and goes on. */
-    if (wipe_refusals() != refusals) {
-        json_decref(root);
+    if (root == NULL && wipe_refusals() != refusals)
         err_sys(err, ENOMEM, "cannot read JSON");
-        return NULL;
-    }
-    if (root == NULL)
+    else if (root == NULL)
         err_set(err, ERR_CONFIG, "not JSON: line %d: %s", where.line, where.text);
     return root;
 }

@@ -20,6 +20,13 @@ int json_to_text(json_t *root, size_t indent, const char *complaint, struct buf 
 int json_append(const json_t *root, size_t flags, struct buf *ret, struct err *err);
 
 /*
+ * json_loadb(), which drops the bytes of a text that it had no memory for, and goes on: NULL then. No other
+ * of jansson's functions reads texts here.
+ */
+json_t *json_load_whole(const char *text, size_t len, size_t flags,
+                        json_error_t *ret_where);
+
+/*
  * The text as JSON, with jansson's flags. NULL: ERR_CONFIG where it is none, ERR_SYS where there was no
  * memory to tell; jansson itself takes that for bad syntax.
  */

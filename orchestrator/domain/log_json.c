@@ -1,6 +1,7 @@
 #include "domain/log_json.h"
 
 #include "base/text.h"
+#include "domain/json_text.h"
 
 #include <ctype.h>
 #include <jansson.h>
@@ -83,7 +84,7 @@ bool log_json_is_line(const char *line, size_t len)
 
     if (len == 0 || line[0] != '{')
         return false;
-    root = json_loadb(line, len, 0, NULL);
+    root = json_load_whole(line, len, 0, NULL);
     good = json_is_object(root);
     json_decref(root);
     return good;

@@ -1,6 +1,7 @@
 #include "domain/renewal_info.h"
 
 #include "base/text.h"
+#include "domain/json_text.h"
 
 #include <jansson.h>
 #include <openssl/asn1.h>
@@ -212,7 +213,7 @@ static void read_explanation(const json_t *root, char ret[RENEWAL_INFO_LINK_SIZE
 
 int renewal_info_read(const char *json, struct renewal_info *ret, struct err *err)
 {
-    json_t *root = json_loads(json, 0, NULL);
+    json_t *root = json_load_whole(json, strlen(json), 0, NULL);
     struct renewal_window window = {0};
     int failed;
 

@@ -2,6 +2,7 @@
 
 #include "base/text.h"
 #include "domain/event_log.h"
+#include "domain/json_text.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -90,7 +91,7 @@ int rtmr_intent_read(struct rtmr_intent *ret, const char *text, size_t len,
                      struct err *err)
 {
     /* Without JSON_ALLOW_NUL: a name is a C string here. */
-    json_t *object = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
+    json_t *object = json_load_whole(text, len, JSON_REJECT_DUPLICATES, NULL);
     bool good;
 
     *ret = (struct rtmr_intent){0};

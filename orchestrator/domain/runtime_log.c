@@ -153,7 +153,8 @@ static json_t *read_object(const json_t *object, struct err *err)
 
 static int read_line(json_t *entries, const char *line, size_t len, struct err *err)
 {
-    json_t *object = json_loadb(line, len, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, NULL);
+    json_t *object =
+        json_load_whole(line, len, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, NULL);
     json_t *entry;
 
     if (!json_is_object(object)) {
