@@ -11,10 +11,16 @@ enum { ESCAPED_BYTES = 4 }; /* \xNN */
 int json_to_text(json_t *root, size_t indent, const char *complaint, struct buf *ret,
                  struct err *err)
 {
+    unsigned long refusals = wipe_refusals();
     char *text = root == NULL ? NULL : json_dumps(root, JSON_INDENT(indent));
     int failed;
 
     json_decref(root);
+    /* What it had no room for it leaves out, and goes on. */
+    if (wipe_refusals() != refusals) {
+        wipe_free(text);
+        text = NULL;
+    }
     if (text == NULL)
         return err_set(err, ERR_SYS, "%s", complaint);
     failed = buf_append_str(ret, text, err);
@@ -40,7 +46,9 @@ int json_append(const json_t *root, size_t flags, struct buf *ret, struct err *e
 {
     struct dump dump = {.ret = ret, .err = ERR_INIT};
 
-    if (json_dump_callback(root, on_dump_piece, &dump, flags) == 0)
+    /* It does not mind each piece that was not taken. */
+    if (json_dump_callback(root, on_dump_piece, &dump, flags) == 0 &&
+        dump.err.kind == ERR_NONE)
         return 0;
     if (dump.err.kind == ERR_NONE)
         return err_sys(err, ENOMEM, "cannot write JSON");
