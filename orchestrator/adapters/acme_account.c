@@ -166,7 +166,7 @@ static int finish_nonce(void *flow, struct err *err)
 /* `payload` is consumed; NULL when it cannot be expressed in JSON. */
 static int begin_post(struct acme_account *a, json_t *payload, struct err *err)
 {
-    char *text = json_dumps(payload, JSON_COMPACT);
+    char *text = json_dump_whole(payload, JSON_COMPACT);
     int failed;
 
     json_decref(payload);

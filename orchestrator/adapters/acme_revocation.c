@@ -3,6 +3,7 @@
 #include "base/secret.h"
 #include "base/text.h"
 #include "domain/jose.h"
+#include "domain/json_text.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -128,7 +129,7 @@ static int make_payload(const struct acme_revocation *r, char **ret, struct err 
     text_base64url(encoded, der.data, der.len);
     payload =
         json_pack("{s:s, s:i}", "certificate", encoded, "reason", (int)r->request.reason);
-    *ret = json_dumps(payload, JSON_COMPACT);
+    *ret = json_dump_whole(payload, JSON_COMPACT);
     json_decref(payload);
     wipe_free(encoded);
     return *ret == NULL ? err_sys(err, ENOMEM, "revokeCert") : 0;

@@ -3,6 +3,7 @@
 #include "adapters/challenge.h"
 #include "base/log.h"
 #include "domain/jose.h"
+#include "domain/json_text.h"
 #include "runtime/observer.h"
 
 #include <dirent.h>
@@ -185,7 +186,7 @@ static int seed_account(const struct certbot *c, struct err *err)
         jose_private_jwk(c->request.account_key, &key, err) < 0)
         return -1;
     regr = json_pack("{s:{}, s:s}", "body", "uri", c->request.account_url);
-    regr_text = json_dumps(regr, JSON_COMPACT);
+    regr_text = json_dump_whole(regr, JSON_COMPACT);
     json_decref(regr);
     if (regr_text == NULL)
         return err_set(err, ERR_PEER, "the account URL is not valid UTF-8");

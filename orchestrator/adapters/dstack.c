@@ -239,7 +239,7 @@ static void start(struct dstack_call *call, const struct dstack *agent,
     for (base = strlen(call->url); call->url[base - 1] == '/'; base--)
         ;
     snprintf(call->url + base, sizeof call->url - base, "/%s", method);
-    call->body = json_dumps(arguments, JSON_COMPACT);
+    call->body = json_dump_whole(arguments, JSON_COMPACT);
     json_decref(arguments);
     /*
      * A missing body (no memory, text that is not UTF-8) is refused by the agent, with

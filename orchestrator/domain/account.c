@@ -33,7 +33,7 @@ static int seal_entry(const json_t *entry, const EVP_PKEY *key, char ret[SEAL_SI
                       struct err *err)
 {
     unsigned char code[SHA256_DIGEST_LENGTH];
-    char *text = json_dumps(entry, JSON_COMPACT | JSON_SORT_KEYS);
+    char *text = json_dump_whole(entry, JSON_COMPACT | JSON_SORT_KEYS);
     SECRET_SCOPED secret = NULL;
     BUF_SCOPED input = {.max = ACCOUNT_MEMORY_MAX_BYTES};
     int failed;
@@ -166,7 +166,7 @@ int account_note(const char *json, const struct account_owner *owner,
         json_object_set_new(entry, "seal", json_string(seal));
         make_room(entries, owner->directory);
         json_array_append(entries, entry);
-        text = json_dumps(root, JSON_INDENT(1));
+        text = json_dump_whole(root, JSON_INDENT(1));
         failed = text == NULL ? err_sys(err, ENOMEM, "cannot note the account")
                               : buf_append_str(ret, text, err);
     }

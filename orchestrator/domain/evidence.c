@@ -2,6 +2,7 @@
 
 #include "base/secret.h"
 #include "base/text.h"
+#include "domain/json_text.h"
 
 #include <jansson.h>
 #include <openssl/evp.h>
@@ -23,7 +24,7 @@ int evidence_account_json(const struct evidence_account *account, struct buf *re
 {
     json_t *root = json_pack("{s:s?, s:s?, s:s?}", "directory", account->directory,
                              "account", account->url, "thumbprint", account->thumbprint);
-    char *text = json_dumps(root, JSON_INDENT(1));
+    char *text = json_dump_whole(root, JSON_INDENT(1));
     int failed;
 
     json_decref(root);

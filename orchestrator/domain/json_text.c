@@ -8,19 +8,24 @@
 
 enum { ESCAPED_BYTES = 4 }; /* \xNN */
 
+char *json_dump_whole(const json_t *root, size_t flags)
+{
+    unsigned long refusals = wipe_refusals();
+    char *text = json_dumps(root, flags);
+
+    if (wipe_refusals() == refusals)
+        return text;
+    wipe_free(text);
+    return NULL;
+}
+
 int json_to_text(json_t *root, size_t indent, const char *complaint, struct buf *ret,
                  struct err *err)
 {
-    unsigned long refusals = wipe_refusals();
-    char *text = root == NULL ? NULL : json_dumps(root, JSON_INDENT(indent));
+    char *text = root == NULL ? NULL : json_dump_whole(root, JSON_INDENT(indent));
     int failed;
 
     json_decref(root);
-    /* What it had no room for it leaves out, and goes on. */
-    if (wipe_refusals() != refusals) {
-        wipe_free(text);
-        text = NULL;
-    }
     if (text == NULL)
         return err_set(err, ERR_SYS, "%s", complaint);
     failed = buf_append_str(ret, text, err);

@@ -20,6 +20,12 @@ int json_to_text(json_t *root, size_t indent, const char *complaint, struct buf 
 int json_append(const json_t *root, size_t flags, struct buf *ret, struct err *err);
 
 /*
+ * json_dumps(), which leaves out what it had no memory for, and goes on: NULL then, and for no `root`. No
+ * other of jansson's functions makes texts of a size of their own here. Caller: wipe_free.
+ */
+char *json_dump_whole(const json_t *root, size_t flags);
+
+/*
  * json_loadb(), which drops the bytes of a text that it had no memory for, and goes on: NULL then. No other
  * of jansson's functions reads texts here.
  */
