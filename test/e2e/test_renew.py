@@ -38,6 +38,18 @@ def test_what_is_not_due_is_renewed_by_force(served):
     assert_adds_up(served)
 
 
+def wait_until_planned(stack):
+    """HTTPS serves a leaf a moment before all that belongs to a renewal is over."""
+    reason = "the next renewal is due on"
+    wait_until(lambda: (stack.status()["next_action"]["why"] or "").startswith(reason), "it is planned again")
+
+
+def wait_for_another_leaf(stack):
+    leaf = stack.served_leaf()
+    stack.wait_for_leaf(lambda now: now != leaf, "it is tried again, and succeeds")
+    wait_until_planned(stack)
+
+
 def test_without_waiting_it_says_where_to_look(served):
     leaf = served.served_leaf()
     result = command(served, "renew", "--force")
@@ -54,8 +66,7 @@ def test_limits_of_the_ca_are_kept_by_force_as_well(ca):
         assert result.code == 1 and "no order before" in result.err, result
         assert stack.served_leaf() == leaf and len(stack.ledger_outcomes()) == 1
         # What comes next is what would have come without that.
-        reason = "the next renewal is due on"
-        wait_until(lambda: stack.status()["next_action"]["why"].startswith(reason), "it is planned again")
+        wait_until_planned(stack)
 
 
 def test_what_fails_is_told(served):
@@ -65,8 +76,7 @@ def test_what_fails_is_told(served):
     finally:
         served.ca.point(served.domain, served.address)
     assert result.code == 1 and "tried again in" in result.err, result
-    leaf = served.served_leaf()
-    served.wait_for_leaf(lambda now: now != leaf, "it is tried again, and succeeds")
+    wait_for_another_leaf(served)
 
 
 def test_asking_again_while_it_is_tried_again_does_not_end_that(served):
@@ -78,8 +88,7 @@ def test_asking_again_while_it_is_tried_again_does_not_end_that(served):
             assert "not due" not in result.out and "()" not in result.out, result
     finally:
         served.ca.point(served.domain, served.address)
-    leaf = served.served_leaf()
-    served.wait_for_leaf(lambda now: now != leaf, "it is tried again, and succeeds")
+    wait_for_another_leaf(served)
 
 
 def test_nobody_renews_what_is_somebody_elses(ca):
