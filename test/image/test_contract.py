@@ -186,6 +186,7 @@ def test_mounted_template(new_container, ca, tmp_path):
     assert container.https_get("/health").body == "mounted\n"
     exporter, _, mac = container.https_get("/binding").body.strip().partition(":")
     assert len(exporter) == len(mac) == 64
+    container.log.wait_for("the next renewal is due on")
     container.execute("cert-manager", "renew", "--force", "--wait")
     leaf = container.wait_for_leaf(lambda new: new != former, "the next leaf is served")
     assert container.agent.measured() == [pki.sha256(former), pki.sha256(leaf)]

@@ -90,7 +90,7 @@ def test_stop_does_not_wait_for_an_answer_without_end(deployment):
 
 def test_orphans_are_reaped(container):
     """A process whose parent ends is the first process' child, and is not left a zombie."""
-    container.execute("sh", "-c", "sleep 0.3 & sleep 0.3 &")
+    container.execute("sh", "-c", "sleep 2 & sleep 2 &")
     names = [process.name for process in container.processes()]
     assert names.count("sleep") >= 1
     wait_until(

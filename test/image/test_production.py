@@ -33,6 +33,7 @@ def assert_served(container):
     assert container.https_get("/health").body == "healthy\n"
     assert pki.same_key(leaf, container.tls_key)
     assert container.agent.measured()[-1] == pki.sha256(leaf)
+    container.log.wait_for("the next renewal is due on")  # and nothing is at work that another would join
     return leaf
 
 
