@@ -235,7 +235,7 @@ def test_swaps_under_load(nginx):
     result = chain_swaps(nginx, swaps=1000, interval_us=20_000, rate=400)
     assert result["failed"] == 0 and result["stale"] == 0 and result["early"] == 0, result
     # Other tests may run beside this one, on two cores.
-    assert result["handshakes"] >= 0.1 * 400 * result["seconds"], result
+    assert result["handshakes"] >= 0.5 * 400 * result["seconds"], result
     assert not nginx.log("[error]")
 
 

@@ -164,5 +164,4 @@ def test_a_storm_of_signals_is_one_reload_after_the_other(served):
     header = served.https_get("/health").headers["strict-transport-security"]
     assert header.startswith(f"max-age={199 * 86400}")
     assert lives_of(served) == before
-    # About one a second, as long as it takes to send them all.
-    assert metrics_of(served)["nginx_reloads_total", 'result="ok"'] - reloads <= 50
+    assert metrics_of(served)["nginx_reloads_total", 'result="ok"'] - reloads <= 10
