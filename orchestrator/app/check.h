@@ -14,6 +14,7 @@
 
 #include <openssl/evp.h>
 #include <stdbool.h>
+#include <sys/stat.h>
 
 struct check {
     const struct config *config;
@@ -26,6 +27,9 @@ struct check {
 /* ---- check_files.c ---- */
 
 void check_files(struct check *check);
+
+/* Whether somebody else than root and we owns it, or its mode lets others than root's group write. */
+bool check_others_can_write(const struct stat *status);
 
 /* The pair in tls.dir; `tls_key` is NULL when the agent did not give it. */
 void check_pair(struct check *check, const EVP_PKEY *tls_key);

@@ -172,20 +172,20 @@ static void check_private(struct check *check, const char *what, const char *pat
     verdicts_advise(check->verdicts, "chmod 600 %s", path);
 }
 
+bool check_others_can_write(const struct stat *status)
+{
+    return (status->st_uid != 0 && status->st_uid != geteuid()) ||
+           (status->st_mode & S_IWOTH) != 0 ||
+           ((status->st_mode & S_IWGRP) != 0 && status->st_gid != 0);
+}
+
 /* Who can change it can have root do what it `says`. */
 static void check_unchangeable(struct check *check, const char *what, const char *path,
                                const char *says)
 {
     struct stat status;
-    bool others_own;
-    bool others_write;
 
-    if (path == NULL || stat(path, &status) < 0)
-        return;
-    others_own = status.st_uid != 0 && status.st_uid != geteuid();
-    others_write = (status.st_mode & S_IWOTH) != 0 ||
-                   ((status.st_mode & S_IWGRP) != 0 && status.st_gid != 0);
-    if (!others_own && !others_write)
+    if (path == NULL || stat(path, &status) < 0 || !check_others_can_write(&status))
         return;
     verdicts_add(check->verdicts, VERDICT_WARNING, "files",
                  "%s: others than root can change %s (user %u, group %u, mode %04o), "

@@ -132,14 +132,12 @@ static void judge_access(struct others *o)
     struct stat status;
 
     if (stat(path, &status) < 0 || !S_ISSOCK(status.st_mode) ||
-        ((status.st_mode & S_IWOTH) == 0 &&
-         ((status.st_mode & S_IWGRP) == 0 || status.st_gid == 0) &&
-         (status.st_uid == 0 || status.st_uid == geteuid())))
+        !check_others_can_write(&status))
         return;
     verdicts_add(verdicts, VERDICT_WARNING, "guest agent",
                  "others than root can use %s (user %u, group %u, mode %04o): whatever "
-                 "takes over a "
-                 "worker of nginx, certbot or a hook can have the keys, and make events",
+                 "takes over a worker of nginx, certbot or a hook can have the keys, and "
+                 "make events",
                  path, (unsigned)status.st_uid, (unsigned)status.st_gid,
                  (unsigned)(status.st_mode & 07777));
     verdicts_advise(verdicts,

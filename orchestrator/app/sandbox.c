@@ -37,7 +37,7 @@ static void add_missing(struct status_hardening *state, const char *what)
 
 /* ---- where the daemon writes ---- */
 
-enum { PLACES_MAX = 8, PATTERN_MAX = 4096 };
+enum { PLACES_MAX = 8 };
 
 /* What a setting names, with its key. */
 struct place {
@@ -223,6 +223,7 @@ static void confine(const struct config *config)
 /* setup_forbid_core_dumps() cannot raise a hard limit of 0 without CAP_SYS_RESOURCE. */
 static bool is_dumped(void)
 {
+    enum { PATTERN_MAX = 4096 };
     BUF_SCOPED pattern = {0};
     struct err ignored = ERR_INIT;
     struct rlimit limit;

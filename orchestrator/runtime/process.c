@@ -37,10 +37,9 @@
 enum {
     LINE_MAX_BYTES = 1000,
     READ_BYTES = 16 * 1024,
-    DRAIN_MS = 200,     /* for descendants after the child has ended by itself */
-    DRAIN_POLL_MS = 20, /* how often to look whether the group is empty */
-    KILL_WAIT_MS =
-        5000, /* SIGKILL needs no time, unless it was not allowed or the child waits in the kernel */
+    DRAIN_MS = 200,      /* for descendants after the child has ended by itself */
+    DRAIN_POLL_MS = 20,  /* how often to look whether the group is empty */
+    KILL_WAIT_MS = 5000, /* for a SIGKILL that is not allowed, or waits in the kernel */
     STANDARD_FDS = SPAWN_FDS,
 };
 

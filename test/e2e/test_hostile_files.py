@@ -256,22 +256,29 @@ def test_in_place_of_one_file_of_the_pair(stored, tmp_path, name, kind):
         hostile.close()
 
 
+def assert_https_waits_for(stack, ca, hostile, path, says=""):
+    """Nothing is ordered until it is no more in the way; the mark of the CA's log from before."""
+    mark = ca.log.mark()
+    stack.start().wait_for_http()
+    stack.log.wait_for(f"ERROR - .*{re.escape(str(path))}{says}")
+    hostile.check(stack)
+    assert ca.orders(mark) == 0 and stack.served_leaf() is None
+    hostile.remove(path)
+    return mark
+
+
 @pytest.mark.parametrize("kind", ["dangling_link", "fifo", "device", "socket", "large", "of_others"])
 @pytest.mark.parametrize("name", ["tls", "webroot"])
 def test_in_place_of_a_folder_https_waits(stack, ca, tmp_path, name, kind):
     path = stack.tls if name == "tls" else stack.folder[name]
-    hostile, mark = Hostile(tmp_path, kind), ca.log.mark()
+    hostile = Hostile(tmp_path, kind)
 
     def put():
         shutil.rmtree(path)
         hostile.put(path)
 
     stack.alter_image = put
-    stack.start().wait_for_http()
-    stack.log.wait_for(f"ERROR - .*{re.escape(str(path))}")
-    hostile.check(stack)
-    assert ca.orders(mark) == 0 and stack.served_leaf() is None
-    hostile.remove(path)
+    assert_https_waits_for(stack, ca, hostile, path)
     path.mkdir()
     stack.wait_for_https()
 
@@ -366,13 +373,9 @@ def test_a_link_in_the_webroot_shows_no_secret(served):
 @pytest.mark.parametrize("name", [".well-known", ".well-known/acme-challenge"])
 def test_in_place_of_the_challenge_folder_orders_wait(stack, ca, tmp_path, name, kind):
     """Links to a folder: test_resilience.py."""
-    hostile, path, mark = Hostile(tmp_path, kind), stack.folder["webroot"] / name, ca.log.mark()
+    hostile, path = Hostile(tmp_path, kind), stack.folder["webroot"] / name
     stack.alter_image = lambda: hostile.put(path)
-    stack.start().wait_for_http()
-    stack.log.wait_for(f"ERROR - .*{re.escape(str(path))}.*not a folder")
-    hostile.check(stack)
-    assert ca.orders(mark) == 0 and stack.served_leaf() is None
-    hostile.remove(path)
+    mark = assert_https_waits_for(stack, ca, hostile, path, ".*not a folder")
     stack.wait_for_https()
     assert ca.orders(mark) == 1
 
